@@ -1,0 +1,116 @@
+"""The manifest of a checkpoint: everything about it but the weights."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from kshot.contracts.model import Model
+
+TaskKind = Literal["classification", "regression"]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+
+
+class Stored(Model):
+    """A model read back from JSON: lists become tuples, strings become dates."""
+
+    model_config = ConfigDict(strict=False)
+
+
+class ImageInput(Stored):
+    """Images. Canonical array: uint8 (n, height, width, channels); the encoder sees (x / 255 - mean) / std.
+
+    ``fit``: ``crop`` scales the shorter side and crops the centre, ``stretch`` ignores the aspect ratio.
+    ``invert``: the picture is dark ink on light paper and the encoder was trained on ink = 1.
+    """
+
+    modality: Literal["image"] = "image"
+    height: int
+    width: int
+    channels: Literal[1, 3]
+    fit: Literal["crop", "stretch"] = "crop"
+    invert: bool = False
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+
+class VectorInput(Stored):
+    """Vectors. Canonical array: float32 (n, width). ``width`` None: each task brings its own width."""
+
+    modality: Literal["vector"] = "vector"
+    width: int | None = None
+
+
+class TextInput(Stored):
+    """Texts. Canonical form: a list of n non-empty strings of at most ``max_chars`` characters."""
+
+    modality: Literal["text"] = "text"
+    max_chars: int = 4000
+
+
+InputSpec = Annotated[ImageInput | VectorInput | TextInput, Field(discriminator="modality")]
+
+
+class EncoderSpec(Stored):
+    """Input -> embedding: a name in the encoder registry and its constructor's arguments."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+
+class LearnerSpec(Stored):
+    """The method that adapts: a name in the learner registry and its default options."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+
+class DataSource(Stored):
+    """Data a checkpoint was meta-trained on: which, exactly (sha256 of the file), and which classes of it."""
+
+    name: str
+    sha256: str
+    split: str
+    n_classes: int | None = None
+
+
+class Lineage(Stored):
+    """Where a checkpoint comes from. ``command`` makes it again."""
+
+    command: str
+    code_version: str
+    created_at: datetime
+    data: list[DataSource] = []
+    parent: str | None = None
+    seed: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+
+
+class EvaluationRow(Stored):
+    """One line of the evaluation table: mean over episodes with the half-width of its 95% interval."""
+
+    data: str
+    n_way: int | None = None
+    k_shot: int
+    metric: Literal["accuracy", "mse"]
+    mean: float
+    interval: float
+    episodes: int
+    inductive: bool = True
+
+
+class Manifest(Stored):
+    """A checkpoint's manifest, stored as JSON beside its safetensors file."""
+
+    format: Literal["kshot-checkpoint/1"] = "kshot-checkpoint/1"
+    name: Name
+    description: str
+    tasks: tuple[TaskKind, ...]
+    input: InputSpec
+    encoder: EncoderSpec
+    learner: LearnerSpec
+    n_targets: int | None = None
+    lineage: Lineage
+    evaluation: list[EvaluationRow] = []
+    weights_sha256: str = ""

@@ -1,0 +1,104 @@
+"""One tree of errors. Each carries the code and the HTTP status a caller sees; the message names the remedy.
+
+A message must never hold a path, SQL, a key, or a caller's payload.
+"""
+
+
+class KshotError(Exception):
+    """An error a caller can act on.
+
+    ``param`` names the request field at fault, in dotted form (``support.labels``), where there is one.
+    ``retry_after`` (seconds) is set where waiting helps.
+    """
+
+    code = "internal"
+    status = 500
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+
+
+class UnreadableBody(KshotError):
+    code, status = "unreadable_body", 400
+
+
+class Unauthenticated(KshotError):
+    code, status = "unauthenticated", 401
+
+
+class Forbidden(KshotError):
+    code, status = "forbidden", 403
+
+
+class NotFound(KshotError):
+    code, status = "not_found", 404
+
+
+class Conflict(KshotError):
+    code, status = "conflict", 409
+
+
+class Expired(KshotError):
+    code, status = "expired", 410
+
+
+class TooLarge(KshotError):
+    code, status = "too_large", 413
+
+
+class UnsupportedMediaType(KshotError):
+    code, status = "unsupported_media_type", 415
+
+
+class Invalid(KshotError):
+    """The request was understood, but its meaning is off: wrong shape, wrong width, too few classes."""
+
+    code, status = "invalid", 422
+
+
+class IdempotencyKeyReused(KshotError):
+    code, status = "idempotency_key_reused", 422
+
+
+class RateLimited(KshotError):
+    code, status = "rate_limited", 429
+
+
+class QueueFull(KshotError):
+    code, status = "queue_full", 429
+
+
+class Unavailable(KshotError):
+    """A part the request needs is away for now (database, workers, Redis)."""
+
+    code, status = "unavailable", 503
+
+
+class DeadlinePassed(KshotError):
+    code, status = "deadline_passed", 504
+
+
+class AdaptationFailed(KshotError):
+    """The learner gave no usable model, for example because the inner loop diverged."""
+
+    code, status = "adaptation_failed", 422
+
+
+class Poison(KshotError):
+    """The task ended its worker at every attempt and was given up."""
+
+    code, status = "poison", 500
+
+
+def error_class(code: str) -> type[KshotError]:
+    """The class that carries ``code``; the base class for an unknown one (codes may grow)."""
+    found = [cls for cls in KshotError.__subclasses__() if cls.code == code]
+    return found[0] if found else KshotError
+
+
+def rebuild(code: str, message: str, param: str | None = None) -> KshotError:
+    """The error a worker reported as plain fields, as an exception again."""
+    return error_class(code)(message, param=param)

@@ -1,0 +1,155 @@
+"""What travels between the front end and the workers: support sets, queries, doorbells and replies."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from kshot.contracts.checkpoints import TaskKind
+from kshot.contracts.model import Model
+from kshot.contracts.wire import Array, Inputs, get_inputs, pack, put_inputs, unpack
+
+Label = str | int
+Wanted = Literal["labels", "probabilities", "logits", "values"]
+
+
+class LearnerOptions(Model):
+    """What a caller may set about the learner for one task; None means the checkpoint's own default."""
+
+    learner: str | None = Field(None, description="Another learner than the checkpoint's own, for example `ridge`.")
+    task: TaskKind | None = Field(None, description="Only needed where labels alone do not tell (integers).")
+    inner_steps: Annotated[int, Field(ge=1, le=50)] | None = Field(None, description="Gradient learners only.")
+    inner_lr: Annotated[float, Field(gt=0, le=10)] | None = Field(None, description="Gradient learners only.")
+    l2: Annotated[float, Field(gt=0, le=1e6)] | None = Field(None, description="Ridge only: the penalty lambda.")
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(None, description="Default: derived from the task.")
+
+
+class AnswerOptions(Model):
+    """How predictions are written."""
+
+    wanted: tuple[Wanted, ...] = ("labels", "probabilities", "values")
+    top_k: int | None = None
+    reject_below: float | None = None
+
+
+@dataclass(frozen=True)
+class SupportSet:
+    """A decoded support set.
+
+    ``inputs``: n canonical inputs. ``targets``: int64 (n,) indices into ``classes`` for classification,
+    float32 (n, n_targets) for regression, where ``classes`` is empty.
+    """
+
+    task: TaskKind
+    inputs: Inputs
+    targets: Array
+    classes: tuple[Label, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass(frozen=True)
+class Payload:
+    """The body of a task: a support set to adapt to, queries to answer, or both."""
+
+    support: SupportSet | None = None
+    query: Inputs | None = None
+    options: LearnerOptions = field(default_factory=LearnerOptions)
+    answer: AnswerOptions = field(default_factory=AnswerOptions)
+
+    def encode(self) -> bytes:
+        """As one safetensors buffer, for Postgres and Redis."""
+        header: dict[str, Any] = {
+            "version": 1,
+            "options": self.options.model_dump(mode="json"),
+            "answer": self.answer.model_dump(mode="json"),
+        }
+        arrays: dict[str, Array] = {}
+        if self.support is not None:
+            header["support"] = {"task": self.support.task, "classes": list(self.support.classes)}
+            put_inputs(arrays, header, "support.inputs", self.support.inputs)
+            arrays["support.targets"] = self.support.targets
+        if self.query is not None:
+            put_inputs(arrays, header, "query.inputs", self.query)
+        return pack(header, arrays)
+
+    @classmethod
+    def decode(cls, buffer: bytes) -> "Payload":
+        """The payload of a buffer that :meth:`encode` made."""
+        header, arrays = unpack(buffer)
+        support = None
+        if "support" in header:
+            inputs = get_inputs(arrays, header, "support.inputs")
+            assert inputs is not None
+            meta = header["support"]
+            support = SupportSet(meta["task"], inputs, arrays["support.targets"], tuple(meta["classes"]))
+        return cls(
+            support=support,
+            query=get_inputs(arrays, header, "query.inputs"),
+            options=LearnerOptions.model_validate(header["options"], strict=False),
+            answer=AnswerOptions.model_validate(header["answer"], strict=False),
+        )
+
+
+class Doorbell(Model):
+    """Rung after a task row is committed. It carries no truth: the row does."""
+
+    task_id: str
+    reply_to: str | None
+
+
+class PredictCall(Model):
+    """A prediction travels in Redis whole (its payload beside it): it is pure, so a lost one is simply asked again.
+
+    ``model`` names a stored adapted model; None means the payload brings its own support set (one-shot).
+    ``deadline_ms``: after this many milliseconds in the stream nobody waits any more.
+    """
+
+    id: str
+    tenant: str
+    checkpoint: str
+    model: str | None
+    reply_to: str
+    deadline_ms: int
+    store_inputs: bool = False
+    request_id: str = ""
+
+
+class Timings(Model):
+    """Where the time of an answer went; ``batch_size`` counts the tasks computed in the same call."""
+
+    queue_ms: float
+    compute_ms: float
+    batch_size: int
+
+
+class Quality(Model):
+    """How good the adapted model is, measured on its own support.
+
+    ``reliable`` is False where the support is too small for the figure to say much.
+    """
+
+    method: Literal["leave_one_out"]
+    accuracy: float | None = None
+    mse: float | None = None
+    n: int
+    reliable: bool
+
+
+class Failure(Model):
+    """An error on its way back to the caller."""
+
+    code: str
+    message: str
+    param: str | None = None
+
+
+class Reply(Model):
+    """A worker's answer to one adapt task or one prediction. ``predictions`` is JSON-ready, in the caller's labels."""
+
+    id: str
+    failure: Failure | None = None
+    predictions: list[dict[str, Any]] | None = None
+    quality: Quality | None = None
+    timings: Timings | None = None

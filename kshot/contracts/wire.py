@@ -1,0 +1,76 @@
+"""Arrays and a small JSON header in one safetensors buffer: the payload of tasks and stored states.
+
+Safetensors cannot hold code, so nothing from outside the process is ever unpickled.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, deserialize
+from safetensors.numpy import save
+
+from kshot.contracts.errors import Invalid
+
+Array = NDArray[Any]
+Inputs = Array | list[str]
+"""A block of inputs in canonical form: texts as a list, everything else as an array with one row per input."""
+
+_DTYPES: dict[str, str] = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
+
+
+def pack(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
+    """``header`` (JSON-able) and ``arrays`` as one safetensors buffer."""
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return save(contiguous, metadata={"header": json.dumps(header, separators=(",", ":"))})
+
+
+def unpack(buffer: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
+    """The header and the arrays of a buffer made by :func:`pack` (or by a caller).
+
+    Raises Invalid where the buffer is truncated, overlaps, has trailing bytes, an unknown dtype or no readable header.
+    """
+    arrays = {name: _array(tensor) for name, tensor in _tensors(buffer)}
+    length = int.from_bytes(buffer[:8], "little")
+    metadata = json.loads(buffer[8 : 8 + length]).get("__metadata__", {})
+    try:
+        header = json.loads(metadata.get("header", "{}"))
+    except (ValueError, RecursionError) as error:
+        raise Invalid("the safetensors metadata entry 'header' is not JSON") from error
+    if not isinstance(header, dict):
+        raise Invalid("the safetensors metadata entry 'header' must be a JSON object")
+    return header, arrays
+
+
+def _tensors(buffer: bytes) -> list[tuple[str, dict[str, Any]]]:
+    try:
+        return deserialize(buffer)
+    except (SafetensorError, ValueError, OverflowError) as error:
+        raise Invalid("the body is not a valid safetensors buffer") from error
+
+
+def _array(tensor: Mapping[str, Any]) -> Array:
+    dtype = _DTYPES.get(tensor["dtype"])
+    if dtype is None:
+        raise Invalid(f"dtype {tensor['dtype']} is not supported; send one of {', '.join(_DTYPES)}")
+    return np.frombuffer(tensor["data"], dtype=dtype).reshape(tensor["shape"])
+
+
+def put_inputs(arrays: dict[str, Array], header: dict[str, Any], name: str, inputs: Inputs) -> None:
+    """Store a block of inputs under ``name``: arrays as a tensor, texts in the header."""
+    if isinstance(inputs, list):
+        header[name] = inputs
+    else:
+        arrays[name] = inputs
+
+
+def get_inputs(arrays: Mapping[str, Array], header: Mapping[str, Any], name: str) -> Inputs | None:
+    """The block stored by :func:`put_inputs` under ``name``; None where there is none."""
+    if name in arrays:
+        return arrays[name]
+    texts: list[str] | None = header.get(name)
+    return texts
