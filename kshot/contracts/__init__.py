@@ -1,1 +1,4 @@
-"""Everything that crosses a process boundary: tasks, checkpoints, errors, HTTP bodies, wire encoding. No heavy imports."""
+"""Everything that crosses a process boundary: tasks, checkpoints, errors, HTTP bodies.
+
+No heavy imports.
+"""

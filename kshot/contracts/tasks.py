@@ -1,6 +1,6 @@
 """What travels between the front end and the workers: support sets, queries, doorbells and replies."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -16,12 +16,18 @@ Wanted = Literal["labels", "probabilities", "logits", "values"]
 class LearnerOptions(Model):
     """What a caller may set about the learner for one task; None means the checkpoint's own default."""
 
-    learner: str | None = Field(None, description="Another learner than the checkpoint's own, for example `ridge`.")
-    task: TaskKind | None = Field(None, description="Only needed where labels alone do not tell (integers).")
-    inner_steps: Annotated[int, Field(ge=1, le=50)] | None = Field(None, description="Gradient learners only.")
-    inner_lr: Annotated[float, Field(gt=0, le=10)] | None = Field(None, description="Gradient learners only.")
-    l2: Annotated[float, Field(gt=0, le=1e6)] | None = Field(None, description="Ridge only: the penalty lambda.")
-    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(None, description="Default: derived from the task.")
+    learner: str | None = Field(
+        default=None, description="Another learner than the checkpoint's own, for example `ridge`."
+    )
+    task: TaskKind | None = Field(default=None, description="Only needed where labels alone do not tell (integers).")
+    inner_steps: Annotated[int, Field(ge=1, le=50)] | None = Field(default=None, description="Gradient learners only.")
+    inner_lr: Annotated[float, Field(gt=0, le=10)] | None = Field(default=None, description="Gradient learners only.")
+    l2: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
+        default=None, description="Ridge only: the penalty lambda."
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
+        default=None, description="Default: derived from the task."
+    )
 
 
 class AnswerOptions(Model):
@@ -55,8 +61,8 @@ class Payload:
 
     support: SupportSet | None = None
     query: Inputs | None = None
-    options: LearnerOptions = field(default_factory=LearnerOptions)
-    answer: AnswerOptions = field(default_factory=AnswerOptions)
+    options: LearnerOptions = LearnerOptions()
+    answer: AnswerOptions = AnswerOptions()
 
     def encode(self) -> bytes:
         """As one safetensors buffer, for Postgres and Redis."""

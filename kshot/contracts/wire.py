@@ -19,7 +19,8 @@ Inputs = Array | list[str]
 """A block of inputs in canonical form: texts as a list, everything else as an array with one row per input."""
 
 _DTYPES: dict[str, str] = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BOOL": "?",
+    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1",
 }  # fmt: skip
 
 
@@ -48,7 +49,8 @@ def unpack(buffer: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
 
 def _tensors(buffer: bytes) -> list[tuple[str, dict[str, Any]]]:
     try:
-        return deserialize(buffer)
+        tensors: list[tuple[str, dict[str, Any]]] = deserialize(buffer)  # type: ignore[no-untyped-call]
+        return tensors
     except (SafetensorError, ValueError, OverflowError) as error:
         raise Invalid("the body is not a valid safetensors buffer") from error
 

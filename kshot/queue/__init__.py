@@ -1,0 +1,1 @@
+"""Redis streams: the doorbell for adapt tasks, the path of predict calls, and the replies. Holds no truth."""

@@ -1,0 +1,38 @@
+"""What both sides of the queue share: names, the connection, errors that mean "Redis is away"."""
+
+from typing import cast
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+ADAPT_STREAM = "kshot:adapt"
+PREDICT_STREAM = "kshot:predict"
+GROUP = "workers"
+REPLY_PREFIX = "kshot:reply:"
+
+Messages = list[tuple[bytes, dict[bytes, bytes]]]
+"""Entries of one stream: (message id, fields)."""
+
+Away = (RedisError, OSError, TimeoutError)
+"""Raised by any call while Redis is away; callers treat it as "not delivered", never as a failed task."""
+
+
+def open_redis(url: str, *, blocking: bool = False) -> Redis:
+    """A connection pool. A ``blocking`` one waits in XREADGROUP / XREAD, so its socket timeout must be longer than
+    the block (2 s); the other must notice a hung server within a second, because requests wait on it."""
+    timeout = 10 if blocking else 1
+    client: Redis = Redis.from_url(
+        url,
+        socket_timeout=timeout,
+        socket_connect_timeout=1,
+        retry=Retry(NoBackoff(), 1),
+        protocol=2,
+    )
+    return client
+
+
+def by_stream(answer: object) -> list[tuple[bytes, Messages]]:
+    """What XREAD and XREADGROUP answer under protocol 2, typed (redis-py leaves it open); None becomes empty."""
+    return cast(list[tuple[bytes, Messages]], answer or [])

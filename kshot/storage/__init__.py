@@ -1,0 +1,1 @@
+"""Postgres (the truth) and the object store. Every function works inside the caller's transaction and never commits."""

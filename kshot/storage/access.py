@@ -1,0 +1,130 @@
+"""Tenants, API keys and the audit log."""
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import exists, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.engine import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from kshot.contracts.errors import NotFound, Unauthenticated
+from kshot.contracts.ids import new_id
+from kshot.storage.tables import api_keys, audit_log, tenants
+
+Role = Literal["user", "admin"]
+_PREFIX_LENGTH = 12
+
+
+@dataclass(frozen=True)
+class Key:
+    """An API key as stored: never the secret itself."""
+
+    id: str
+    tenant: str
+    name: str
+    role: Role
+    prefix: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+def generate_secret() -> str:
+    """``ksk_`` and 256 random bits in hexadecimal; the first 12 characters are stored in the clear to find the row."""
+    return "ksk_" + secrets.token_hex(32)
+
+
+async def insert_key(
+    connection: AsyncConnection, *, secret: str, tenant: str, name: str, role: Role, expires_at: datetime | None = None
+) -> Key:
+    """Store a key by its sha256. A key that is stored already (the bootstrap key at every start) stays as it is."""
+    await connection.execute(
+        insert(api_keys)
+        .values(
+            id=new_id("key"),
+            tenant_id=tenant,
+            name=name,
+            role=role,
+            prefix=secret[:_PREFIX_LENGTH],
+            sha256=_digest(secret),
+            expires_at=expires_at,
+        )
+        .on_conflict_do_nothing()
+    )
+    row = (await connection.execute(select(api_keys).where(api_keys.c.prefix == secret[:_PREFIX_LENGTH]))).one()
+    return _key(row)
+
+
+async def authenticate(connection: AsyncConnection, secret: str) -> Key:
+    """The key behind a secret. Unauthenticated: unknown, revoked or expired, in one wording."""
+    row = (
+        await connection.execute(
+            select(api_keys, (api_keys.c.expires_at < func.now()).label("expired")).where(
+                api_keys.c.prefix == secret[:_PREFIX_LENGTH]
+            )
+        )
+    ).one_or_none()
+    stored = row.sha256 if row is not None else bytes(32)
+    matches = hmac.compare_digest(stored, _digest(secret))
+    if row is None or not matches or row.revoked_at is not None or row.expired:
+        raise Unauthenticated("the API key is unknown, revoked or expired")
+    return _key(row)
+
+
+async def any_key(connection: AsyncConnection) -> bool:
+    """Whether any key was ever made: from then on every request needs one."""
+    return bool(await connection.scalar(select(exists().where(api_keys.c.id.is_not(None)))))
+
+
+async def list_keys(connection: AsyncConnection, *, limit: int, after: str | None) -> list[Key]:
+    """Keys of all tenants, newest first, ``after`` exclusive."""
+    query = select(api_keys).order_by(api_keys.c.id.desc()).limit(limit)
+    if after is not None:
+        query = query.where(api_keys.c.id < after)
+    return [_key(row) for row in await connection.execute(query)]
+
+
+async def revoke_key(connection: AsyncConnection, id: str) -> None:
+    """Revoke at once; revoking twice is no error. Raises NotFound."""
+    revoked = await connection.execute(
+        update(api_keys)
+        .where(api_keys.c.id == id)
+        .values(revoked_at=func.coalesce(api_keys.c.revoked_at, func.now()))
+    )  # fmt: skip
+    if revoked.rowcount == 0:
+        raise NotFound("no API key with this id")
+
+
+async def ensure_tenant(connection: AsyncConnection, name: str) -> str:
+    """The id of the tenant of that name, made where it is new."""
+    await connection.execute(insert(tenants).values(id=new_id("ten"), name=name).on_conflict_do_nothing())
+    return str(await connection.scalar(select(tenants.c.id).where(tenants.c.name == name)))
+
+
+async def tenant_names(connection: AsyncConnection) -> dict[str, str]:
+    """Tenant id -> name."""
+    return {row.id: row.name for row in await connection.execute(select(tenants.c.id, tenants.c.name))}
+
+
+async def audit(
+    connection: AsyncConnection, *, tenant: str, key: str | None, action: str, object_id: str, request_id: str | None
+) -> None:
+    """Append a row about a mutation, in the mutation's own transaction. No secret and no payload belongs here."""
+    await connection.execute(
+        insert(audit_log).values(
+            tenant_id=tenant, key_id=key, action=action, object_id=object_id, request_id=request_id
+        )
+    )
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def _key(row: Row[Any]) -> Key:
+    return Key(row.id, row.tenant_id, row.name, row.role, row.prefix, row.created_at, row.expires_at, row.revoked_at)

@@ -1,0 +1,249 @@
+"""Adapted models: the noun a caller sees, joined with its task and its result."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.engine import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from kshot.contracts.errors import Conflict, Expired, NotFound
+from kshot.contracts.tasks import Failure, Label
+from kshot.storage.tables import adapted_models, results, seconds_from_now, tasks
+
+
+@dataclass(frozen=True)
+class NewAdaptedModel:
+    """An adapted model as it is accepted, before any worker saw it."""
+
+    id: str
+    tenant: str
+    checkpoint: str
+    checkpoint_name: str
+    alias: str | None
+    learner: str
+    options: dict[str, Any]
+    task: str
+    classes: Sequence[Label]
+    k_shot: Sequence[int]
+    n_support: int
+    input_shape: Sequence[int]
+    fingerprint: str | None
+    parent: str | None
+    metadata: dict[str, Any]
+    ttl_s: float | None
+
+
+@dataclass(frozen=True)
+class AdaptedModel:
+    """An adapted model as stored. ``status`` is its task's; result fields are None until it succeeded."""
+
+    id: str
+    tenant: str
+    checkpoint: str
+    checkpoint_name: str
+    alias: str | None
+    learner: str
+    options: dict[str, Any]
+    task: str
+    classes: tuple[Label, ...]
+    k_shot: tuple[int, ...]
+    n_support: int
+    input_shape: tuple[int, ...]
+    parent: str | None
+    metadata: dict[str, Any]
+    pinned: bool
+    created_at: datetime
+    expires_at: datetime | None
+    task_id: str
+    status: str
+    attempt: int
+    failure: Failure | None
+    object_key: str | None
+    object_sha256: str | None
+    quality: dict[str, Any] | None
+    predictions: list[dict[str, Any]] | None
+    timings: dict[str, Any] | None
+    expired: bool
+
+
+async def insert_adapted_model(connection: AsyncConnection, model: NewAdaptedModel) -> bool:
+    """Insert; False where the tenant already has a model with this fingerprint (nothing is written then)."""
+    inserted = await connection.execute(
+        insert(adapted_models)
+        .values(
+            id=model.id,
+            tenant_id=model.tenant,
+            checkpoint_id=model.checkpoint,
+            checkpoint_name=model.checkpoint_name,
+            alias=model.alias,
+            learner=model.learner,
+            options=model.options,
+            task=model.task,
+            classes=list(model.classes),
+            k_shot=list(model.k_shot),
+            n_support=model.n_support,
+            input_shape=list(model.input_shape),
+            fingerprint=model.fingerprint,
+            parent_id=model.parent,
+            metadata=model.metadata,
+            expires_at=None if model.ttl_s is None else seconds_from_now(model.ttl_s),
+        )
+        .on_conflict_do_nothing()
+        .returning(adapted_models.c.id)
+    )
+    return inserted.scalar() is not None
+
+
+async def find_same(connection: AsyncConnection, tenant: str, fingerprint: str) -> AdaptedModel | None:
+    """The tenant's live model with this fingerprint. An expired one gives its fingerprint up to the next."""
+    await connection.execute(
+        update(adapted_models)
+        .where(
+            adapted_models.c.tenant_id == tenant,
+            adapted_models.c.fingerprint == fingerprint,
+            adapted_models.c.expires_at < func.now(),
+            ~adapted_models.c.pinned,
+        )
+        .values(fingerprint=None)
+    )
+    found = await connection.execute(_whole(tenant).where(adapted_models.c.fingerprint == fingerprint))
+    row = found.one_or_none()
+    return None if row is None else _model(row)
+
+
+async def get_adapted_model(connection: AsyncConnection, tenant: str, id: str) -> AdaptedModel:
+    """One adapted model. NotFound: unknown, deleted or another tenant's. Expired: past its time."""
+    row = (await connection.execute(_whole(tenant).where(adapted_models.c.id == id))).one_or_none()
+    if row is None:
+        raise NotFound("no adapted model with this id")
+    model = _model(row)
+    if model.expired:
+        raise Expired("this adapted model has expired; adapt again, with a longer ttl_seconds or pinned")
+    return model
+
+
+async def list_adapted_models(
+    connection: AsyncConnection, tenant: str, *, limit: int, after: str | None
+) -> list[AdaptedModel]:
+    """Newest first, ``after`` exclusive; without expired ones."""
+    query = _whole(tenant).where((adapted_models.c.expires_at > func.now()) | adapted_models.c.expires_at.is_(None)
+                                 | adapted_models.c.pinned)  # fmt: skip
+    if after is not None:
+        query = query.where(adapted_models.c.id < after)
+    rows = await connection.execute(query.order_by(adapted_models.c.id.desc()).limit(limit))
+    return [_model(row) for row in rows]
+
+
+async def change_adapted_model(
+    connection: AsyncConnection,
+    tenant: str,
+    id: str,
+    *,
+    ttl_s: float | None = None,
+    pinned: bool | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> AdaptedModel:
+    """Change what may change: the time to live (counted from now), the pin, the metadata."""
+    await get_adapted_model(connection, tenant, id)
+    values: dict[str, Any] = {}
+    if ttl_s is not None:
+        values["expires_at"] = seconds_from_now(ttl_s)
+    if pinned is not None:
+        values["pinned"] = pinned
+    if metadata is not None:
+        values["metadata"] = metadata
+    if values:
+        await connection.execute(update(adapted_models).where(adapted_models.c.id == id).values(**values))
+    return await get_adapted_model(connection, tenant, id)
+
+
+async def delete_adapted_model(connection: AsyncConnection, tenant: str, id: str) -> str | None:
+    """Delete: the support set is erased, an open task cancelled. Returns the state's object key, to be deleted too."""
+    row = (await connection.execute(_whole(tenant).where(adapted_models.c.id == id))).one_or_none()
+    if row is None:
+        raise NotFound("no adapted model with this id")
+    await connection.execute(
+        update(adapted_models).where(adapted_models.c.id == id).values(deleted_at=func.now(), fingerprint=None)
+    )
+    its_task = tasks.c.adapted_model_id == id
+    await connection.execute(
+        update(tasks).where(its_task, tasks.c.status.in_(["queued", "running"])).values(status="cancelled")
+    )
+    await connection.execute(update(tasks).where(its_task).values(payload=None))
+    key: str | None = row.object_key
+    return key
+
+
+async def get_support(connection: AsyncConnection, tenant: str, id: str) -> bytes:
+    """The payload (contracts.tasks.Payload) the model was adapted from."""
+    await get_adapted_model(connection, tenant, id)
+    payload: bytes | None = await connection.scalar(select(tasks.c.payload).where(tasks.c.adapted_model_id == id))
+    if payload is None:
+        raise Conflict("the support set of this adapted model is no longer stored")
+    return payload
+
+
+async def queue_position(connection: AsyncConnection, model: AdaptedModel) -> int:
+    """How many open tasks were accepted before this one."""
+    position = await connection.scalar(
+        select(func.count()).where(tasks.c.status.in_(["queued", "running"]), tasks.c.created_at < model.created_at)
+    )
+    return int(position or 0)
+
+
+def _whole(tenant: str) -> Select[Any]:
+    """Every query on adapted models starts here, so that none can forget the tenant or the deleted ones."""
+    return (
+        select(
+            adapted_models,
+            tasks.c.id.label("task_id"),
+            tasks.c.status,
+            tasks.c.attempt,
+            tasks.c.failure,
+            results.c.object_key,
+            results.c.object_sha256,
+            results.c.quality,
+            results.c.predictions,
+            results.c.timings,
+            ((adapted_models.c.expires_at < func.now()) & ~adapted_models.c.pinned).label("expired"),
+        )
+        .join(tasks, tasks.c.adapted_model_id == adapted_models.c.id)
+        .outerjoin(results, results.c.task_id == tasks.c.id)
+        .where(adapted_models.c.tenant_id == tenant, adapted_models.c.deleted_at.is_(None))
+    )
+
+
+def _model(row: Row[Any]) -> AdaptedModel:
+    return AdaptedModel(
+        id=row.id,
+        tenant=row.tenant_id,
+        checkpoint=row.checkpoint_id,
+        checkpoint_name=row.checkpoint_name,
+        alias=row.alias,
+        learner=row.learner,
+        options=row.options,
+        task=row.task,
+        classes=tuple(row.classes),
+        k_shot=tuple(row.k_shot),
+        n_support=row.n_support,
+        input_shape=tuple(row.input_shape),
+        parent=row.parent_id,
+        metadata=row.metadata,
+        pinned=row.pinned,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        task_id=row.task_id,
+        status=row.status,
+        attempt=row.attempt,
+        failure=None if row.failure is None else Failure.model_validate(row.failure),
+        object_key=row.object_key,
+        object_sha256=row.object_sha256,
+        quality=row.quality,
+        predictions=row.predictions,
+        timings=row.timings,
+        expired=bool(row.expired),
+    )

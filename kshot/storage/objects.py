@@ -1,0 +1,65 @@
+"""The object store: immutable blobs under keys the server makes. A local folder for now; S3 answers the same calls."""
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Protocol
+from uuid import uuid4
+
+from kshot.contracts.errors import NotFound
+
+_KEY = re.compile(r"^[a-z]+/[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$")
+
+
+class ObjectStore(Protocol):
+    """Whole blobs in, whole blobs out; a reader sees all of a blob or none of it."""
+
+    def put(self, key: str, blob: bytes) -> None: ...
+
+    def get(self, key: str) -> bytes: ...
+
+    def delete(self, key: str) -> None: ...
+
+
+class LocalObjects:
+    """Blobs as files below one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def put(self, key: str, blob: bytes) -> None:
+        """Write to a temporary name, fsync, rename: a crash or a full disk leaves no partial blob."""
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+        try:
+            with temporary.open("wb") as file:
+                file.write(blob)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def get(self, key: str) -> bytes:
+        """The blob. Raises NotFound."""
+        try:
+            return self._path(key).read_bytes()
+        except FileNotFoundError:
+            raise NotFound("the stored object is gone") from None
+
+    def delete(self, key: str) -> None:
+        """Remove the blob; it may be gone already."""
+        self._path(key).unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        if not _KEY.match(key) or ".." in key:
+            raise ValueError("not an object key")
+        return self._folder / key
+
+
+def sha256(blob: bytes) -> str:
+    """The hex digest by which stored blobs are checked when they are read back."""
+    return hashlib.sha256(blob).hexdigest()

@@ -1,0 +1,214 @@
+"""The tables. Migrations in `migrations/versions` bring a database to this state; a test compares the two."""
+
+from datetime import datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+DEFAULT_TENANT = "ten_00000000000000000000000000"
+"""The tenant of a keyless (loopback) server and of the bootstrap admin key."""
+
+
+def _created() -> Column[object]:
+    return Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now())
+
+
+def _tenant() -> Column[str]:
+    return Column("tenant_id", Text, ForeignKey("tenants.id"), nullable=False)
+
+
+tenants = Table(
+    "tenants", metadata, Column("id", Text, primary_key=True), Column("name", Text, unique=True), _created()
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _tenant(),
+    Column("name", Text, nullable=False),
+    Column("role", Text, CheckConstraint("role IN ('user', 'admin')", name="role"), nullable=False),
+    Column("prefix", Text, nullable=False, unique=True),
+    Column("sha256", LargeBinary, nullable=False),
+    _created(),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column(
+        "content_sha256", Text, nullable=False, comment="of manifest and weights: publishing twice is publishing once"
+    ),
+    Column("manifest", JSONB, nullable=False),
+    Column("object_key", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    _created(),
+    UniqueConstraint("name", "content_sha256"),
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("alias", Text, primary_key=True),
+    Column("checkpoint_id", Text, ForeignKey("checkpoints.id"), nullable=False),
+    Column("version", Integer, nullable=False, server_default="1"),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+adapted_models = Table(
+    "adapted_models",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _tenant(),
+    Column("checkpoint_id", Text, ForeignKey("checkpoints.id"), nullable=False),
+    Column("checkpoint_name", Text, nullable=False),
+    Column("alias", Text),
+    Column("learner", Text, nullable=False),
+    Column("options", JSONB, nullable=False),
+    Column("task", Text, nullable=False),
+    Column(
+        "classes", JSONB, nullable=False, comment="the caller's labels, in order of first appearance; [] for regression"
+    ),
+    Column("k_shot", JSONB, nullable=False, comment="support rows per class, in the order of classes"),
+    Column("n_support", Integer, nullable=False),
+    Column("input_shape", JSONB, nullable=False, comment="shape of one input: predict must bring the same"),
+    Column("fingerprint", Text, comment="of checkpoint, support, options; NULL once the model can no longer be reused"),
+    Column("parent_id", Text, ForeignKey("adapted_models.id")),
+    Column("metadata", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("pinned", Boolean, nullable=False, server_default=text("false")),
+    _created(),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("deleted_at", DateTime(timezone=True)),
+    Index("ix_adapted_models_listing", "tenant_id", "id", postgresql_where=text("deleted_at IS NULL")),
+    Index(
+        "uq_adapted_models_fingerprint",
+        "tenant_id",
+        "fingerprint",
+        unique=True,
+        postgresql_where=text("deleted_at IS NULL AND fingerprint IS NOT NULL"),
+    ),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _tenant(),
+    Column("adapted_model_id", Text, ForeignKey("adapted_models.id"), nullable=False, unique=True),
+    Column("checkpoint_id", Text, ForeignKey("checkpoints.id"), nullable=False),
+    Column("payload", LargeBinary, comment="contracts.tasks.Payload; NULL once the model is deleted"),
+    Column(
+        "status",
+        Text,
+        CheckConstraint("status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="status"),
+        nullable=False,
+        server_default="queued",
+    ),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("max_attempts", Integer, nullable=False, server_default="3"),
+    Column("worker", Text),
+    Column("lease_until", DateTime(timezone=True)),
+    Column("reply_to", Text),
+    Column("request_id", Text),
+    Column("failure", JSONB),
+    _created(),
+    Column("started_at", DateTime(timezone=True)),
+    Column("finished_at", DateTime(timezone=True)),
+    Index("ix_tasks_open", "created_at", postgresql_where=text("status IN ('queued', 'running')")),
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("task_id", Text, ForeignKey("tasks.id"), primary_key=True),
+    Column("object_key", Text, nullable=False),
+    Column("object_sha256", Text, nullable=False),
+    Column("quality", JSONB),
+    Column("predictions", JSONB),
+    Column("timings", JSONB, nullable=False),
+    _created(),
+)
+
+predictions = Table(
+    "predictions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _tenant(),
+    Column("adapted_model_id", Text, comment="NULL for a one-shot call"),
+    Column("checkpoint_id", Text, nullable=False),
+    Column("n_query", Integer, nullable=False),
+    Column("predictions", JSONB, nullable=False),
+    Column("inputs", LargeBinary, comment="only with store: true"),
+    Column("timings", JSONB, nullable=False),
+    _created(),
+    Index("ix_predictions_model", "adapted_model_id"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("tenant_id", Text, ForeignKey("tenants.id"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("body_sha256", Text, nullable=False),
+    Column("object_id", Text, nullable=False),
+    _created(),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    _tenant(),
+    Column("key_id", Text, comment="NULL for a keyless server"),
+    Column("action", Text, nullable=False),
+    Column("object_id", Text, nullable=False),
+    Column("request_id", Text),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("device", Text, nullable=False),
+    Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("seen_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+
+def seconds_from_now(seconds: float) -> ColumnElement[datetime]:
+    """A moment by the database's clock: the only clock that leases and expiries know."""
+    return func.now() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)

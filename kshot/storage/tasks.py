@@ -1,0 +1,237 @@
+"""The life of an adapt task: accept, claim, heartbeat, complete or fail, reap ("Delivery semantics", ARCHITECTURE.md).
+
+A task is claimed by (attempt, worker). Whatever a worker writes later is conditional on that pair still holding
+the lease, so a worker that was stopped past its lease touches nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import and_, func, or_, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from kshot.contracts.errors import Poison
+from kshot.contracts.tasks import Failure, Quality, Timings
+from kshot.storage.tables import adapted_models, results, seconds_from_now, tasks
+
+_REAPER_LOCK = 0x6B73686F74  # "kshot"
+
+
+@dataclass(frozen=True)
+class NewTask:
+    """A task to record; its adapted model is inserted in the same transaction."""
+
+    id: str
+    tenant: str
+    adapted_model: str
+    checkpoint: str
+    payload: bytes
+    reply_to: str | None
+    request_id: str | None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to work on a task until the lease ends."""
+
+    task_id: str
+    attempt: int
+    worker: str
+    tenant: str
+    adapted_model: str
+    checkpoint: str
+    learner: str
+    payload: bytes
+    reply_to: str | None
+    request_id: str | None
+    queue_ms: float
+
+
+@dataclass(frozen=True)
+class NewResult:
+    """What a completed adaptation leaves: the state's place in the object store and the answer's parts."""
+
+    object_key: str
+    object_sha256: str
+    quality: Quality | None
+    predictions: list[dict[str, Any]] | None
+    timings: Timings
+
+
+async def insert_task(connection: AsyncConnection, task: NewTask) -> None:
+    """Record a task as queued."""
+    await connection.execute(
+        insert(tasks).values(
+            id=task.id,
+            tenant_id=task.tenant,
+            adapted_model_id=task.adapted_model,
+            checkpoint_id=task.checkpoint,
+            payload=task.payload,
+            reply_to=task.reply_to,
+            request_id=task.request_id,
+        )
+    )
+
+
+async def claim(
+    connection: AsyncConnection, worker: str, lease_s: float, limit: int, ids: Sequence[str] | None = None
+) -> list[Claim]:
+    """Claim up to ``limit`` open tasks, oldest first; only those of ``ids`` where given (rung tasks)."""
+    open_now = or_(tasks.c.status == "queued", and_(tasks.c.status == "running", tasks.c.lease_until < func.now()))
+    wanted = select(tasks.c.id).where(open_now, tasks.c.attempt < tasks.c.max_attempts)
+    if ids is not None:
+        wanted = wanted.where(tasks.c.id.in_(ids))
+    picked = wanted.order_by(tasks.c.created_at).limit(limit).with_for_update(skip_locked=True).cte("picked")
+    taken = await connection.execute(
+        update(tasks)
+        .where(tasks.c.id == picked.c.id, adapted_models.c.id == tasks.c.adapted_model_id)
+        .values(
+            status="running",
+            attempt=tasks.c.attempt + 1,
+            worker=worker,
+            lease_until=seconds_from_now(lease_s),
+            started_at=func.clock_timestamp(),
+        )
+        .returning(
+            tasks.c.id,
+            tasks.c.attempt,
+            tasks.c.tenant_id,
+            tasks.c.adapted_model_id,
+            tasks.c.checkpoint_id,
+            adapted_models.c.learner,
+            tasks.c.payload,
+            tasks.c.reply_to,
+            tasks.c.request_id,
+            (func.extract("epoch", tasks.c.started_at - tasks.c.created_at) * 1000).label("queue_ms"),
+        )
+    )
+    return [
+        Claim(
+            task_id=row.id,
+            attempt=row.attempt,
+            worker=worker,
+            tenant=row.tenant_id,
+            adapted_model=row.adapted_model_id,
+            checkpoint=row.checkpoint_id,
+            learner=row.learner,
+            payload=row.payload,
+            reply_to=row.reply_to,
+            request_id=row.request_id,
+            queue_ms=float(row.queue_ms),
+        )
+        for row in taken
+    ]
+
+
+async def heartbeat(connection: AsyncConnection, claims: Sequence[Claim], lease_s: float) -> set[str]:
+    """Extend the leases still held; returns the task ids among them. A claim that is missing must be dropped."""
+    if not claims:
+        return set()
+    held = await connection.execute(
+        update(tasks)
+        .where(
+            tuple_(tasks.c.id, tasks.c.attempt, tasks.c.worker).in_([(c.task_id, c.attempt, c.worker) for c in claims]),
+            tasks.c.status == "running",
+        )
+        .values(lease_until=seconds_from_now(lease_s))
+        .returning(tasks.c.id)
+    )
+    return set(held.scalars())
+
+
+async def complete(connection: AsyncConnection, claim: Claim, result: NewResult) -> bool:
+    """Mark the task succeeded and insert its one result row. False: the lease was lost, and nothing was written."""
+    if not await _finish(connection, claim, status="succeeded", failure=None):
+        return False
+    await connection.execute(
+        insert(results).values(
+            task_id=claim.task_id,
+            object_key=result.object_key,
+            object_sha256=result.object_sha256,
+            quality=result.quality.model_dump() if result.quality else None,
+            predictions=result.predictions,
+            timings=result.timings.model_dump(),
+        )
+    )
+    return True
+
+
+async def fail(connection: AsyncConnection, claim: Claim, failure: Failure) -> bool:
+    """Mark the task failed for good. False: the lease was lost, and nothing was written."""
+    if not await _finish(connection, claim, status="failed", failure=failure):
+        return False
+    await _forget_fingerprints(connection, [claim.adapted_model])
+    return True
+
+
+async def release(connection: AsyncConnection, claims: Sequence[Claim]) -> None:
+    """Give claimed tasks back, unspent: a draining worker or one whose object store is full did not try them."""
+    for claim in claims:
+        await connection.execute(
+            update(tasks).where(_held_by(claim)).values(status="queued", attempt=tasks.c.attempt - 1, lease_until=None)
+        )
+
+
+async def reap(connection: AsyncConnection) -> list[str]:
+    """Fail the tasks whose last allowed attempt lost its lease; returns their ids.
+
+    Expired leases with attempts left need nothing: `claim` takes them. One reaper at a time (advisory lock).
+    """
+    if not await connection.scalar(select(func.pg_try_advisory_xact_lock(_REAPER_LOCK))):
+        return []
+    failure = Failure(code=Poison.code, message="the task ended its worker at every attempt; change the support set")
+    poisoned = await connection.execute(
+        update(tasks)
+        .where(
+            tasks.c.status == "running",
+            tasks.c.lease_until < func.now(),
+            tasks.c.attempt >= tasks.c.max_attempts,
+        )
+        .values(status="failed", failure=failure.model_dump(), finished_at=func.now())
+        .returning(tasks.c.id, tasks.c.adapted_model_id)
+    )
+    rows = poisoned.all()
+    await _forget_fingerprints(connection, [row.adapted_model_id for row in rows])
+    return [row.id for row in rows]
+
+
+async def count_open(connection: AsyncConnection, tenant: str) -> tuple[int, int]:
+    """Open (queued or running) tasks: of everyone, of this tenant."""
+    row = (
+        await connection.execute(
+            select(func.count(), func.count().filter(tasks.c.tenant_id == tenant)).where(
+                tasks.c.status.in_(["queued", "running"])
+            )
+        )
+    ).one()
+    return int(row[0]), int(row[1])
+
+
+def _held_by(claim: Claim) -> Any:
+    return and_(
+        tasks.c.id == claim.task_id,
+        tasks.c.attempt == claim.attempt,
+        tasks.c.worker == claim.worker,
+        tasks.c.status == "running",
+    )
+
+
+async def _finish(connection: AsyncConnection, claim: Claim, *, status: str, failure: Failure | None) -> bool:
+    done = await connection.execute(
+        update(tasks)
+        .where(_held_by(claim))
+        .values(
+            status=status,
+            failure=failure.model_dump() if failure else None,
+            finished_at=func.clock_timestamp(),
+            lease_until=None,
+        )
+    )
+    return done.rowcount == 1
+
+
+async def _forget_fingerprints(connection: AsyncConnection, models: Sequence[str]) -> None:
+    """A failed model must not be handed out when the same support comes again."""
+    await connection.execute(update(adapted_models).where(adapted_models.c.id.in_(models)).values(fingerprint=None))

@@ -1,0 +1,44 @@
+"""Which workers are alive, by the database's clock."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from kshot.storage.tables import seconds_from_now, workers
+
+
+@dataclass(frozen=True)
+class LiveWorker:
+    """A worker seen lately."""
+
+    id: str
+    device: str
+
+
+async def worker_seen(connection: AsyncConnection, id: str, device: str) -> None:
+    """Note that a worker is alive."""
+    await connection.execute(
+        insert(workers)
+        .values(id=id, device=device)
+        .on_conflict_do_update(index_elements=[workers.c.id], set_={"seen_at": func.now()})
+    )
+
+
+async def worker_gone(connection: AsyncConnection, id: str) -> None:
+    """Note that a worker left in good order."""
+    await connection.execute(delete(workers).where(workers.c.id == id))
+
+
+async def live_workers(connection: AsyncConnection, within_s: float) -> list[LiveWorker]:
+    """Workers seen within the last ``within_s`` seconds."""
+    rows = await connection.execute(
+        select(workers.c.id, workers.c.device).where(workers.c.seen_at > seconds_from_now(-within_s))
+    )
+    return [LiveWorker(row.id, row.device) for row in rows]
+
+
+async def forget_workers(connection: AsyncConnection, unseen_s: float) -> None:
+    """Drop the rows of workers that ended without saying so."""
+    await connection.execute(delete(workers).where(workers.c.seen_at < seconds_from_now(-unseen_s)))
