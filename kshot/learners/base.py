@@ -1,0 +1,141 @@
+"""What a learner is: two pure functions over ragged batches of tasks, and their mathematics with gradients for training.
+
+Invariants every learner keeps (tests/kshot/learners/test_invariants.py): a task's answer does not depend on the tasks
+beside it, nor a query's on the other queries; the order of the support and the names of classes change nothing; the
+same call gives the same bytes; the batched path equals a plain loop.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kshot.checkpoints import Checkpoint
+from kshot.contracts.checkpoints import TaskKind
+from kshot.contracts.errors import AdaptationFailed, Invalid
+from kshot.contracts.tasks import LearnerOptions, Quality
+from kshot.contracts.wire import Inputs
+from kshot.encoders.base import Encoder
+
+Head = Mapping[str, Tensor]
+"""A learner's own meta-learned tensors, by name."""
+
+
+@dataclass(frozen=True)
+class Support:
+    """The labelled examples of one task.
+
+    ``inputs``: n canonical inputs.
+    ``targets``: int64 (n,) in [0, n_way), or float32 (n, n_targets) with ``n_way`` None.
+    """
+
+    task: TaskKind
+    inputs: Inputs
+    targets: Tensor
+    n_way: int | None = None
+
+    @property
+    def n_outputs(self) -> int:
+        """Width of the answer: ways, or regression targets."""
+        return self.n_way if self.n_way is not None else self.targets.shape[1]
+
+
+@dataclass(frozen=True)
+class State:
+    """An adapted model: a value. ``tensors`` belong to the learner and the checkpoint that made them."""
+
+    task: TaskKind
+    n_way: int | None
+    tensors: dict[str, Tensor]
+    quality: Quality | None = None
+
+
+@dataclass(frozen=True)
+class Output:
+    """The answers to q queries of one task: logits (q, n_way), or values (q, n_targets) and, where known, their std."""
+
+    logits: Tensor | None = None
+    values: Tensor | None = None
+    std: Tensor | None = None
+
+
+class Learner(ABC):
+    """A method that adapts. Holds settings of the method only, nothing between calls.
+
+    ``name``: its name in the registry. ``tasks``: the kinds of task it can do.
+    ``options``: the LearnerOptions it honours.
+    """
+
+    name: str
+    tasks: frozenset[TaskKind]
+    options: frozenset[str]
+
+    @abstractmethod
+    def init_head(
+        self, encoder: Encoder, task: TaskKind, n_targets: int | None, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Fresh meta-learned tensors (float32, on the CPU) to train beside ``encoder``; empty where there are none."""
+
+    @abstractmethod
+    def meta_loss(
+        self,
+        encoder: Encoder,
+        head: Head,
+        supports: Sequence[Support],
+        queries: Sequence[Inputs],
+        targets: Sequence[Tensor],
+        options: Mapping[str, Any],
+    ) -> Tensor:
+        """Mean query loss of a meta-batch: cross-entropy, or squared error.
+
+        Differentiable in the encoder's parameters and the head. ``options`` as in a manifest's ``learner.options``.
+        With the encoder in ``train()`` mode, metric learners embed supports and queries together (batch statistics).
+        """
+
+    @abstractmethod
+    def adapt(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
+        """The adapted state of each task.
+
+        Raises Invalid where a support or the checkpoint does not suit, AdaptationFailed where a state is not finite.
+        """
+
+    @abstractmethod
+    def predict(self, checkpoint: Checkpoint, states: Sequence[State], queries: Sequence[Inputs]) -> list[Output]:
+        """The answers to each state's queries."""
+
+
+def check_supports(learner: Learner, supports: Sequence[Support]) -> None:
+    """Raises Invalid where a support cannot be learned from: wrong kind of task, no rows, a class without examples."""
+    for support in supports:
+        if support.task not in learner.tasks:
+            raise Invalid(f"learner {learner.name} does not do {support.task}", param="options.learner")
+        if len(support.targets) == 0 or len(support.targets) != len(support.inputs):
+            raise Invalid("a support needs as many labels as inputs, and at least one", param="support.labels")
+        if support.n_way is not None and len(support.targets.unique()) != support.n_way:
+            raise Invalid("every class of the support needs at least one example", param="support.labels")
+
+
+def check_finite(states: list[State]) -> list[State]:
+    """The states themselves; raises AdaptationFailed where any of their numbers is not finite."""
+    finite = [tensor.isfinite().all() for state in states for tensor in state.tensors.values()]
+    if not bool(torch.stack(finite).all()):
+        raise AdaptationFailed(
+            "adapting gave numbers that are not finite; check the scale of the inputs and the options"
+        )
+    return states
+
+
+def device_of(encoder: Encoder, head: Head) -> torch.device:
+    """Where a checkpoint's tensors are; the CPU where it has none."""
+    for tensor in (*head.values(), *encoder.parameters(), *encoder.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def settings_of(checkpoint: Checkpoint, options: LearnerOptions) -> dict[str, Any]:
+    """The learner options of one call: the caller's where given, else the checkpoint's own."""
+    given = {name: value for name, value in options.model_dump().items() if value is not None}
+    return {**checkpoint.manifest.learner.options, **given}

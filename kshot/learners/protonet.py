@@ -1,0 +1,127 @@
+"""Prototypical networks: Snell, Swersky, Zemel, "Prototypical Networks for Few-shot Learning", NeurIPS 2017."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kshot.checkpoints import Checkpoint
+from kshot.contracts.checkpoints import TaskKind
+from kshot.contracts.tasks import LearnerOptions
+from kshot.contracts.wire import Inputs
+from kshot.encoders.base import Encoder
+from kshot.learners.base import Head, Learner, Output, State, Support, check_finite, check_supports, device_of
+from kshot.learners.batching import Packed, embed, groups, pack, pad, prediction_groups
+from kshot.learners.calibration import fit_scale
+from kshot.learners.losses import embedding_meta_loss
+from kshot.learners.quality import accuracy_quality, can_leave_out
+
+_USUAL_MARGIN = 4.0  # where no scale was meta-learned: two prototypes' mean distance is worth this many nats
+
+
+class Protonet(Learner):
+    """logits = -scale * ||f(x) - c_k||^2 with c_k the mean embedding of class k (eqs. 1 and 2).
+
+    The scale is meta-learned (``log_scale``); on a checkpoint of another learner it is fitted by leave-one-out.
+    State: ``prototypes`` (n_way, d), ``scale`` ().
+    """
+
+    name = "protonet"
+    tasks: frozenset[TaskKind] = frozenset({"classification"})
+    options: frozenset[str] = frozenset()
+
+    def init_head(
+        self, encoder: Encoder, task: TaskKind, n_targets: int | None, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        return {"log_scale": torch.zeros(())}
+
+    def meta_loss(
+        self,
+        encoder: Encoder,
+        head: Head,
+        supports: Sequence[Support],
+        queries: Sequence[Inputs],
+        targets: Sequence[Tensor],
+        options: Mapping[str, Any],
+    ) -> Tensor:
+        def answer(support: Packed, query: Tensor) -> Tensor:
+            return -head["log_scale"].exp() * squared_distances(query, class_means(support))
+
+        return embedding_meta_loss(encoder, device_of(encoder, head), supports, queries, targets, answer)
+
+    @torch.no_grad()
+    def adapt(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
+        check_supports(self, supports)
+        device = device_of(checkpoint.encoder, checkpoint.head)
+        features = embed(checkpoint.encoder, [support.inputs for support in supports], device)
+        states: dict[int, State] = {}
+        for group in groups(supports):
+            packed = pack([supports[i] for i in group], [features[i] for i in group])
+            adapted = _adapt(packed, checkpoint.head.get("log_scale"))
+            states.update(zip(group, adapted, strict=True))
+        return check_finite([states[i] for i in range(len(supports))])
+
+    @torch.no_grad()
+    def predict(self, checkpoint: Checkpoint, states: Sequence[State], queries: Sequence[Inputs]) -> list[Output]:
+        device = device_of(checkpoint.encoder, checkpoint.head)
+        features = embed(checkpoint.encoder, queries, device)
+        outputs: dict[int, Output] = {}
+        for group in prediction_groups(states, queries):
+            prototypes = pad([states[i].tensors["prototypes"] for i in group])
+            scales = torch.stack([states[i].tensors["scale"] for i in group])
+            logits = -scales[:, None, None] * squared_distances(pad([features[i] for i in group]), prototypes)
+            for i, block in zip(group, logits, strict=True):
+                outputs[i] = Output(logits=block[: len(queries[i]), : states[i].n_way])
+        return [outputs[i] for i in range(len(states))]
+
+
+def class_means(packed: Packed) -> Tensor:
+    """The mean embedding of each class, (B, C, d); zero for padded classes."""
+    counts = packed.targets.sum(1).clamp(min=1)
+    return packed.targets.transpose(1, 2) @ packed.x / counts.unsqueeze(-1)
+
+
+def squared_distances(x: Tensor, prototypes: Tensor) -> Tensor:
+    """||x - c||^2, (B, Q, C), of (B, Q, d) to (B, C, d).
+
+    By the binomial formula, whose round-off grows with the distance from the origin: hence moved to the first prototype.
+    """
+    origin = prototypes[:, :1]
+    x, prototypes = x - origin, prototypes - origin
+    crossed = x @ prototypes.transpose(1, 2)
+    return x.square().sum(-1, keepdim=True) - 2 * crossed + prototypes.square().sum(-1).unsqueeze(1)
+
+
+def leave_one_out(packed: Packed, prototypes: Tensor) -> Tensor:
+    """Squared distances (B, N, C) of each support row to the prototypes made without it.
+
+    Only the row's own class mean moves: x - c' = (x - c) n / (n - 1). Means nothing for the only row of a class.
+    """
+    counts = packed.targets @ packed.targets.sum(1).unsqueeze(-1)
+    away = (counts / (counts - 1).clamp(min=1)).square()
+    return squared_distances(packed.x, prototypes) * torch.where(packed.targets > 0, away, 1.0)
+
+
+def _adapt(packed: Packed, log_scale: Tensor | None) -> list[State]:
+    prototypes = class_means(packed)
+    logits, left_out = -leave_one_out(packed, prototypes), can_leave_out(packed.targets, packed.rows)
+    if log_scale is None:
+        scales = fit_scale(logits, packed, left_out, _usual_scale(packed, prototypes))
+    else:
+        scales = log_scale.exp().expand(len(prototypes))
+    classes = packed.targets.argmax(2)
+    states = []
+    for i, (n, n_way) in enumerate(zip(packed.rows.sum(1).tolist(), packed.outputs.sum(1).tolist(), strict=True)):
+        quality = accuracy_quality(logits[i, :n, :n_way].cpu(), classes[i, :n].cpu(), left_out[i, :n].cpu())
+        tensors = {"prototypes": prototypes[i, :n_way].clone(), "scale": scales[i].clone()}
+        states.append(State("classification", n_way, tensors, quality))
+    return states
+
+
+def _usual_scale(packed: Packed, prototypes: Tensor) -> Tensor:
+    """(B,), see ``_USUAL_MARGIN``."""
+    ways = packed.outputs.sum(1)
+    between = squared_distances(prototypes, prototypes) * packed.outputs[:, None] * packed.outputs[:, :, None]
+    mean = between.sum((1, 2)) / (ways * (ways - 1)).clamp(min=1)
+    return _USUAL_MARGIN / mean.clamp(min=torch.finfo(mean.dtype).tiny)

@@ -1,0 +1,57 @@
+"""How good an adapted model is, from answers to its own support rows, each given without that row."""
+
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from kshot.contracts.tasks import Quality
+
+_Z = 1.96
+_WIDEST_ACCURACY_INTERVAL = 0.2
+_WIDEST_MSE_INTERVAL = 1.0  # of the estimate itself
+_FEWEST_ROWS_FOR_MSE = 10
+
+
+def accuracy_quality(logits: Tensor, targets: Tensor, left_out: Tensor) -> Quality:
+    """Leave-one-out accuracy over the rows that can be left out.
+
+    ``logits``: (n, n_way), each row's answer from the others. ``targets``: (n,). ``left_out``: (n,), False for the only
+    example of a class: without it there is no such class to answer. Reliable where the 95% Wilson interval is at most
+    0.2 wide; without any such row there is no figure at all.
+    """
+    n = int(left_out.sum())
+    if n == 0:
+        return Quality(method="leave_one_out", n=0, reliable=False)
+    correct = int((logits.argmax(1) == targets)[left_out].sum())
+    low, high = wilson_interval(correct, n)
+    reliable = bool(left_out.all()) and high - low <= _WIDEST_ACCURACY_INTERVAL
+    return Quality(method="leave_one_out", accuracy=correct / n, n=n, reliable=reliable)
+
+
+def wilson_interval(correct: int, n: int) -> tuple[float, float]:
+    """The 95% score interval of a proportion (Wilson 1927): honest at n = 4 and at 100% alike."""
+    p, z2 = correct / n, _Z * _Z
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = _Z * sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return centre - half, centre + half
+
+
+def mse_quality(residuals: Tensor) -> Quality:
+    """Leave-one-out mean squared error. ``residuals``: (n, n_targets), each row's error, predicted from the others.
+
+    Reliable from ten rows on where the 95% interval of the mean is no wider than the mean. One row gives no figure.
+    """
+    n = len(residuals)
+    if n < 2:
+        return Quality(method="leave_one_out", n=0, reliable=False)
+    squares = residuals.double().square().mean(1)
+    mean, error = float(squares.mean()), float(squares.std()) / sqrt(n)
+    reliable = n >= _FEWEST_ROWS_FOR_MSE and 2 * _Z * error <= _WIDEST_MSE_INTERVAL * mean
+    return Quality(method="leave_one_out", mse=mean, n=n, reliable=reliable)
+
+
+def can_leave_out(targets: Tensor, rows: Tensor) -> Tensor:
+    """(B, N): whether a row's class keeps an example without it. ``targets``: one-hot (B, N, C). ``rows``: (B, N)."""
+    size = (targets @ targets.sum(1).unsqueeze(-1)).squeeze(-1)
+    return torch.logical_and(rows, size > 1.5)

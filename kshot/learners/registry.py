@@ -1,0 +1,15 @@
+"""The learners there are, by name."""
+
+from kshot.contracts.errors import Invalid
+from kshot.learners.base import Learner
+from kshot.learners.protonet import Protonet
+
+LEARNERS: dict[str, Learner] = {learner.name: learner for learner in (Protonet(),)}
+
+
+def get_learner(name: str) -> Learner:
+    """The learner of that name; Invalid where there is none."""
+    learner = LEARNERS.get(name)
+    if learner is None:
+        raise Invalid(f"unknown learner; choose one of {', '.join(LEARNERS)}", param="options.learner")
+    return learner
