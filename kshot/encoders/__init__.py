@@ -1,0 +1,1 @@
+"""Input -> embedding, one network per file."""

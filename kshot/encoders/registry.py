@@ -1,0 +1,32 @@
+"""Encoders by name."""
+
+from collections.abc import Callable
+from typing import Any
+
+from kshot.contracts.checkpoints import EncoderSpec, InputSpec
+from kshot.contracts.errors import Invalid
+from kshot.encoders.base import Encoder
+from kshot.encoders.conv4 import Conv4
+from kshot.encoders.identity import Identity
+from kshot.encoders.mlp import Mlp
+
+ENCODERS: dict[str, tuple[str, Callable[..., Encoder]]] = {
+    "conv4": ("image", Conv4),
+    "identity": ("vector", Identity),
+    "mlp": ("vector", Mlp),
+}
+"""Name -> the modality it reads and its constructor, called with the input spec and the spec's options."""
+
+
+def build_encoder(spec: EncoderSpec, inputs: InputSpec) -> Encoder:
+    """A fresh encoder in ``train()`` mode. Raises Invalid for an unknown name, modality or option."""
+    if spec.name not in ENCODERS:
+        raise Invalid(f"unknown encoder; known are {', '.join(ENCODERS)}")
+    modality, constructor = ENCODERS[spec.name]
+    if inputs.modality != modality:
+        raise Invalid(f"encoder {spec.name} reads {modality} inputs, not {inputs.modality}")
+    options: dict[str, Any] = dict(spec.options)
+    try:
+        return constructor(inputs, **options)
+    except (TypeError, KeyError, ValueError, RuntimeError) as error:
+        raise Invalid(f"encoder {spec.name} does not take these options") from error

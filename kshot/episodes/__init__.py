@@ -1,0 +1,1 @@
+"""Data sets -> episodes: readers per modality, class splits, seeded samplers."""

@@ -1,0 +1,69 @@
+"""``python -m kshot.training checkpoints/glyphs/recipe.toml --data ../shared/data --out checkpoints/glyphs``"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from kshot.checkpoints import load_checkpoint, save_checkpoint
+from kshot.contracts.checkpoints import EvaluationRow
+from kshot.contracts.errors import Invalid
+from kshot.episodes.sampling import Episode, EpisodeShape, episodes
+from kshot.episodes.sinusoids import sinusoids
+from kshot.training.data import SINUSOIDS, load_pool
+from kshot.training.evaluation import evaluate
+from kshot.training.loop import meta_train, with_evaluation
+from kshot.training.recipe import EvaluationTask, read_recipe
+
+_EVALUATION_SEED = 20_000
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train (unless told to evaluate only), measure the recipe's evaluation rows, save."""
+    parser = argparse.ArgumentParser(prog="python -m kshot.training")
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--evaluate-only", action="store_true", help="measure the checkpoint that is there")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(given.threads)
+    recipe = read_recipe(given.recipe)
+    if given.evaluate_only:
+        checkpoint = load_checkpoint(given.out)
+    else:
+        command = shlex.join(["python", "-m", "kshot.training", str(given.recipe), "--data", str(given.data), "--out", str(given.out)])
+        checkpoint = meta_train(recipe, given.data, given.out, command, _say)
+    rows = []
+    for task in recipe.evaluation:
+        rows.append(evaluate(checkpoint, f"{task.data} {task.split}", _tasks(task, given.data), task.episodes))
+        _say(_line(rows[-1]))
+    save_checkpoint(given.out, with_evaluation(checkpoint, rows))
+
+
+def _tasks(task: EvaluationTask, data: Path) -> Iterator[Episode]:
+    if task.data == SINUSOIDS:
+        return sinusoids(task.k_shot, task.n_query, _EVALUATION_SEED)
+    if task.n_way is None:
+        raise Invalid("an evaluation row on classes needs n_way")
+    shape = EpisodeShape(task.n_way, task.k_shot, task.n_query)
+    return episodes(load_pool(task.data, task.split, data), shape, _EVALUATION_SEED)
+
+
+def _line(row: EvaluationRow) -> str:
+    ways = f"{row.n_way}-way " if row.n_way else ""
+    return f"{row.data} {ways}{row.k_shot}-shot {row.metric} {row.mean:.4f} +- {row.interval:.4f} ({row.episodes})"
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Invalid as error:
+        sys.exit(f"error: {error.message}")

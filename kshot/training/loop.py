@@ -1,0 +1,138 @@
+"""The outer loop: a recipe and data in, a checkpoint out."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import kshot
+from kshot.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from kshot.contracts.checkpoints import EvaluationRow, LearnerSpec, Lineage, Manifest
+from kshot.contracts.errors import Invalid
+from kshot.encoders.base import Encoder
+from kshot.encoders.conv4 import fold_batch_norm
+from kshot.encoders.registry import build_encoder
+from kshot.learners.base import Learner
+from kshot.learners.registry import get_learner
+from kshot.training.data import describe
+from kshot.training.losses import TaskLoss, task_loss
+from kshot.training.recipe import Recipe
+
+_SAVES = 20
+_REPORTS = 200
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the outer loop moves: an encoder and a learner's head."""
+
+    learner: Learner
+    encoder: Encoder
+    head: dict[str, Tensor]
+
+    def parameters(self) -> list[Tensor]:
+        """Everything that has a gradient."""
+        return [p for p in (*self.encoder.parameters(), *self.head.values()) if p.requires_grad]
+
+
+def meta_train(recipe: Recipe, data: Path, out: Path, command: str, report: Report = print) -> Checkpoint:
+    """Meta-train a checkpoint and save it into ``out``, now and then on the way and at the end.
+
+    A checkpoint saved on the way is whole and true: its lineage counts the steps it had. ``command`` is recorded in the
+    manifest. Raises Invalid where recipe and data do not fit, FloatingPointError where the loss is no longer finite.
+    """
+    torch.manual_seed(recipe.seed)
+    model = _start(recipe, out)
+    started = time.perf_counter()
+
+    def finished(step: int) -> Checkpoint:
+        seconds = round(time.perf_counter() - started, 1)
+        checkpoint = _checkpoint(recipe, model, _lineage(recipe, data, command, step, seconds))
+        save_checkpoint(out, checkpoint)
+        return checkpoint
+
+    if recipe.training.steps:
+        loss = task_loss(recipe, model.learner, model.encoder, model.head, data)
+        _descend(recipe, model, loss, finished, report)
+    return finished(recipe.training.steps)
+
+
+def with_evaluation(checkpoint: Checkpoint, rows: list[EvaluationRow]) -> Checkpoint:
+    """The same checkpoint with another evaluation table."""
+    manifest = checkpoint.manifest.model_copy(update={"evaluation": rows})
+    return Checkpoint(manifest, checkpoint.encoder, checkpoint.head)
+
+
+def _descend(recipe: Recipe, model: Model, loss: TaskLoss, save: Callable[[int], Checkpoint], report: Report) -> None:
+    training = recipe.training
+    optimiser = torch.optim.Adam(model.parameters(), training.lr, weight_decay=training.weight_decay)
+    rng = np.random.default_rng(recipe.seed)
+    model.encoder.train(training.scheme == "folded")
+    report_every, save_every = (max(1, training.steps // parts) for parts in (_REPORTS, _SAVES))
+    recent, since = [], time.perf_counter()
+    for step in range(1, training.steps + 1):
+        for group in optimiser.param_groups:
+            group["lr"] = training.lr * 0.5 * (1 + math.cos(math.pi * (step - 1) / training.steps))
+        value = loss(rng)
+        if not bool(torch.isfinite(value)):
+            raise FloatingPointError(f"the meta-loss is not finite at step {step}")
+        optimiser.zero_grad()
+        value.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        recent.append(value.item())
+        if step % report_every == 0:
+            pace = len(recent) / (time.perf_counter() - since)
+            report(f"step {step}/{training.steps}  loss {np.mean(recent):.4f}  {pace:.2f} steps/s")
+            recent, since = [], time.perf_counter()
+        if step % save_every == 0:
+            save(step)
+
+
+def _start(recipe: Recipe, out: Path) -> Model:
+    learner = get_learner(recipe.learner.name)
+    encoder = build_encoder(recipe.encoder, recipe.input)
+    if recipe.start is not None:
+        parent = load_checkpoint(out.parent / recipe.start.parent).encoder.state_dict()
+        folded = fold_batch_norm(parent) if recipe.encoder.options.get("norm") == "affine" else parent
+        encoder.load_state_dict(folded)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    head = learner.init_head(encoder, recipe.tasks[0], recipe.n_targets, generator)
+    return Model(learner, encoder, {name: nn.Parameter(tensor) for name, tensor in head.items()})
+
+
+def _checkpoint(recipe: Recipe, model: Model, lineage: Lineage) -> Checkpoint:
+    encoder = build_encoder(recipe.encoder, recipe.input)
+    encoder.load_state_dict(model.encoder.state_dict())
+    manifest = Manifest(
+        name=recipe.name,
+        description=recipe.description,
+        tasks=recipe.tasks,
+        input=recipe.input,
+        encoder=recipe.encoder,
+        learner=LearnerSpec(name=recipe.learner.name, options=recipe.learner.options),
+        n_targets=recipe.n_targets,
+        lineage=lineage,
+    )
+    return Checkpoint(manifest, encoder.eval(), {name: tensor.detach().clone() for name, tensor in model.head.items()})
+
+
+def _lineage(recipe: Recipe, data: Path, command: str, step: int, seconds: float) -> Lineage:
+    return Lineage(
+        command=command,
+        code_version=kshot.__version__,
+        created_at=datetime.now(UTC).replace(microsecond=0),
+        data=[describe(recipe.data.name, recipe.data.split, data)] if recipe.data else [],
+        parent=recipe.start.parent if recipe.start else None,
+        seed=recipe.seed,
+        steps=step,
+        seconds=seconds,
+    )

@@ -1,0 +1,73 @@
+"""The meta-loss of one outer step: draw a meta-batch, ask the learner."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kshot.contracts.errors import Invalid
+from kshot.encoders.base import Encoder
+from kshot.episodes.pool import Pool
+from kshot.episodes.sampling import Episode, EpisodeShape, sample_episode
+from kshot.episodes.sinusoids import sample_sinusoid
+from kshot.learners.base import Head, Learner
+from kshot.training.data import SINUSOIDS, load_pool
+from kshot.training.evaluation import as_support
+from kshot.training.metric import folded_meta_loss
+from kshot.training.recipe import Recipe, Training
+
+TaskLoss = Callable[[np.random.Generator], Tensor]
+
+
+def task_loss(recipe: Recipe, learner: Learner, encoder: Encoder, head: Head, data: Path) -> TaskLoss:
+    """A function that draws one meta-batch and gives its differentiable loss."""
+    if recipe.data is None:
+        raise Invalid("a recipe with training steps must name its data")
+    training = recipe.training
+    options = {**recipe.learner.options, **training.options}
+    if recipe.data.name == SINUSOIDS:
+        return lambda rng: _episodic(learner, encoder, head, [_sinusoid(training, rng) for _ in _batch(training)], options)
+    pool = load_pool(recipe.data.name, recipe.data.split, data)
+    if training.scheme == "episodes":
+        return lambda rng: _episodic(learner, encoder, head, [_episode(pool, training, rng) for _ in _batch(training)], options)
+
+    def folded(rng: np.random.Generator) -> Tensor:
+        losses = [
+            folded_meta_loss(learner, encoder, head, pool, _shape(training, rng), rng, options, training.precision)
+            for _ in _batch(training)
+        ]
+        return torch.stack(losses).mean()
+
+    return folded
+
+
+def _episodic(learner: Learner, encoder: Encoder, head: Head, batch: list[Episode], options: dict[str, object]) -> Tensor:
+    return learner.meta_loss(
+        encoder,
+        head,
+        [as_support(episode) for episode in batch],
+        [episode.query for episode in batch],
+        [torch.as_tensor(episode.query_targets) for episode in batch],
+        options,
+    )
+
+
+def _batch(training: Training) -> range:
+    return range(training.meta_batch)
+
+
+def _sinusoid(training: Training, rng: np.random.Generator) -> Episode:
+    return sample_sinusoid(int(rng.integers(*training.k_shot, endpoint=True)), training.n_query, rng)
+
+
+def _episode(pool: Pool, training: Training, rng: np.random.Generator) -> Episode:
+    return sample_episode(pool, _shape(training, rng), rng)
+
+
+def _shape(training: Training, rng: np.random.Generator) -> EpisodeShape:
+    if training.n_way is None:
+        raise Invalid("training on classes needs n_way")
+    n_way, k_shot = (int(rng.integers(low, high, endpoint=True)) for low, high in (training.n_way, training.k_shot))
+    return EpisodeShape(n_way, k_shot, training.n_query)

@@ -1,0 +1,85 @@
+"""A recipe: everything that makes a checkpoint, in one TOML file beside it."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from kshot.contracts.checkpoints import EncoderSpec, InputSpec, LearnerSpec, Name, Stored, TaskKind
+from kshot.contracts.errors import Invalid
+
+Range = tuple[int, int]
+"""Lowest and highest value, both included; drawn anew for each episode."""
+
+
+class Data(Stored):
+    """Where the tasks of meta-training come from: a name in :mod:`kshot.training.data`, and a split of its classes."""
+
+    name: str
+    split: Literal["train", "valid", "test"] = "train"
+
+
+class Start(Stored):
+    """Begin at another checkpoint's encoder (a folder beside this one) instead of at random."""
+
+    parent: Name
+
+
+class Training(Stored):
+    """The outer loop: Adam with a learning rate that falls to zero along a cosine.
+
+    ``scheme``: ``folded`` for learners that work on embeddings (:mod:`kshot.training.metric`), ``episodes`` for gradient
+    learners, whose encoder never sees batch statistics. ``meta_batch``: draws per step. ``precision``: what the encoder of a metric learner computes in.
+    ``options``: learner options during meta-training, where they differ from those served.
+    """
+
+    steps: int = Field(ge=0)
+    scheme: Literal["folded", "episodes"] = "folded"
+    meta_batch: int = 1
+    n_way: Range | None = None
+    k_shot: Range = (1, 1)
+    n_query: int = 1
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    options: dict[str, int | float | str | bool] = {}
+
+
+class EvaluationTask(Stored):
+    """One row to measure for the manifest's evaluation table."""
+
+    data: str
+    split: Literal["train", "valid", "test"] = "test"
+    n_way: int | None = None
+    k_shot: int
+    n_query: int = 15
+    episodes: Annotated[int, Field(ge=2)] = 600
+
+
+class Recipe(Stored):
+    """``input``, ``encoder``, ``learner`` and ``tasks`` go into the manifest as they are."""
+
+    name: Name
+    description: str
+    tasks: tuple[TaskKind, ...]
+    n_targets: int | None = None
+    seed: int = 0
+    input: InputSpec
+    encoder: EncoderSpec
+    learner: LearnerSpec
+    start: Start | None = None
+    data: Data | None = None
+    training: Training
+    evaluation: list[EvaluationTask] = []
+
+
+def read_recipe(file: Path) -> Recipe:
+    """Raises Invalid where the file is not a recipe."""
+    try:
+        return Recipe.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Invalid("the recipe cannot be read as TOML") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Invalid(f"the recipe is wrong at {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
