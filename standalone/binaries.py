@@ -124,7 +124,7 @@ def reachable(program: Program, account: Account | None, servers: Path) -> Progr
     if not program.wheel_parts:
         raise StandaloneError(f"user {account.name if account else '?'} cannot run {probe}")
     base = program.wheel_parts[0].parent.parent  # keeps `.libs` where the programs' run path looks for it
-    copy = servers / "programs" / f"{program.wheel_parts[0].parent.name}-{program.version}"
+    copy = servers / "programs" / f"{probe.name}-{program.version}"
     if not copy.exists():
         _copy_parts(program.wheel_parts, base, copy)
     return replace(program, path=copy / program.path.relative_to(base))
