@@ -1,0 +1,278 @@
+"""The bodies of the HTTP API: what the service reads and writes, and what the client sends and receives.
+
+Requests are strict (unknown fields refused, nothing coerced). Answers may gain fields, so a reader ignores new ones.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from kshot.contracts.checkpoints import EvaluationRow, InputSpec, Lineage, Name, TaskKind
+from kshot.contracts.model import Model
+from kshot.contracts.tasks import Failure, Label, LearnerOptions, Quality, Timings, Wanted
+
+MAX_TTL_S = 10 * 365 * 24 * 3600
+DEFAULT_TTL_S = 30 * 24 * 3600
+
+Reference = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=200,
+        description="`name@alias`, `name` (means `name@production`) or a checkpoint id",
+        examples=["intents@production"],
+    ),
+]
+Ttl = Annotated[int, Field(ge=1, le=MAX_TTL_S, description="Seconds until the adapted model expires")]
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=1000)] | int | float | bool | None],
+    Field(max_length=32, description="Yours: kept and returned, never read"),
+]
+
+
+class Examples(Model):
+    """Labelled examples. Labels: all strings or all integers for classes; numbers or lists of numbers for regression.
+
+    Images: base64 PNG or JPEG, or data URLs. Vectors: lists of numbers. Texts: strings.
+    """
+
+    inputs: list[Any]
+    labels: list[Any]
+
+
+class Query(Model):
+    """Inputs to be answered in the same call."""
+
+    inputs: list[Any]
+
+
+class AdaptSettings(Model):
+    """Everything of an adapt request but the examples: the `request` part of multipart and binary bodies."""
+
+    checkpoint: Reference
+    options: LearnerOptions = LearnerOptions()
+    ttl_seconds: Ttl = DEFAULT_TTL_S
+    metadata: Metadata = {}
+
+
+class AdaptRequest(AdaptSettings):
+    """`POST /v1/adapt`: a support set in, an adapted model out."""
+
+    support: Examples
+    query: Query | None = None
+
+
+class ExamplesSettings(Model):
+    """Everything of an examples request but the examples."""
+
+    ttl_seconds: Ttl = DEFAULT_TTL_S
+    metadata: Metadata = {}
+
+
+class ExamplesRequest(ExamplesSettings):
+    """`POST /v1/adapted-models/{id}/examples`: a new adapted model from the parent's support and these."""
+
+    support: Examples
+    query: Query | None = None
+
+
+class PredictSettings(Model):
+    """Everything of a predict request but inputs and examples."""
+
+    model: Annotated[str, Field(max_length=200)] | None = Field(default=None, description="Id of an adapted model")
+    checkpoint: Reference | None = Field(default=None, description="One-shot calls only, with `support`")
+    options: LearnerOptions = Field(default=LearnerOptions(), description="One-shot calls only")
+    wanted: list[Wanted] | None = Field(default=None, alias="return", min_length=1, max_length=4)
+    top_k: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        default=None, description="Only the k most probable classes"
+    )
+    reject_below: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None, description="Answer `label: null` where the best probability is lower"
+    )
+    store: bool = Field(default=False, description="Keep the inputs with the recorded prediction")
+
+
+class PredictRequest(PredictSettings):
+    """`POST /v1/predict`: answers of a stored adapted model, or of an inline support set (one-shot)."""
+
+    inputs: list[Any]
+    support: Examples | None = None
+
+
+class ChangeRequest(Model):
+    """`PATCH /v1/adapted-models/{id}`: what may change. A missing field stays as it is."""
+
+    ttl_seconds: Ttl | None = None
+    pinned: bool | None = Field(default=None, description="A pinned model does not expire")
+    metadata: Metadata | None = None
+
+
+class NewKeyRequest(Model):
+    """`POST /v1/api-keys`."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    role: Literal["user", "admin"] = "user"
+    tenant: Name | None = Field(default=None, description="Name of the tenant, made where it is new; yours by default")
+    expires_in_seconds: Annotated[int, Field(ge=1, le=MAX_TTL_S)] | None = None
+
+
+class Answer(BaseModel):
+    """The base of every answer: a reader ignores fields it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class CheckpointRef(Answer):
+    """Which checkpoint, and by which alias it was asked for."""
+
+    id: str
+    name: str
+    alias: str | None = None
+
+
+class AdaptedModel(Answer):
+    """A checkpoint after one support set."""
+
+    object: Literal["adapted_model"] = "adapted_model"
+    id: str
+    status: str = Field(description="`queued`, `running`, `succeeded`, `failed`; may grow")
+    checkpoint: CheckpointRef
+    learner: str
+    task: TaskKind
+    classes: list[Label] = Field(description="In order of first appearance; empty for regression")
+    n_way: int | None = None
+    k_shot: dict[str, int] = Field(description="Support rows per class")
+    n_support: int
+    quality: Quality | None = None
+    predictions: list[dict[str, Any]] | None = Field(
+        default=None, description="Answers to `query`, in its order: {label, probabilities} or {value, std}"
+    )
+    timings: Timings | None = None
+    error: Failure | None = Field(default=None, description="Why it failed")
+    created_at: datetime
+    expires_at: datetime | None
+    pinned: bool = False
+    parent_id: str | None = None
+    metadata: dict[str, Any] = {}
+    queue_state: str | None = Field(
+        default=None, description="While pending: `queued`, `running` or `no_worker`; may grow"
+    )
+    position: int | None = Field(default=None, description="While pending: tasks accepted before this one")
+    retry_after_ms: int | None = Field(default=None, description="While pending: when to ask again")
+
+
+class Prediction(Answer):
+    """The answers to one predict call."""
+
+    object: Literal["prediction"] = "prediction"
+    id: str
+    model: str | None
+    checkpoint: CheckpointRef
+    predictions: list[dict[str, Any]] = Field(
+        description="In the order of the inputs: {label, probabilities} or {value, std}"
+    )
+    timings: Timings
+
+
+class Checkpoint(Answer):
+    """A meta-trained checkpoint."""
+
+    object: Literal["checkpoint"] = "checkpoint"
+    id: str
+    name: str
+    description: str
+    aliases: list[str]
+    tasks: list[TaskKind]
+    input: InputSpec
+    learner: str
+    learners: list[str] = Field(description="What `options.learner` may name")
+    n_targets: int | None
+    bytes: int
+    evaluation: list[EvaluationRow]
+    lineage: Lineage
+    created_at: datetime
+
+
+class Alias(Answer):
+    """`name@alias` and the checkpoint it points at."""
+
+    object: Literal["alias"] = "alias"
+    name: str
+    alias: str
+    checkpoint: str
+    version: int
+    updated_at: datetime
+
+
+class ApiKey(Answer):
+    """An API key. ``key``, the secret, is there once: in the answer to the request that made it."""
+
+    object: Literal["api_key"] = "api_key"
+    id: str
+    name: str
+    role: Literal["user", "admin"]
+    tenant: str
+    prefix: str
+    key: str | None = None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class Limits(Answer):
+    """What one request may carry, and how many a tenant may send."""
+
+    object: Literal["limits"] = "limits"
+    max_ways: int
+    max_support: int
+    max_query: int
+    max_body_bytes: int
+    max_decoded_bytes: int
+    max_image_pixels: int
+    max_image_pixels_per_request: int
+    max_wait_seconds: int
+    max_open_tasks: int
+    requests_per_minute: int
+    formats: list[str]
+
+
+Item = TypeVar("Item")
+
+
+class Page(Answer, Generic[Item]):
+    """A page of a list, newest first. Ask for the next with ``after=last_id``."""
+
+    object: Literal["list"] = "list"
+    data: list[Item]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
+class Deleted(Answer):
+    """Confirms a deletion."""
+
+    object: str
+    id: str
+    deleted: Literal[True] = True
+
+
+class ProblemItem(Answer):
+    """One fault of several."""
+
+    param: str
+    message: str
+
+
+class Problem(Answer):
+    """RFC 9457 problem details: every error looks like this, with media type `application/problem+json`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    param: str | None = None
+    errors: list[ProblemItem] = []
+    request_id: str | None = None
