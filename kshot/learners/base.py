@@ -1,4 +1,4 @@
-"""What a learner is: two pure functions over ragged batches of tasks, and their mathematics with gradients for training.
+"""What a learner is: two pure functions over ragged batches of tasks, and the same with gradients for training.
 
 Invariants every learner keeps (tests/kshot/learners/test_invariants.py): a task's answer does not depend on the tasks
 beside it, nor a query's on the other queries; the order of the support and the names of classes change nothing; the
@@ -114,7 +114,7 @@ def check_supports(learner: Learner, supports: Sequence[Support]) -> None:
             raise Invalid(f"learner {learner.name} does not do {support.task}", param="options.learner")
         if len(support.targets) == 0 or len(support.targets) != len(support.inputs):
             raise Invalid("a support needs as many labels as inputs, and at least one", param="support.labels")
-        if support.n_way is not None and len(support.targets.unique()) != support.n_way:
+        if support.n_way is not None and len(torch.unique(support.targets)) != support.n_way:
             raise Invalid("every class of the support needs at least one example", param="support.labels")
 
 

@@ -13,7 +13,6 @@ from kshot.contracts.wire import Inputs
 from kshot.encoders.base import Encoder
 from kshot.learners.base import State, Support
 
-
 _ROWS_PER_PASS = 256
 
 
@@ -40,7 +39,7 @@ def embed(encoder: Encoder, blocks: Sequence[Inputs], device: torch.device) -> l
     joined = concatenate(blocks)
     step = len(joined) if encoder.training else _ROWS_PER_PASS
     passes = [encoder.embed(joined[start : start + step], device) for start in range(0, len(joined), step)]
-    return list(torch.cat(passes).split([len(block) for block in blocks]))
+    return list(torch.split(torch.cat(passes), [len(block) for block in blocks]))
 
 
 def concatenate(blocks: Sequence[Inputs]) -> Inputs:

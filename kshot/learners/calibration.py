@@ -22,4 +22,4 @@ def fit_scale(logits: Tensor, packed: Packed, left_out: Tensor, usual: Tensor) -
     for g, octave in enumerate(octaves):
         scaled = logits * (usual * 2**octave)[:, None, None]
         evidence[:, g] -= (row_losses(packed.task, scaled, packed.targets, packed.outputs) * left_out).sum(1)
-    return usual * 2 ** (evidence.softmax(1) @ octaves)
+    return usual * (evidence.softmax(1) @ octaves).exp2()

@@ -85,7 +85,7 @@ def class_means(packed: Packed) -> Tensor:
 def squared_distances(x: Tensor, prototypes: Tensor) -> Tensor:
     """||x - c||^2, (B, Q, C), of (B, Q, d) to (B, C, d).
 
-    By the binomial formula, whose round-off grows with the distance from the origin: hence moved to the first prototype.
+    By the binomial formula, whose round-off grows with the distance from the origin: hence moved to a prototype.
     """
     origin = prototypes[:, :1]
     x, prototypes = x - origin, prototypes - origin

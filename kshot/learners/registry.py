@@ -3,8 +3,9 @@
 from kshot.contracts.errors import Invalid
 from kshot.learners.base import Learner
 from kshot.learners.protonet import Protonet
+from kshot.learners.ridge import Ridge
 
-LEARNERS: dict[str, Learner] = {learner.name: learner for learner in (Protonet(),)}
+LEARNERS: dict[str, Learner] = {learner.name: learner for learner in (Protonet(), Ridge())}
 
 
 def get_learner(name: str) -> Learner:

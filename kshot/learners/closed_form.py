@@ -1,0 +1,133 @@
+"""Ridge regression in closed form, batched, with its exact leave-one-out (double precision inside, differentiable).
+
+The problem of each task: minimise sum_i w_i ||y_i - y0 - (x_i - x0) W||^2 + l2 ||W||^2, the offset unpenalised, so that
+x0 and y0 are weighted means. Padded rows have weight 0 and change nothing.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kshot.learners.batching import Packed
+from kshot.learners.losses import balanced_weights
+
+_LEAST_KEPT = 1e-9
+
+
+@dataclass(frozen=True)
+class Problem:
+    """B centred problems, rows multiplied by the root of their weight.
+
+    ``a``: features (B, N, d). ``t``: targets (B, N, C). ``root``: (B, N), weights' roots; the weights sum to the number
+    of real rows. ``centre`` and ``spread``: (B, d), ``offset``: (B, C); features are (x - centre) / spread.
+    """
+
+    a: Tensor
+    t: Tensor
+    root: Tensor
+    centre: Tensor
+    spread: Tensor
+    offset: Tensor
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What solving gives, per task.
+
+    ``weight``: (B, C, d). ``errors``: (B, N, C), target minus fit. ``left_out``: (B, N, C), target minus the fit made
+    without that row, the other rows' weights unchanged. ``noise``: (B, C), variance of a target about the truth.
+    The variance of the fit at features z is noise * (1/n + isotropic ||z||^2 -+ ||factor z||^2), minus where
+    ``isotropic`` (B,) is positive. ``factor``: (B, r, d).
+    """
+
+    weight: Tensor
+    errors: Tensor
+    left_out: Tensor
+    noise: Tensor
+    factor: Tensor
+    isotropic: Tensor
+
+
+def centred(packed: Packed, evened: bool) -> Problem:
+    """The problem of a packed support: classes weigh the same whatever their size.
+
+    ``evened``: divide each feature by sqrt(v + 2 median v), v its variance over the support. Plain numbers on unlike
+    scales become comparable, while embeddings, whose features are alike, hardly change.
+    """
+    x, y = packed.x.double(), packed.targets.double()
+    n = packed.rows.sum(1, keepdim=True)
+    w = balanced_weights(packed).double() * n
+    centre = (w.unsqueeze(1) @ x).squeeze(1) / n
+    offset = (w.unsqueeze(1) @ y).squeeze(1) / n
+    root = w.sqrt()
+    a, t = root.unsqueeze(2) * (x - centre.unsqueeze(1)), root.unsqueeze(2) * (y - offset.unsqueeze(1))
+    spread = _spread(a, n) if evened else torch.ones_like(centre)
+    return Problem(a / spread.unsqueeze(1), t, root, centre, spread, offset)
+
+
+def _spread(a: Tensor, n: Tensor) -> Tensor:
+    variance: Tensor = a.square().sum(1) / n
+    moving = variance > 1e-12 * variance.amax(1, keepdim=True)  # features that are constant have no say
+    median = variance.masked_fill(~moving, torch.nan).nanmedian(1, keepdim=True).values
+    return (variance + 2 * median.nan_to_num(1.0)).sqrt()
+
+
+def weights(problem: Problem, l2: Tensor) -> Tensor:
+    """W of each task as (B, C, d), for penalties ``l2`` (B,): the part that meta-training differentiates."""
+    return _weight(problem, _cholesky(problem, l2))
+
+
+def solve(problem: Problem, l2: Tensor) -> Solution:
+    """W, its exact leave-one-out errors e_i / (1 - h_ii), and what a predictive variance needs."""
+    a, root = problem.a, problem.root
+    cholesky = _cholesky(problem, l2)
+    weight = _weight(problem, cholesky)
+    errors = problem.t - a @ weight.transpose(1, 2)
+    n = root.square().sum(1, keepdim=True)
+    if _is_dual(problem):
+        # H = K (K + l2)^-1 = 1 - l2 (K + l2)^-1, K = a a'
+        kept = l2[:, None] * torch.cholesky_inverse(cholesky).diagonal(dim1=1, dim2=2)
+        factor = torch.linalg.solve_triangular(cholesky, a, upper=False) / l2.sqrt()[:, None, None]
+        isotropic = 1 / l2
+    else:
+        kept = 1 - torch.linalg.solve_triangular(cholesky, a.transpose(1, 2), upper=False).square().sum(1)
+        identity = torch.eye(a.shape[2], dtype=a.dtype, device=a.device).expand(len(a), -1, -1)
+        factor = torch.linalg.solve_triangular(cholesky, identity, upper=False)
+        isotropic = torch.zeros_like(l2)
+    kept = (kept - root.square() / n).clamp(min=_LEAST_KEPT).unsqueeze(2)
+    unweighted = errors / root.clamp(min=_LEAST_KEPT).unsqueeze(2)
+    noise = (errors.square() / kept).sum(1) / n
+    return Solution(weight, unweighted, unweighted / kept, noise, factor, isotropic)
+
+
+def fits_in_dual(n: int, d: int) -> bool:
+    """Whether n rows of width d are solved through their n x n Gram matrix, the smaller one."""
+    return n <= d
+
+
+def _is_dual(problem: Problem) -> bool:
+    return fits_in_dual(problem.a.shape[1], problem.a.shape[2])
+
+
+def gram(problem: Problem) -> Tensor:
+    """The smaller of a a' (B, N, N) and a' a (B, d, d)."""
+    a = problem.a
+    return a @ a.transpose(1, 2) if _is_dual(problem) else a.transpose(1, 2) @ a
+
+
+def _cholesky(problem: Problem, l2: Tensor) -> Tensor:
+    matrix = gram(problem)
+    penalty = torch.diag_embed(l2[:, None].expand(-1, matrix.shape[1]))
+    cholesky: Tensor
+    cholesky, failed = torch.linalg.cholesky_ex(matrix + penalty)
+    return cholesky.masked_fill((failed > 0)[:, None, None], torch.nan)  # refused with the other non-finite states
+
+
+def _weight(problem: Problem, cholesky: Tensor) -> Tensor:
+    a, t = problem.a, problem.t
+    if _is_dual(problem):
+        alpha: Tensor = torch.cholesky_solve(t, cholesky)
+        return alpha.transpose(1, 2) @ a
+    weight: Tensor = torch.cholesky_solve(a.transpose(1, 2) @ t, cholesky)
+    return weight.transpose(1, 2)

@@ -1,0 +1,183 @@
+"""A closed-form ridge head: Bertinetto et al., "Meta-learning with differentiable closed-form solvers", ICLR 2019.
+
+For regression this is also the posterior mean of Bayesian linear regression, whose variance gives the answer's std.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kshot.checkpoints import Checkpoint
+from kshot.contracts.checkpoints import TaskKind
+from kshot.contracts.tasks import LearnerOptions
+from kshot.contracts.wire import Inputs
+from kshot.encoders.base import Encoder
+from kshot.learners.base import Head, Learner, Output, State, Support, check_finite, check_supports, device_of
+from kshot.learners.batching import Packed, alike, embed, grouped, pack, pad
+from kshot.learners.calibration import fit_scale
+from kshot.learners.closed_form import Problem, Solution, centred, fits_in_dual, solve, weights
+from kshot.learners.losses import embedding_meta_loss
+from kshot.learners.penalty import choose_l2, usual_scale
+from kshot.learners.quality import accuracy_quality, can_leave_out, mse_quality
+
+_FIRST_LOGIT_SCALE = 10.0
+
+
+class Ridge(Learner):
+    """W = X' (X X' + l2 I)^-1 Y on centred embeddings X and one-hot or real targets Y.
+
+    Meta-learned: ``log_l2`` and, for classes, ``log_logit_scale`` (R2-D2's bias cancels in a softmax, and the offset
+    comes from centring). A checkpoint without them gets features on an even scale, and both numbers by exact
+    leave-one-out. The caller's ``l2`` is plain ridge regression with that penalty.
+    State: ``centre`` and ``spread`` (d), ``weight`` (C, d), ``offset`` (C); ``scale`` () for classes;
+    ``noise`` (C), ``rows`` (), ``factor`` (r, d), ``isotropic`` () for values, where two rows or more tell the noise.
+    """
+
+    name = "ridge"
+    tasks: frozenset[TaskKind] = frozenset({"classification", "regression"})
+    options = frozenset({"l2"})
+
+    def init_head(
+        self, encoder: Encoder, task: TaskKind, n_targets: int | None, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        head = {"log_l2": torch.zeros(())}
+        if task == "classification":
+            head["log_logit_scale"] = torch.tensor(_FIRST_LOGIT_SCALE).log()
+        return head
+
+    def meta_loss(
+        self,
+        encoder: Encoder,
+        head: Head,
+        supports: Sequence[Support],
+        queries: Sequence[Inputs],
+        targets: Sequence[Tensor],
+        options: Mapping[str, Any],
+    ) -> Tensor:
+        def answer(support: Packed, query: Tensor) -> Tensor:
+            problem = centred(support, evened=False)
+            l2 = head["log_l2"].double().exp().expand(len(query))
+            z = query.double() - problem.centre.unsqueeze(1)
+            outputs = z @ weights(problem, l2).transpose(1, 2) + problem.offset.unsqueeze(1)
+            if support.task == "classification":
+                outputs = outputs * head["log_logit_scale"].exp()
+            return outputs.to(query.dtype)
+
+        return embedding_meta_loss(encoder, device_of(encoder, head), supports, queries, targets, answer)
+
+    @torch.no_grad()
+    def adapt(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
+        check_supports(self, supports)
+        device = device_of(checkpoint.encoder, checkpoint.head)
+        features = embed(checkpoint.encoder, [support.inputs for support in supports], device)
+        keys = [
+            (s.task, alike(len(x)), alike(s.n_outputs), fits_in_dual(*x.shape))
+            for s, x in zip(supports, features, strict=True)
+        ]
+        states: dict[int, State] = {}
+        for group in grouped(keys):
+            packed = pack([supports[i] for i in group], [features[i] for i in group])
+            states.update(zip(group, _adapt(packed, checkpoint.head, options.l2), strict=True))
+        return check_finite([states[i] for i in range(len(supports))])
+
+    @torch.no_grad()
+    def predict(self, checkpoint: Checkpoint, states: Sequence[State], queries: Sequence[Inputs]) -> list[Output]:
+        device = device_of(checkpoint.encoder, checkpoint.head)
+        features = embed(checkpoint.encoder, queries, device)
+        keys = [
+            (s.task, "noise" in s.tensors, alike(len(s.tensors["weight"])), alike(len(x)))
+            for s, x in zip(states, features, strict=True)
+        ]
+        outputs: dict[int, Output] = {}
+        for group in grouped(keys):
+            answers = _predict([states[i] for i in group], [features[i] for i in group])
+            outputs.update(zip(group, answers, strict=True))
+        return [outputs[i] for i in range(len(states))]
+
+
+def _adapt(packed: Packed, head: Head, l2: float | None) -> list[State]:
+    """The states of tasks of one kind, alike in size."""
+    problem = centred(packed, evened=l2 is None and "log_l2" not in head)
+    left_out = can_leave_out(packed.targets, packed.rows) if packed.task == "classification" else packed.rows
+    solution = solve(problem, _penalty(problem, packed, left_out, head, l2))
+    made = _classifiers if packed.task == "classification" else _regressors
+    return made(packed, problem, solution, head, left_out)
+
+
+def _penalty(problem: Problem, packed: Packed, left_out: Tensor, head: Head, l2: float | None) -> Tensor:
+    if l2 is not None:
+        return problem.a.new_full((len(problem.a),), l2)
+    if "log_l2" in head:
+        return head["log_l2"].to(problem.a).exp().expand(len(problem.a))
+    return choose_l2(problem, packed, left_out)
+
+
+def _classifiers(packed: Packed, problem: Problem, solution: Solution, head: Head, left_out: Tensor) -> list[State]:
+    scores = packed.targets - solution.left_out
+    if "log_logit_scale" in head:
+        scales = head["log_logit_scale"].exp().expand(len(scores))
+    else:
+        usual = usual_scale(packed.targets - solution.errors, packed, packed.x.shape[2])
+        scales = fit_scale(scores, packed, left_out, usual)
+    scores, classes, left_out = scores.cpu(), packed.targets.argmax(2).cpu(), left_out.cpu()
+    states = []
+    for i, (n, n_way) in enumerate(_sizes(packed)):
+        quality = accuracy_quality(scores[i, :n, :n_way], classes[i, :n], left_out[i, :n])
+        tensors = _linear(problem, solution, i, n_way) | {"scale": scales[i]}
+        states.append(State("classification", n_way, _stored(tensors), quality))
+    return states
+
+
+def _regressors(packed: Packed, problem: Problem, solution: Solution, head: Head, left_out: Tensor) -> list[State]:
+    residuals = solution.left_out.cpu()
+    states = []
+    for i, (n, n_targets) in enumerate(_sizes(packed)):
+        tensors = _linear(problem, solution, i, n_targets)
+        if n > 1:
+            rows = min(n, solution.factor.shape[1])
+            tensors |= {"noise": solution.noise[i, :n_targets], "rows": packed.rows[i].sum()}
+            tensors |= {"factor": solution.factor[i, :rows], "isotropic": solution.isotropic[i]}
+        states.append(State("regression", None, _stored(tensors), mse_quality(residuals[i, :n, :n_targets])))
+    return states
+
+
+def _sizes(packed: Packed) -> list[tuple[int, int]]:
+    """(rows, outputs) of each task."""
+    return list(zip(packed.rows.sum(1).tolist(), packed.outputs.sum(1).tolist(), strict=True))
+
+
+def _linear(problem: Problem, solution: Solution, i: int, n_outputs: int) -> dict[str, Tensor]:
+    return {
+        "centre": problem.centre[i],
+        "spread": problem.spread[i],
+        "weight": solution.weight[i, :n_outputs],
+        "offset": problem.offset[i, :n_outputs],
+    }
+
+
+def _stored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
+
+
+def _predict(states: Sequence[State], features: Sequence[Tensor]) -> list[Output]:
+    """The answers of models of one kind, alike in size, to their query embeddings (q, d)."""
+
+    def stacked(name: str) -> Tensor:
+        return pad([state.tensors[name] for state in states])
+
+    z = (pad(features) - stacked("centre").unsqueeze(1)) / stacked("spread").unsqueeze(1)
+    values = z @ stacked("weight").transpose(1, 2) + stacked("offset").unsqueeze(1)
+    sizes = [(len(x), len(state.tensors["weight"])) for x, state in zip(features, states, strict=True)]
+    if states[0].task == "classification":
+        logits = values * torch.stack([state.tensors["scale"] for state in states])[:, None, None]
+        return [Output(logits=logits[i, :q, :c]) for i, (q, c) in enumerate(sizes)]
+    if "noise" not in states[0].tensors:
+        return [Output(values=values[i, :q, :c]) for i, (q, c) in enumerate(sizes)]
+    isotropic = torch.stack([state.tensors["isotropic"] for state in states])[:, None]
+    rows = torch.stack([state.tensors["rows"] for state in states])[:, None]
+    explained = (z @ stacked("factor").transpose(1, 2)).square().sum(2)
+    doubt = torch.where(isotropic > 0, isotropic * z.square().sum(2) - explained, explained)
+    variance = (1 + 1 / rows + doubt.clamp(min=0)).unsqueeze(2) * stacked("noise").unsqueeze(1)
+    return [Output(values=values[i, :q, :c], std=variance[i, :q, :c].sqrt()) for i, (q, c) in enumerate(sizes)]
