@@ -138,7 +138,7 @@ class Watchdog:
 
     def watch_anywhere(self, pid: int, signal_number: int) -> None:
         if self._process is None:
-            argv = [sys.executable, str(Path(__file__).with_name("watchdog.py"))]
+            argv = [sys.executable, "-I", str(Path(__file__).with_name("watchdog.py"))]
             self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True)
         self._tell(f"+ {pid} {int(signal_number)}\n")
 

@@ -17,6 +17,7 @@ from standalone.processes import POLL, Command, last_lines, start, stop
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LONGEST_PAUSE = 5.0  # seconds between two starts of a part that keeps dying
+SHORT_LIFE = 5.0  # seconds; a part that dies sooner is started again with growing pauses
 
 
 class StopAsked(Exception):
@@ -29,6 +30,7 @@ class _Child:
     process: subprocess.Popen[bytes]
     started: float
     failures: int = 0  # starts in a row that never became ready
+    short_lives: int = 0  # starts in a row that ended soon, ready or not
     is_ready: bool = False
     restart_at: float | None = None
     next_look: float = 0.0
@@ -40,7 +42,7 @@ class Supervisor:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._children: dict[str, _Child] = {}
-        self._single: list[subprocess.Popen[bytes]] = []
+        self._single: list[tuple[subprocess.Popen[bytes], Command]] = []
         self._stop_asked = False
         self._wake_read, self._wake_write = os.pipe()
 
@@ -48,7 +50,9 @@ class Supervisor:
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        handlers: dict[signal.Signals, Callable[..., None]] = dict.fromkeys(STOP_SIGNALS, self._on_stop_signal)
+        # SIGHUP stays ignored where it was: that is what nohup asks for
+        numbers = [n for n in STOP_SIGNALS if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
+        handlers: dict[signal.Signals, Callable[..., None]] = dict.fromkeys(numbers, self._on_stop_signal)
         handlers[signal.SIGCHLD] = lambda *_: None  # a handler of ours, so that the wake-up pipe hears of it
         self._earlier = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         return self
@@ -79,14 +83,16 @@ class Supervisor:
         """Wait until each named part serves.
 
         Raises:
-            StandaloneError: one died too often, or is not ready in time.
+            StandaloneError: a part died too often or is not ready in time, or a command begun before has failed.
         """
         waiting = [self._children[name] for name in names]
         while waiting:
             self._check_stop()
             self.look_after()
-            for child in waiting:
+            for child in self._children.values():
                 _check_start(child)
+            for single, command in self._single:
+                _check_end(single, command)
             waiting = [child for child in waiting if not child.is_ready]
             time.sleep(POLL if waiting else 0)
 
@@ -101,7 +107,7 @@ class Supervisor:
     def begin_once(self, command: Command) -> subprocess.Popen[bytes]:
         """Start a command that will end by itself; :meth:`finish_once` waits for it."""
         process = start(command)
-        self._single.append(process)
+        self._single.append((process, command))
         return process
 
     def finish_once(self, process: subprocess.Popen[bytes], command: Command) -> None:
@@ -110,12 +116,8 @@ class Supervisor:
             self._check_stop()
             self.look_after()
             time.sleep(POLL)
-        self._single.remove(process)
-        if process.returncode != 0:
-            raise StandaloneError(
-                f"{command.name} failed with code {process.returncode}; the end of {command.log}:\n"
-                f"{last_lines(command.log)}"
-            )
+        self._single.remove((process, command))
+        _check_end(process, command)
 
     # -- looking after ----------------------------------------------------------------------------------------------
 
@@ -160,19 +162,19 @@ class Supervisor:
     def _note_death(self, child: _Child, code: int) -> None:
         stop(child.process, signal.SIGTERM, 0)  # already dead: takes it off the watchdog's list
         if child.is_ready:
-            child.failures = 0
             self._say(f"{child.part.label}: {_how_it_ended(code)}; starting it again (log: {child.part.command.log})")
         else:
             child.failures += 1
+        short = not child.is_ready or time.monotonic() - child.started < SHORT_LIFE
+        child.short_lives = child.short_lives + 1 if short else 0
         child.is_ready = False
-        child.restart_at = time.monotonic() + min(LONGEST_PAUSE, 0.1 * 2.0**child.failures)
+        child.restart_at = time.monotonic() + min(LONGEST_PAUSE, 0.1 * 2.0**child.short_lives)
 
     def _restart(self, child: _Child) -> None:
         try:
             child.part.prepare(child.failures)
             child.process = start(child.part.command)
         except (OSError, StandaloneError) as error:
-            child.failures += 1
             child.restart_at = time.monotonic() + LONGEST_PAUSE
             self._say(f"{child.part.label}: cannot start again ({error}); trying on")
             return
@@ -192,7 +194,7 @@ class Supervisor:
     def stop_all(self) -> None:
         """Stop one-shot commands, then the parts in the reverse order of their start. A second signal hurries."""
         self._stop_asked = False
-        for process in self._single:
+        for process, _ in self._single:
             stop(process, signal.SIGTERM, 2.0)
         for name in reversed(list(self._children)):
             self.stop_part(name)
@@ -205,10 +207,17 @@ class Supervisor:
 def _check_start(child: _Child) -> None:
     part = child.part
     end_of_log = f"the end of {part.command.log}:\n"
-    if child.failures >= part.attempts:
+    if child.short_lives >= part.attempts:
         raise StandaloneError(f"{part.label} does not start; {end_of_log}{last_lines(part.command.log)}")
     if not child.is_ready and time.monotonic() - child.started > part.start_patience:
         raise StandaloneError(f"{part.label} is not ready; {end_of_log}{last_lines(part.command.log)}")
+
+
+def _check_end(process: subprocess.Popen[bytes], command: Command) -> None:
+    if process.poll() not in (None, 0):
+        raise StandaloneError(
+            f"{command.name} {_how_it_ended(process.returncode)}; the end of {command.log}:\n{last_lines(command.log)}"
+        )
 
 
 def _how_it_ended(code: int) -> str:

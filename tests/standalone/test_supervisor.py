@@ -74,7 +74,7 @@ def test_a_part_that_is_never_ready_is_not_waited_for_without_end(tmp_path: Path
 def test_a_command_that_fails_shows_the_end_of_its_log(tmp_path: Path) -> None:
     with Supervisor(print) as supervisor:
         supervisor.run_once(shell("fine", "true", tmp_path))
-        with pytest.raises(StandaloneError, match=r"migrate failed with code 1(.|\n)*no table"):
+        with pytest.raises(StandaloneError, match=r"migrate ended with code 1(.|\n)*no table"):
             supervisor.run_once(shell("migrate", "echo no table; exit 1", tmp_path))
 
 

@@ -1,0 +1,191 @@
+"""``python -m standalone serve``: one command to a ready kshot, and one Ctrl-C to none."""
+
+import errno
+import os
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from standalone.errors import StandaloneError
+from standalone.home import Home, write_urls
+from standalone.parts import Part
+from standalone.processes import Command, last_lines
+from standalone.self_check import curl
+from standalone.servers import choose_servers
+from standalone.supervisor import StopAsked, Supervisor
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+DEVICES = ("auto", "cpu", "cuda")
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What ``make serve`` honours, read from the environment."""
+
+    port: int
+    device: str
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """``KSHOT_PORT`` and ``KSHOT_DEVICE``, checked.
+
+    Raises:
+        StandaloneError: a value makes no sense, or the port is taken.
+    """
+    port, device = environ.get("KSHOT_PORT") or "8000", environ.get("KSHOT_DEVICE") or "auto"
+    if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise StandaloneError(f"KSHOT_PORT={port} is no port: give a number from 1 to 65535")
+    if device not in DEVICES:
+        raise StandaloneError(f"KSHOT_DEVICE={device} is none of {', '.join(DEVICES)}")
+    return Settings(int(port), device)
+
+
+def check_port(port: int, patience: float = 2.0) -> None:
+    """Make sure that we can listen on ``port``; waits a moment for the child of a killed predecessor to go.
+
+    Raises:
+        StandaloneError: the port is taken, or not for us.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((LOOPBACK, port))
+            return
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+                raise StandaloneError(
+                    f"port {port} {reason}: choose another with KSHOT_PORT (KSHOT_PORT={port + 1} make serve)"
+                ) from error
+            time.sleep(0.05)
+
+
+def serve(home: Home, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
+    """Run everything until a stop signal.
+
+    Raises:
+        StandaloneError: some part does not start; the rest has been stopped.
+    """
+    settings = read_settings(environ)
+    check_port(settings.port)
+    servers = choose_servers(home, environ)
+    stack = _Stack(home, settings, _environment(home, settings, environ, servers.database_url, servers.redis_url))
+    started = time.monotonic()
+    say(f"data and logs: {home.folder}")
+    with Supervisor(say) as supervisor:
+        try:
+            supervisor.start(servers.parts)
+            supervisor.wait_ready(part.name for part in servers.parts)
+            write_urls(home, stack.environ)
+            _bring_up(supervisor, stack, say)
+            say(f"ready after {time.monotonic() - started:.1f} s")
+            say(f"listening at {settings.url} (Ctrl-C stops it). Try:\n\n{curl(settings.url)}\n")
+            while True:
+                supervisor.watch()
+        except StopAsked:
+            say("stopping")
+
+
+def _bring_up(supervisor: Supervisor, stack: "_Stack", say: Callable[[str], None]) -> None:
+    """Migrate; then checkpoints, API and worker side by side; then the self-check."""
+    started = time.monotonic()
+    supervisor.run_once(stack.migrate)
+    say(f"database: migrated in {time.monotonic() - started:.1f} s")
+    started = time.monotonic()
+    publishing = supervisor.begin_once(stack.publish)
+    supervisor.start((stack.api, stack.worker))
+    supervisor.finish_once(publishing, stack.publish)
+    say(f"checkpoints: published in {time.monotonic() - started:.1f} s")
+    supervisor.wait_ready((stack.api.name, stack.worker.name))
+    try:
+        supervisor.run_once(stack.self_check)
+    except StandaloneError as error:
+        say(str(error))  # the service is up: leave it to be looked at
+    else:
+        say(last_lines(stack.self_check.log, 1).strip())
+
+
+def _environment(
+    home: Home, settings: Settings, environ: Mapping[str, str], database_url: str, redis_url: str
+) -> dict[str, str]:
+    """What kshot's own processes run with: everything of ours, and the URLs."""
+    return {
+        **environ,
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "KSHOT_HOME": str(home.folder),
+        "KSHOT_OBJECTS": environ.get("KSHOT_OBJECTS") or str(home.objects),
+        "KSHOT_PORT": str(settings.port),
+        "KSHOT_DEVICE": settings.device,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """kshot's own commands, each with its log."""
+
+    home: Home
+    settings: Settings
+    environ: Mapping[str, str]
+
+    def _command(self, name: str, *words: str) -> Command:
+        argv = (sys.executable, *words)
+        return Command(name, argv, self.environ, cwd=CHECKOUT, log=self.home.logs / f"{name}.log")
+
+    @property
+    def migrate(self) -> Command:
+        return self._command("migrate", "-m", "alembic", "upgrade", "head")
+
+    @property
+    def publish(self) -> Command:
+        return self._command("publish", "-m", "workers", "publish", "checkpoints")
+
+    @property
+    def self_check(self) -> Command:
+        return self._command("self-check", "-m", "standalone.self_check", self.settings.url)
+
+    @property
+    def api(self) -> Part:
+        words = ("-m", "service", "serve", "--host", LOOPBACK, "--port", str(self.settings.port))
+        return Part(
+            self._command("api", *words),
+            label="api",
+            ready=lambda _pid: _answers(f"{self.settings.url}/readyz"),
+            look_every=0.05,
+            start_patience=120.0,
+            attempts=2,
+        )
+
+    @property
+    def worker(self) -> Part:
+        command = self._command("worker", "-m", "workers", "adapt")
+        return Part(command, label="worker", stop_patience=35.0, attempts=2)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 (our own loopback)
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def say_on_terminal(line: str) -> None:
+    """A status line; a terminal that has gone away is no reason to stop serving."""
+    try:
+        print(f"kshot {time.strftime('%H:%M:%S')}  {line}", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
