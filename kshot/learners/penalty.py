@@ -1,6 +1,7 @@
 """The ridge penalty where none was meta-learned: by exact leave-one-out, with a prior where the support is small."""
 
 from collections.abc import Iterator
+from math import sqrt
 
 import torch
 from torch import Tensor
@@ -51,7 +52,8 @@ def usual_scale(fit: Tensor, packed: Packed, width: int) -> Tensor:
     ways = packed.outputs.sum(1, keepdim=True)
     others = ((fit * packed.outputs.unsqueeze(1)).sum(2) - own) / (ways - 1).clamp(min=1)
     gap = ((own - others) * packed.rows).sum(1) / packed.rows.sum(1)
-    return gap.clamp(min=_LEAST_GAP).reciprocal() * min(max(0.6 * width**0.5, 1.0), 12.0)
+    nats = min(max(0.6 * sqrt(width), 1.0), 12.0)
+    return nats * gap.clamp(min=_LEAST_GAP).reciprocal()
 
 
 def _classes_evidence(problem: Problem, packed: Packed, believed: Tensor, norm: Tensor, grid: Tensor) -> Tensor:

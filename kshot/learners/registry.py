@@ -1,11 +1,13 @@
 """The learners there are, by name."""
 
 from kshot.contracts.errors import Invalid
+from kshot.learners.anil import ANIL
 from kshot.learners.base import Learner
+from kshot.learners.maml import FOMAML, MAML
 from kshot.learners.protonet import Protonet
 from kshot.learners.ridge import Ridge
 
-LEARNERS: dict[str, Learner] = {learner.name: learner for learner in (Protonet(), Ridge())}
+LEARNERS: dict[str, Learner] = {learner.name: learner for learner in (Protonet(), Ridge(), MAML, FOMAML, ANIL)}
 
 
 def get_learner(name: str) -> Learner:

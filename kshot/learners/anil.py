@@ -1,0 +1,5 @@
+"""Almost no inner loop, MAML that moves only the head: Raghu et al., "Rapid Learning or Feature Reuse?", ICLR 2020."""
+
+from kshot.learners.gradient import GradientLearner
+
+ANIL = GradientLearner("anil", moves_encoder=False)

@@ -1,0 +1,158 @@
+"""Learners that adapt by gradient descent from a meta-learned start: MAML and its relatives."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kshot.checkpoints import Checkpoint
+from kshot.contracts.checkpoints import TaskKind
+from kshot.contracts.errors import Invalid
+from kshot.contracts.tasks import LearnerOptions
+from kshot.contracts.wire import Inputs
+from kshot.encoders.base import Encoder
+from kshot.learners.base import (
+    Head,
+    Learner,
+    Output,
+    State,
+    Support,
+    check_finite,
+    check_supports,
+    device_of,
+    settings_of,
+)
+from kshot.learners.batching import alike, concatenate, embed, grouped, groups, pack, pad
+from kshot.learners.inner_loop import (
+    HEAD_BIAS,
+    HEAD_WEIGHT,
+    Forward,
+    InnerLoop,
+    Weights,
+    adapt_many,
+    encoder_forward,
+    encoder_weights,
+    forward_many,
+    head_for,
+    linear_forward,
+    unstack,
+)
+from kshot.learners.losses import as_queries, summed_loss
+
+_USUAL_STEPS, _USUAL_LR = 5, 0.01
+_TASKS_AT_ONCE = 16  # bounds the memory of serving; meta-training chooses its own meta-batch
+
+
+@dataclass(frozen=True)
+class GradientLearner(Learner):
+    """Gradient descent on the class-balanced support loss, from the meta-learned encoder and head.
+
+    ``first_order``: meta-training ignores second derivatives. ``moves_encoder``: the inner loop changes the encoder
+    too, unless that is frozen. State: ``weight`` (C, d), ``bias`` (C), and ``encoder.*`` where the encoder moved.
+    """
+
+    name: str
+    first_order: bool = False
+    moves_encoder: bool = True
+    tasks: frozenset[TaskKind] = frozenset({"classification", "regression"})
+    options: frozenset[str] = frozenset({"inner_steps", "inner_lr"})
+
+    def init_head(
+        self, encoder: Encoder, task: TaskKind, n_targets: int | None, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        if encoder.out_dim == 0:
+            raise Invalid(f"learner {self.name} needs an encoder of fixed width")
+        rows = 1 if task == "classification" else (n_targets or 1)
+        weight = torch.randn(rows, encoder.out_dim, generator=generator) / sqrt(encoder.out_dim)
+        return {HEAD_WEIGHT: weight, HEAD_BIAS: torch.zeros(rows)}
+
+    def meta_loss(
+        self,
+        encoder: Encoder,
+        head: Head,
+        supports: Sequence[Support],
+        queries: Sequence[Inputs],
+        targets: Sequence[Tensor],
+        options: Mapping[str, Any],
+    ) -> Tensor:
+        device, loop = device_of(encoder, head), self._loop(options)
+        x = self._read(encoder, [support.inputs for support in supports] + list(queries), device)
+        asked = as_queries(supports, queries, targets)
+        forward, start = self._model(encoder)
+        total = torch.zeros((), device=device)
+        for group in groups(supports):
+            support = pack([supports[i] for i in group], [x[i] for i in group])
+            query = pack([asked[i] for i in group], [x[len(supports) + i] for i in group])
+            own_head = head_for(head, support.task, support.outputs.shape[1])
+            adapted = adapt_many(forward, start | own_head, support, loop)
+            total = total + summed_loss(forward_many(forward, adapted, query.x), query)
+        return total / len(supports)
+
+    @torch.no_grad()
+    def adapt(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
+        check_supports(self, supports)
+        encoder, head = checkpoint.encoder, checkpoint.head
+        self._check_head(head, supports)
+        loop = self._loop(settings_of(checkpoint, options))
+        x = self._read(encoder, [support.inputs for support in supports], device_of(encoder, head))
+        forward, start = self._model(encoder)
+        states: dict[int, State] = {}
+        for group in groups(supports):
+            packed = pack([supports[i] for i in group], [x[i] for i in group])
+            own_head = head_for(head, packed.task, packed.outputs.shape[1])
+            adapted = adapt_many(forward, start | own_head, packed, loop, _TASKS_AT_ONCE)
+            for place, i in enumerate(group):
+                weights = unstack(adapted, place, supports[i].n_outputs)
+                states[i] = State(supports[i].task, supports[i].n_way, weights)
+        return check_finite([states[i] for i in range(len(supports))])
+
+    @torch.no_grad()
+    def predict(self, checkpoint: Checkpoint, states: Sequence[State], queries: Sequence[Inputs]) -> list[Output]:
+        encoder, device = checkpoint.encoder, device_of(checkpoint.encoder, checkpoint.head)
+        x = self._read(encoder, queries, device)
+        forward, _ = self._model(encoder)
+        keys = [(s.task, alike(len(s.tensors[HEAD_BIAS])), alike(len(q))) for s, q in zip(states, x, strict=True)]
+        outputs: dict[int, Output] = {}
+        for group in grouped(keys):
+            stacked = _stack([states[i].tensors for i in group])
+            answers = forward_many(forward, stacked, pad([x[i] for i in group]), _TASKS_AT_ONCE)
+            for answer, i in zip(answers, group, strict=True):
+                own = answer[: len(x[i]), : len(states[i].tensors[HEAD_BIAS])]
+                outputs[i] = Output(logits=own) if states[i].task == "classification" else Output(values=own)
+        return [outputs[i] for i in range(len(states))]
+
+    def _loop(self, settings: Mapping[str, Any]) -> InnerLoop:
+        steps, lr = settings.get("inner_steps", _USUAL_STEPS), settings.get("inner_lr", _USUAL_LR)
+        return InnerLoop(int(steps), float(lr), self.first_order)
+
+    def _adapts(self, encoder: Encoder) -> bool:
+        return self.moves_encoder and not encoder.frozen
+
+    def _read(self, encoder: Encoder, blocks: Sequence[Inputs], device: torch.device) -> list[Tensor]:
+        """What the inner loop's model takes, for each block: prepared inputs, or embeddings if the encoder stays."""
+        if not self._adapts(encoder):
+            return embed(encoder, blocks, device)
+        prepared = encoder.prepare(concatenate(blocks), device)
+        return list(torch.split(prepared, [len(block) for block in blocks]))
+
+    def _model(self, encoder: Encoder) -> tuple[Forward, Weights]:
+        """The inner loop's model and its start, but for the head."""
+        if not self._adapts(encoder):
+            return linear_forward, {}
+        return encoder_forward(encoder), encoder_weights(encoder)
+
+    def _check_head(self, head: Head, supports: Sequence[Support]) -> None:
+        if HEAD_WEIGHT not in head:
+            raise Invalid(f"this checkpoint was not meta-trained for learner {self.name}", param="options.learner")
+        for support in supports:
+            rows = 1 if support.task == "classification" else support.n_outputs
+            if len(head[HEAD_BIAS]) != rows:
+                raise Invalid("this checkpoint was meta-trained for another kind of task", param="support.labels")
+
+
+def _stack(tensors: Sequence[Mapping[str, Tensor]]) -> Weights:
+    """Adapted weights of several models, stacked; heads padded to the most outputs."""
+    return {name: pad([own[name] for own in tensors]) for name in tensors[0]}
