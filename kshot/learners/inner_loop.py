@@ -1,6 +1,6 @@
 """The inner loop of gradient learners, for one task and for many at once.
 
-A model is a pure function ``forward(weights, x) -> outputs``; adapting it is plain gradient descent on the support loss.
+A model is a pure function ``forward(weights, x) -> outputs``; adapting it is gradient descent on the support loss.
 Many tasks go through ``torch.func.vmap``; padded rows weigh nothing and padded classes have no probability, so each
 task takes the very steps it would take alone. Everything is differentiable twice.
 """
@@ -97,8 +97,9 @@ def forward_many(
 
 
 def head_for(head: Mapping[str, Tensor], task: TaskKind, n_outputs: int) -> Weights:
-    """Where a task's head starts: the meta-learned row copied to each class, so that any ``n_way`` is served and classes
-    are interchangeable (UNICORN-MAML: Ye & Chao, ICLR 2022); for regression the meta-learned head itself.
+    """Where a task's head starts: for classes the one meta-learned row copied to each, for values the head itself.
+
+    So any ``n_way`` is served, and classes are interchangeable (UNICORN-MAML: Ye & Chao, ICLR 2022).
     """
     weight, bias = head[HEAD_WEIGHT], head[HEAD_BIAS]
     if task == "classification":
