@@ -11,22 +11,19 @@ def _nothing(_failures: int) -> None:
     return None
 
 
-def _always(_pid: int) -> bool:
-    return True
-
-
 @dataclass(frozen=True)
 class Part:
     """A child that is kept alive.
 
-    ``ready(pid)`` says whether that process serves; it is asked every ``look_every`` seconds until it does.
+    ``ready(pid)`` says whether that process serves; it is asked every ``look_every`` seconds until it does;
+    without it, running is enough.
     ``prepare(failures)`` runs before each start, with the number of starts in a row that never became ready.
     The first ``attempts`` starts may fail before the supervisor gives up. Patience is in seconds.
     """
 
     command: Command
     label: str
-    ready: Callable[[int], bool] = _always
+    ready: Callable[[int], bool] | None = None
     look_every: float = 0.005
     prepare: Callable[[int], None] = _nothing
     stop_signal: signal.Signals = signal.SIGTERM

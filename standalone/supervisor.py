@@ -154,10 +154,14 @@ class Supervisor:
                 self._look_whether_ready(child)
 
     def _look_whether_ready(self, child: _Child) -> None:
-        if child.part.ready(child.process.pid):
+        part = child.part
+        if part.ready is None:
+            child.is_ready = True
+            self._say(f"{part.label}: started")
+        elif part.ready(child.process.pid):
             child.is_ready, child.failures = True, 0
-            self._say(f"{child.part.label}: ready after {time.monotonic() - child.started:.2f} s")
-        child.next_look = time.monotonic() + child.part.look_every
+            self._say(f"{part.label}: ready after {time.monotonic() - child.started:.2f} s")
+        child.next_look = time.monotonic() + part.look_every
 
     def _note_death(self, child: _Child, code: int) -> None:
         stop(child.process, signal.SIGTERM, 0)  # already dead: takes it off the watchdog's list
