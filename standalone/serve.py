@@ -105,7 +105,7 @@ def _bring_up(supervisor: Supervisor, stack: "_Stack", say: Callable[[str], None
     say(f"database: migrated in {time.monotonic() - started:.1f} s")
     started = time.monotonic()
     publishing = supervisor.begin_once(stack.publish)
-    supervisor.start((stack.api, stack.worker))
+    supervisor.start((stack.worker, stack.api))  # stopped in the reverse order: no new work, then drain
     supervisor.finish_once(publishing, stack.publish)
     say(f"checkpoints: published in {time.monotonic() - started:.1f} s")
     supervisor.wait_ready((stack.api.name, stack.worker.name))

@@ -1,0 +1,159 @@
+"""No Docker engine is at hand, so the very commands of docker-compose.yml run here as processes, in its order.
+
+Only what names a container becomes local: hosts in URLs, the port, and the program file behind ``redis-server``.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from composition import CHECKOUT, composition, filled_in
+
+from standalone import embedded_servers, temporary_home
+from standalone.binaries import find_valkey
+from standalone.self_check import EXAMPLE
+
+pytestmark = pytest.mark.flow
+KEY = "0123456789abcdef" * 4
+SERVICES = filled_in(composition(), {"KSHOT_ADMIN_KEY": KEY, "POSTGRES_PASSWORD": "unused", "KSHOT_DEVICE": "cpu"})[
+    "services"
+]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+class Composed:
+    """The services of the compose file as local processes."""
+
+    def __init__(self, local: dict[str, str], port: int) -> None:
+        self.local, self.port = local, port
+
+    def words(self, words: list[str]) -> list[str]:
+        """A command of the file, for this machine."""
+        here = {"python": sys.executable, "8000": str(self.port)}
+        return [here.get(word, word.replace("127.0.0.1:8000", f"127.0.0.1:{self.port}")) for word in words]
+
+    def environ(self, name: str) -> dict[str, str]:
+        given = {key: str(value) for key, value in SERVICES[name]["environment"].items()}
+        assert set(self.local) <= set(given)  # what we make local is what the file sets
+        return {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **given, **self.local}
+
+    def run(self, name: str) -> None:
+        ended = subprocess.run(
+            self.words(SERVICES[name]["command"]), cwd=CHECKOUT, env=self.environ(name), capture_output=True, text=True
+        )
+        assert ended.returncode == 0, ended.stderr
+
+    @contextmanager
+    def running(self, name: str) -> Iterator["subprocess.Popen[bytes]"]:
+        process = subprocess.Popen(self.words(SERVICES[name]["command"]), cwd=CHECKOUT, env=self.environ(name))
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+    def is_healthy(self, name: str) -> bool:
+        kind, *words = SERVICES[name]["healthcheck"]["test"]
+        assert kind == "CMD"
+        return subprocess.run(self.words(words), capture_output=True).returncode == 0
+
+    def call(self, path: str, body: dict[str, Any] | None = None, key: str | None = KEY) -> tuple[int, dict[str, Any]]:
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        data = json.dumps(body).encode() if body is not None else None
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as refusal:
+            return refusal.code, json.load(refusal)
+
+
+@contextmanager
+def compose_redis(folder: Path) -> Iterator[str]:
+    """The file's ``redis-server`` command, on a unix socket."""
+    program, *options = SERVICES["redis"]["command"]
+    assert program == "redis-server"
+    found = shutil.which(program) or find_valkey().path
+    place = ["--port", "0", "--unixsocket", str(folder / "redis.sock"), "--dir", str(folder)]
+    process = subprocess.Popen([found, *options, *place], stdout=subprocess.DEVNULL)
+    try:
+        yield f"unix://{folder / 'redis.sock'}"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def composed() -> Iterator[Composed]:
+    with ExitStack() as stack:
+        home = stack.enter_context(temporary_home())
+        servers = stack.enter_context(embedded_servers(home))
+        (home / "redis").mkdir()
+        redis_url = stack.enter_context(compose_redis(home / "redis"))
+        objects = str(home / "objects")
+        local = {"DATABASE_URL": servers.database_url, "REDIS_URL": redis_url, "KSHOT_OBJECTS": objects}
+        composed = Composed(local, free_port())
+        composed.run("migrate")
+        composed.run("publish")
+        stack.enter_context(composed.running("api"))
+        stack.enter_context(composed.running("worker"))
+        deadline = time.monotonic() + 60
+        while not composed.is_healthy("api") or composed.call("/readyz")[0] != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        yield composed
+
+
+def test_the_composed_service_adapts_for_who_has_the_key_and_nobody_else(composed: Composed) -> None:
+    status, model = composed.call("/adapt", EXAMPLE)
+    assert (status, model["predictions"][0]["label"]) == (201, "arrival")
+    assert composed.call("/adapt", EXAMPLE, key=None)[0] == 401
+    status, answer = composed.call("/predict", {"model": model["id"], "inputs": ["my money, please"]})
+    assert (status, answer["predictions"][0]["label"]) == (200, "refund")
+
+
+def test_migrating_and_publishing_again_changes_nothing(composed: Composed) -> None:
+    before = composed.call("/v1/checkpoints")
+    composed.run("migrate")
+    composed.run("publish")
+    assert before[0] == 200 and len(before[1]["data"]) > 0
+    assert composed.call("/v1/checkpoints") == before
+
+
+def test_redis_runs_as_the_file_says(composed: Composed) -> None:
+    with redis.Redis.from_url(composed.local["REDIS_URL"]) as connection:
+        assert connection.config_get("appendonly") == {"appendonly": "yes"}
+        assert connection.config_get("save") == {"save": ""}
+
+
+def test_the_service_refuses_to_listen_for_all_without_a_key(composed: Composed) -> None:
+    environ = composed.environ("api")
+    del environ["KSHOT_ADMIN_KEY"]
+    elsewhere = Composed(composed.local, free_port())
+    ended = subprocess.run(
+        elsewhere.words(SERVICES["api"]["command"]),
+        cwd=CHECKOUT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode != 0
+    assert "Traceback" not in ended.stderr
