@@ -100,7 +100,7 @@ class GradientLearner(Learner):
         x = self._read(encoder, [support.inputs for support in supports], device_of(encoder, head))
         forward, start = self._model(encoder)
         states: dict[int, State] = {}
-        for group in groups(supports):
+        for group in _worth_stacking(groups(supports), x):
             packed = pack([supports[i] for i in group], [x[i] for i in group])
             own_head = head_for(head, packed.task, packed.outputs.shape[1])
             adapted = adapt_many(forward, start | own_head, packed, loop, _TASKS_AT_ONCE)
@@ -116,7 +116,7 @@ class GradientLearner(Learner):
         forward, _ = self._model(encoder)
         keys = [(s.task, alike(len(s.tensors[HEAD_BIAS])), alike(len(q))) for s, q in zip(states, x, strict=True)]
         outputs: dict[int, Output] = {}
-        for group in grouped(keys):
+        for group in _worth_stacking(grouped(keys), x):
             stacked = _stack([states[i].tensors for i in group])
             answers = forward_many(forward, stacked, pad([x[i] for i in group]), _TASKS_AT_ONCE)
             for answer, i in zip(answers, group, strict=True):
@@ -151,6 +151,17 @@ class GradientLearner(Learner):
             rows = 1 if support.task == "classification" else support.n_outputs
             if len(head[HEAD_BIAS]) != rows:
                 raise Invalid("this checkpoint was meta-trained for another kind of task", param="support.labels")
+
+
+def _worth_stacking(found: list[list[int]], x: Sequence[Tensor]) -> list[list[int]]:
+    """The groups, but each task alone where stacking gains nothing: pictures on a CPU.
+
+    Convolutions with weights of their own for each task are no faster there, and an inner loop multiplies round-off:
+    alone, a task's arithmetic is the same to the last bit whatever shares the batch.
+    """
+    if x[0].device.type == "cpu" and x[0].ndim > 2:
+        return [[i] for group in found for i in group]
+    return found
 
 
 def _stack(tensors: Sequence[Mapping[str, Tensor]]) -> Weights:

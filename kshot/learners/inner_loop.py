@@ -83,8 +83,10 @@ def adapt_many(
     def one(x: Tensor, y: Tensor, w: Tensor, columns: Tensor) -> Weights:
         return adapt_one(forward, start, packed.task, loop, x, y, w, columns)
 
-    many = vmap(one, chunk_size=tasks_at_once)
-    adapted: Weights = many(packed.x, packed.targets, balanced_weights(packed), packed.outputs)
+    rows = (packed.x, packed.targets, balanced_weights(packed), packed.outputs)
+    if len(packed.x) == 1:
+        return {name: weight.unsqueeze(0) for name, weight in one(*(row[0] for row in rows)).items()}
+    adapted: Weights = vmap(one, chunk_size=tasks_at_once)(*rows)
     return adapted
 
 
@@ -92,6 +94,8 @@ def forward_many(
     forward: Forward, stacked: Mapping[str, Tensor], x: Tensor, tasks_at_once: int | None = None
 ) -> Tensor:
     """The answers (B, Q, C) of B adapted models to inputs (B, Q, ...) of their own."""
+    if len(x) == 1:
+        return forward({name: weight[0] for name, weight in stacked.items()}, x[0]).unsqueeze(0)
     answers: Tensor = vmap(forward, chunk_size=tasks_at_once)(dict(stacked), x)
     return answers
 
