@@ -16,7 +16,7 @@ def open_database(url: str, *, pool_size: int = 10, statement_timeout_s: float =
     """A pool of connections to Postgres.
 
     ``pool_pre_ping`` lets the process survive a restart of Postgres; the short ``timeout`` turns an absent one
-    into an answer (503) instead of a hanging request.
+    into an answer (503) instead of a hanging request. ``hide_parameters`` keeps payloads out of logged errors.
     """
     return create_async_engine(
         driver_url(url),
@@ -24,6 +24,7 @@ def open_database(url: str, *, pool_size: int = 10, statement_timeout_s: float =
         max_overflow=0,
         pool_timeout=5,
         pool_pre_ping=True,
+        hide_parameters=True,
         connect_args={
             "timeout": 5,
             "command_timeout": statement_timeout_s,

@@ -76,11 +76,22 @@ async def insert_task(connection: AsyncConnection, task: NewTask) -> None:
 
 
 async def claim(
-    connection: AsyncConnection, worker: str, lease_s: float, limit: int, ids: Sequence[str] | None = None
+    connection: AsyncConnection,
+    worker: str,
+    lease_s: float,
+    limit: int,
+    ids: Sequence[str] | None = None,
+    *,
+    last_chance: bool = False,
 ) -> list[Claim]:
-    """Claim up to ``limit`` open tasks, oldest first; only those of ``ids`` where given (rung tasks)."""
+    """Claim up to ``limit`` open tasks, oldest first; only those of ``ids`` where given (rung tasks).
+
+    Tasks with one attempt left are claimed with ``last_chance`` alone, so that a worker can run each by itself:
+    among them is the one that ends its workers, and it must not spend its neighbours' attempts too.
+    """
     open_now = or_(tasks.c.status == "queued", and_(tasks.c.status == "running", tasks.c.lease_until < func.now()))
-    wanted = select(tasks.c.id).where(open_now, tasks.c.attempt < tasks.c.max_attempts)
+    left = tasks.c.max_attempts - tasks.c.attempt
+    wanted = select(tasks.c.id).where(open_now, left == 1 if last_chance else left > 1)
     if ids is not None:
         wanted = wanted.where(tasks.c.id.in_(ids))
     picked = wanted.order_by(tasks.c.created_at).limit(limit).with_for_update(skip_locked=True).cte("picked")

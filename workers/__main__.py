@@ -1,0 +1,116 @@
+"""``python -m workers adapt | publish FOLDER | train RECIPE --data DIR``: the only place where parts are wired.
+
+Commands import what they need: publishing known checkpoints must not wait for torch.
+"""
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from kshot.contracts.errors import KshotError
+from kshot.contracts.ids import new_id
+from kshot.storage.database import open_database
+from kshot.storage.objects import LocalObjects
+from workers.logs import set_up_logs
+from workers.settings import StoreSettings, WorkerSettings
+
+_STATEMENT_TIMEOUT_S = 10
+
+
+def main() -> None:
+    """Run one command; a wrong setting or a wrong folder ends it with one line and code 1."""
+    given = _arguments()
+    set_up_logs()
+    try:
+        if given.command == "adapt":
+            _adapt(WorkerSettings())
+        elif given.command == "publish":
+            asyncio.run(_publish(StoreSettings(), given.folder))
+        else:
+            _train(given)
+    except ValidationError as error:
+        names = ", ".join(str(part["loc"][0]) for part in error.errors())
+        sys.exit(f"error: these settings are missing or wrong: {names}")
+    except (KshotError, RuntimeError) as error:
+        sys.exit(f"error: {error}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m workers")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("adapt", help="run the adaptation worker")
+    publish = commands.add_parser("publish", help="register checkpoint folders and their production aliases")
+    publish.add_argument("folder", type=Path)
+    train = commands.add_parser("train", help="one meta-training run")
+    train.add_argument("recipe", type=Path)
+    train.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    train.add_argument("--out", type=Path, help="folder of the checkpoint (default: the recipe's)")
+    train.add_argument("--threads", type=int, default=1)
+    train.add_argument("--publish", action="store_true", help="register the checkpoint afterwards")
+    return parser.parse_args()
+
+
+def _adapt(settings: WorkerSettings) -> None:
+    import torch
+    import uvloop
+
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    uvloop.run(_work(settings))
+
+
+async def _work(settings: WorkerSettings) -> None:
+    from kshot.queue.work import WorkQueue
+    from workers.adaptation import AdaptationWorker
+    from workers.batching import Limits
+    from workers.device import choose_device
+    from workers.stack import Stack
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    worker = new_id("wrk")
+    stack = Stack(
+        worker=worker,
+        device=choose_device(settings.device),
+        lease_s=settings.lease_s,
+        limits=Limits(settings.batch_tasks, settings.batch_queries),
+        database=open_database(settings.database_url, statement_timeout_s=_STATEMENT_TIMEOUT_S),
+        queue=WorkQueue(settings.redis_url, worker),
+        objects=LocalObjects(settings.objects),
+    )
+    try:
+        await AdaptationWorker(stack).run(stop)
+    finally:
+        await stack.queue.close()
+        await stack.database.dispose()
+
+
+async def _publish(settings: StoreSettings, root: Path) -> None:
+    from workers.publishing import checkpoint_folders, publish
+
+    database, objects = open_database(settings.database_url), LocalObjects(settings.objects)
+    try:
+        for folder in checkpoint_folders(root):
+            checkpoint = await publish(database, objects, folder)
+            print(f"{folder.name} {checkpoint}", flush=True)
+    finally:
+        await database.dispose()
+
+
+def _train(given: argparse.Namespace) -> None:
+    from kshot.training.__main__ import main as meta_train
+
+    out = given.out or given.recipe.parent
+    settings = StoreSettings() if given.publish else None
+    meta_train([str(given.recipe), "--data", str(given.data), "--out", str(out), "--threads", str(given.threads)])
+    if settings is not None:
+        asyncio.run(_publish(settings, out))
+
+
+if __name__ == "__main__":
+    main()

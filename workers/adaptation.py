@@ -1,0 +1,177 @@
+"""The adaptation worker: take work in, compute batch after batch, end each item, drain when asked to stop."""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import structlog
+
+from kshot.queue.work import Delivered
+from kshot.storage.tasks import Claim
+from kshot.storage.workers import worker_gone, worker_seen
+from workers.answering import Answerer, delivered_of
+from workers.batching import Queues
+from workers.device import is_lost
+from workers.executing import solve
+from workers.intake import Intake
+from workers.leases import Leases
+from workers.models import Models
+from workers.patience import every
+from workers.reaper import reap
+from workers.settling import Settler
+from workers.stack import Stack
+from workers.steps import Steps
+from workers.warming import warm_up
+from workers.work import Failed, Outcome, Work
+
+_POLL_S = 2.0
+_SEEN_S = 2.0
+_REAP_S = 5.0
+_DRAIN_S = 10.0
+
+_log = structlog.get_logger()
+
+
+class DeviceLost(RuntimeError):
+    """The GPU's context broke. The process must end: a supervisor starts a new one, the leases bring the work back."""
+
+
+class AdaptationWorker:
+    """One worker process. Several may run side by side, on one machine or many."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._models = Models(stack.database, stack.objects, stack.device)
+        self._leases = Leases(stack.database, stack.lease_s)
+        self._queues = Queues(stack.limits)
+        self._settler = Settler(stack, self._models, self._leases)
+        self._answerer = Answerer(stack.database, stack.queue)
+        self._intake = Intake(stack, self._models, self._leases, self._queues, self._settler, self._answerer)
+        self._torch = ThreadPoolExecutor(1, "torch")
+        self._processor = asyncio.Lock()
+        self._endings = Steps()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until ``stop`` is set, then drain. Raises DeviceLost."""
+        stopped = asyncio.create_task(stop.wait())
+        warm = asyncio.create_task(warm_up(self._stack.database, self._models, self._torch))
+        await asyncio.wait([stopped, warm], return_when=asyncio.FIRST_COMPLETED)
+        if stopped.done():
+            return await _cancel([warm])
+        _log.info("worker_ready", worker=self._stack.worker, device=str(self._stack.device))
+        beat_s = self._stack.lease_s / 3
+        hearts = _start(every(beat_s, self._leases.beat), every(_SEEN_S, self._seen))
+        sources = _start(
+            self._intake.listen(),
+            every(_POLL_S, self._intake.poll),
+            every(_POLL_S, self._last_chances),
+            every(_REAP_S, self._reap),
+            every(beat_s, self._intake.take_over),
+        )
+        compute = asyncio.create_task(self._compute())
+        await asyncio.wait([compute, stopped], return_when=asyncio.FIRST_COMPLETED)
+        await self._drain(compute, sources)
+        await _cancel([*hearts, stopped])
+        await self._leave()
+        compute.result()
+
+    async def _compute(self) -> None:
+        while (batch := await self._queues.next()) is not None:
+            async with self._processor:
+                await self._run(batch)
+
+    async def _last_chances(self) -> None:
+        """Run each task at its last attempt by itself, between batches, so that it takes no other task down."""
+        more = True
+
+        async def next_one() -> None:
+            nonlocal more
+            async with self._processor:
+                work = await self._intake.claim_last_chance()
+                more = work is not None
+                if work is not None:
+                    await self._run([work])
+
+        while more:
+            await self._intake.steps.run(next_one())
+
+    async def _run(self, batch: list[Work]) -> None:
+        wanted = [work for work in batch if self._is_wanted(work)]
+        self._let_go([work for work in batch if work not in wanted])
+        if wanted:
+            self._endings.start(self._end(await self._outcomes(wanted)))
+
+    async def _outcomes(self, batch: Sequence[Work]) -> list[Outcome]:
+        try:
+            checkpoint = await self._models.checkpoint(batch[0].key.checkpoint)
+        except Exception as error:
+            _log.error("checkpoint_not_loaded", checkpoint=batch[0].key.checkpoint, exc_info=error)
+            return [Failed(work.origin, error) for work in batch]
+        loop = asyncio.get_running_loop()
+        outcomes = await loop.run_in_executor(self._torch, solve, checkpoint, batch)
+        if any(isinstance(outcome, Failed) for outcome in outcomes) and is_lost(self._stack.device):
+            raise DeviceLost("the GPU's context is broken")
+        return outcomes
+
+    async def _end(self, outcomes: Sequence[Outcome]) -> None:
+        first = outcomes[0].origin if isinstance(outcomes[0], Failed) else outcomes[0].work.origin
+        try:
+            if isinstance(first, Claim):
+                kept_up = await self._settler.settle(outcomes)
+                self._intake.unpause() if kept_up else self._intake.pause()
+            else:
+                await self._answerer.answer(outcomes)
+        except Exception as error:
+            _log.error("ending_failed", count=len(outcomes), exc_info=error)
+        finally:
+            self._intake.ended([] if isinstance(first, Claim) else [delivered_of(outcome) for outcome in outcomes])
+
+    def _is_wanted(self, work: Work) -> bool:
+        if isinstance(work.origin, Claim):
+            return self._leases.holds(work.origin)
+        waited_ms = work.origin.waited_ms + (time.monotonic() - work.arrived) * 1000
+        return waited_ms <= work.origin.call.deadline_ms
+
+    def _let_go(self, unwanted: Sequence[Work]) -> None:
+        """Lost claims are another's by now; late calls are struck, and nobody is told."""
+        late = [work.origin for work in unwanted if isinstance(work.origin, Delivered)]
+        if late:
+            self._endings.start(self._answerer.drop(late))
+        self._intake.ended(late)
+
+    async def _drain(self, compute: "asyncio.Task[None]", sources: Sequence["asyncio.Task[None]"]) -> None:
+        """No new claims; the running batch and short predictions are finished, claims not started are given back."""
+        _log.info("draining", worker=self._stack.worker)
+        await _cancel(sources)
+        await self._intake.steps.finish()
+        unstarted = self._queues.take_out(lambda work: isinstance(work.origin, Claim))
+        self._queues.close()
+        await self._settler.give_back([work.origin for work in unstarted if isinstance(work.origin, Claim)])
+        await asyncio.wait([compute])
+        await self._endings.finish(_DRAIN_S)
+
+    async def _seen(self) -> None:
+        async with self._stack.database.begin() as connection:
+            await worker_seen(connection, self._stack.worker, str(self._stack.device))
+
+    async def _reap(self) -> None:
+        await reap(self._stack.database)
+
+    async def _leave(self) -> None:
+        try:
+            async with self._stack.database.begin() as connection:
+                await worker_gone(connection, self._stack.worker)
+        except Exception as error:
+            _log.warning("not_signed_off", error=type(error).__name__)
+
+
+def _start(*loops: Coroutine[Any, Any, None]) -> list["asyncio.Task[None]"]:
+    return [asyncio.create_task(loop) for loop in loops]
+
+
+async def _cancel(tasks: Sequence["asyncio.Task[Any]"]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

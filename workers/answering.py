@@ -1,0 +1,99 @@
+"""The end of predictions: recorded in one insert per batch, then replied to, then struck from the stream."""
+
+from collections.abc import Sequence
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from kshot.contracts.errors import Unavailable
+from kshot.contracts.tasks import Failure, Reply
+from kshot.queue.work import Delivered, WorkQueue
+from kshot.storage.predictions import NewPrediction, insert_predictions
+from workers.patience import is_away
+from workers.settling import INTERNAL, failure_of
+from workers.work import Outcome, Solved
+
+AWAY = Failure(code=Unavailable.code, message="a part of the service is away for now; try again")
+
+_log = structlog.get_logger()
+
+
+class Answerer:
+    """Ends predict calls. A prediction is pure: whatever gets lost here is asked again by whoever waits for it."""
+
+    def __init__(self, database: AsyncEngine, queue: WorkQueue) -> None:
+        self._database = database
+        self._queue = queue
+
+    async def answer(self, outcomes: Sequence[Outcome]) -> None:
+        """Record, reply, acknowledge. What cannot be recorded is not answered but refused: the record is promised."""
+        solved = [outcome for outcome in outcomes if isinstance(outcome, Solved)]
+        refusal = await self._record(solved)
+        replies = []
+        for outcome in outcomes:
+            call = delivered_of(outcome).call
+            failure = refusal if isinstance(outcome, Solved) else _failure(outcome.error)
+            replies.append((call.reply_to, _reply(call.id, outcome, failure)))
+            _log.info(
+                "predicted",
+                id=call.id,
+                request_id=call.request_id,
+                failure=failure.code if failure else None,
+                **(outcome.timings.model_dump() if isinstance(outcome, Solved) else {}),
+            )
+        try:
+            await self._queue.reply(replies)
+            await self._queue.done([delivered_of(outcome) for outcome in outcomes])
+        except Exception as error:
+            _log.warning("replies_lost", count=len(replies), error=type(error).__name__)
+
+    async def drop(self, late: Sequence[Delivered]) -> None:
+        """Strike calls whose deadline passed: nobody waits for them."""
+        try:
+            await self._queue.done(late)
+        except Exception as error:
+            _log.warning("drop_failed", count=len(late), error=type(error).__name__)
+
+    async def _record(self, solved: Sequence[Solved]) -> Failure | None:
+        """None once recorded; else why the answers must not go out."""
+        try:
+            async with self._database.begin() as connection:
+                await insert_predictions(connection, [_row(outcome) for outcome in solved])
+        except Exception as error:
+            away = is_away(error)
+            _log.warning("predictions_not_recorded", count=len(solved), error=type(error).__name__, exc_info=not away)
+            return AWAY if away else INTERNAL
+        return None
+
+
+def delivered_of(outcome: Outcome) -> Delivered:
+    """The call a prediction's outcome belongs to."""
+    origin = outcome.work.origin if isinstance(outcome, Solved) else outcome.origin
+    assert isinstance(origin, Delivered)
+    return origin
+
+
+def _failure(error: Exception) -> Failure:
+    return AWAY if is_away(error) else failure_of(error)
+
+
+def _reply(id: str, outcome: Outcome, failure: Failure | None) -> Reply:
+    if failure is not None or not isinstance(outcome, Solved):
+        return Reply(id=id, failure=failure)
+    quality = outcome.state.quality if outcome.state else None
+    return Reply(id=id, predictions=outcome.predictions, quality=quality, timings=outcome.timings)
+
+
+def _row(outcome: Solved) -> NewPrediction:
+    delivered = delivered_of(outcome)
+    call = delivered.call
+    assert outcome.predictions is not None
+    return NewPrediction(
+        id=call.id,
+        tenant=call.tenant,
+        adapted_model=call.model,
+        checkpoint=outcome.work.key.checkpoint,
+        predictions=outcome.predictions,
+        inputs=delivered.payload if call.store_inputs else None,
+        timings=outcome.timings,
+    )

@@ -1,0 +1,60 @@
+"""From what was claimed or delivered to work that can be batched: one item at a time, so that a bad one fails alone."""
+
+from kshot.contracts.errors import Invalid
+from kshot.contracts.tasks import LearnerOptions, Payload, SupportSet
+from kshot.contracts.wire import Inputs
+from kshot.inputs import input_shape
+from kshot.learners.registry import get_learner
+from kshot.queue.work import Delivered
+from kshot.storage.tasks import Claim
+from workers.models import Models
+from workers.work import Key, Operation, Work
+
+
+def adapt_work(claim: Claim) -> Work:
+    """The work of a claimed task. Raises Invalid where its payload is none."""
+    payload = Payload.decode(claim.payload)
+    if payload.support is None:
+        raise Invalid("the task holds no support set", param="support")
+    _check_query(payload.query, input_shape(payload.support.inputs), "query.inputs")
+    return Work(
+        _support_key(claim.checkpoint, "adapt", claim.learner, payload.support, payload.options), claim, payload
+    )
+
+
+async def predict_work(delivered: Delivered, models: Models) -> Work:
+    """The work of a predict call; reads the adapted model where it is not in memory. Raises as `Models.adapted`."""
+    payload, call = Payload.decode(delivered.payload), delivered.call
+    if payload.query is None:
+        raise Invalid("the call asks nothing", param="inputs")
+    if call.model is None:
+        return await _oneshot(delivered, payload, models)
+    model = await models.adapted(call.tenant, call.model)
+    _check_query(payload.query, model.shape, "inputs")
+    options = LearnerOptions()
+    key = Key(model.checkpoint, "predict", model.learner, options, model.state.task, input_shape(payload.query))
+    return Work(key, delivered, payload, model)
+
+
+async def _oneshot(delivered: Delivered, payload: Payload, models: Models) -> Work:
+    checkpoint = delivered.call.checkpoint
+    if payload.support is None:
+        raise Invalid("the call names no model and brings no support set", param="model")
+    _check_query(payload.query, input_shape(payload.support.inputs), "inputs")
+    learner = payload.options.learner or (await models.checkpoint(checkpoint)).manifest.learner.name
+    return Work(_support_key(checkpoint, "oneshot", learner, payload.support, payload.options), delivered, payload)
+
+
+def _support_key(
+    checkpoint: str, operation: Operation, learner: str, support: SupportSet, options: LearnerOptions
+) -> Key:
+    honoured = options.model_dump(include=set(get_learner(learner).options))
+    return Key(
+        checkpoint, operation, learner, LearnerOptions(**honoured), support.task, input_shape(support.inputs)
+    )  # fmt: skip
+
+
+def _check_query(query: Inputs | None, shape: tuple[int, ...], param: str) -> None:
+    """The service checked it; but one odd row must not reach a batch with its neighbours."""
+    if query is not None and input_shape(query) != shape:
+        raise Invalid(f"an input has shape {input_shape(query)}; this model takes {shape}", param=param)

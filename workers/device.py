@@ -1,0 +1,24 @@
+"""Which processor computes, and whether it still does."""
+
+from typing import Literal
+
+import torch
+
+
+def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """``auto`` is the GPU where there is one. Raises RuntimeError where ``cuda`` is wanted and absent."""
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise RuntimeError("KSHOT_DEVICE=cuda, but torch sees no GPU; set KSHOT_DEVICE=auto or cpu")
+    return torch.device("cuda" if available and wanted != "cpu" else "cpu")
+
+
+def is_lost(device: torch.device) -> bool:
+    """Whether the GPU's context is broken for good (a fault inside a kernel): only a new process helps then."""
+    if device.type != "cuda":
+        return False
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError:
+        return True
+    return False

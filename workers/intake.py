@@ -1,0 +1,152 @@
+"""Work comes in: from the streams, from Postgres, and from workers that died."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from kshot.queue.work import Delivered
+from kshot.storage import tasks
+from kshot.storage.tasks import Claim
+from workers.answering import Answerer
+from workers.batching import Queues
+from workers.decoding import adapt_work, predict_work
+from workers.leases import Leases
+from workers.models import Models
+from workers.patience import is_away
+from workers.settling import Settler
+from workers.stack import Stack
+from workers.steps import Steps
+from workers.work import Failed, Work
+
+_BATCHES_AHEAD = 2  # one is computed or committed while the next one fills
+_REDIS_AWAY_S = 0.5
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
+
+_log = structlog.get_logger()
+
+
+class Intake:
+    """Claims and takes over work, decodes it, and queues it; never more than two batches ahead of the processor."""
+
+    def __init__(
+        self, stack: Stack, models: Models, leases: Leases, queues: Queues, settler: Settler, answerer: Answerer
+    ) -> None:
+        self._stack = stack
+        self._models = models
+        self._leases = leases
+        self._queues = queues
+        self._settler = settler
+        self._answerer = answerer
+        self.steps = Steps()
+        self._calls: set[bytes] = set()
+        self._roomier = asyncio.Event()
+        self._resume_at = 0.0
+        self._pause_s = _FIRST_PAUSE_S
+
+    async def listen(self) -> None:
+        """Take from the streams for ever. While Redis is away, `poll` finds the tasks."""
+        while True:
+            try:
+                await self._take()
+            except Exception as error:
+                _log.warning("not_listening", error=type(error).__name__, exc_info=not is_away(error))
+                await asyncio.sleep(_REDIS_AWAY_S)
+
+    async def _take(self) -> None:
+        taken = await self._stack.queue.take(await self._room())
+        if taken.bells:
+            await self.steps.run(self._claim([bell.task_id for bell in taken.bells]))
+        if taken.calls:
+            await self.steps.run(self._accept(taken.calls))
+
+    async def poll(self) -> None:
+        """Claim what no bell announced: the bell was lost, or a lease expired."""
+        if self._task_room() > 0:
+            await self.steps.run(self._claim(None))
+
+    async def claim_last_chance(self) -> Work | None:
+        """A task at its last attempt. It must run by itself: its neighbours must not go down with it."""
+        if time.monotonic() < self._resume_at:
+            return None
+        async with self._stack.database.begin() as connection:
+            claims = await tasks.claim(connection, self._stack.worker, self._stack.lease_s, 1, last_chance=True)
+        works = await self._decoded(claims)
+        return works[0] if works else None
+
+    async def take_over(self) -> None:
+        """Take over the calls of workers that stopped answering."""
+        idle_ms = int(self._stack.lease_s * 1000 / 3)
+        calls = await self._stack.queue.take_over(idle_ms, self._stack.limits.queries)
+        await self.steps.run(self._accept([call for call in calls if call.message not in self._calls]))
+
+    def pause(self) -> None:
+        """Claim nothing for a while: the object store refuses, and computing for it would be in vain."""
+        self._resume_at = time.monotonic() + self._pause_s
+        _log.warning("claims_paused", seconds=self._pause_s)
+        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+
+    def unpause(self) -> None:
+        """The object store takes what it is given."""
+        self._pause_s = _FIRST_PAUSE_S
+
+    def ended(self, calls: Sequence[Delivered] = ()) -> None:
+        """Items ended: there is room again."""
+        self._calls.difference_update(call.message for call in calls)
+        self._roomier.set()
+
+    def _task_room(self) -> int:
+        return min(_BATCHES_AHEAD * self._stack.limits.tasks - len(self._leases), self._stack.limits.tasks)
+
+    async def _room(self) -> int:
+        while (room := min(self._task_room(), _BATCHES_AHEAD * self._stack.limits.queries - len(self._calls))) <= 0:
+            self._roomier.clear()
+            await self._roomier.wait()
+        return room
+
+    async def _claim(self, ids: Sequence[str] | None) -> None:
+        if time.monotonic() < self._resume_at:
+            return
+        try:
+            async with self._stack.database.begin() as connection:
+                claims = await tasks.claim(
+                    connection, self._stack.worker, self._stack.lease_s, self._stack.limits.tasks, ids
+                )
+        except Exception as error:
+            _log.warning("claim_failed", error=type(error).__name__)
+            return
+        for work in await self._decoded(claims):
+            self._queues.put(work)
+
+    async def _decoded(self, claims: Sequence[Claim]) -> list[Work]:
+        self._leases.hold(claims)
+        works, failed = [], []
+        for claim in claims:
+            try:
+                works.append(adapt_work(claim))
+            except Exception as error:
+                failed.append(Failed(claim, error))
+        if failed:
+            await self._settler.settle(failed)
+            self.ended()
+        return works
+
+    async def _accept(self, calls: Sequence[Delivered]) -> None:
+        self._calls.update(call.message for call in calls)
+        outcomes = await asyncio.gather(*(self._decode(call) for call in calls))
+        failed = []
+        for outcome in outcomes:
+            if isinstance(outcome, Work):
+                self._queues.put(outcome)
+            else:
+                failed.append(outcome)
+        if failed:
+            await self._answerer.answer(failed)
+            self.ended([call for call in calls if any(call is one.origin for one in failed)])
+
+    async def _decode(self, call: Delivered) -> Work | Failed:
+        try:
+            return await predict_work(call, self._models)
+        except Exception as error:
+            return Failed(call, error)

@@ -1,0 +1,96 @@
+"""Checkpoints and adapted states in memory. Their ids are immutable, so nothing cached is ever stale."""
+
+import asyncio
+from collections.abc import Iterable
+
+import torch
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from kshot.checkpoints import Checkpoint, parse_checkpoint
+from kshot.contracts.errors import Conflict, KshotError
+from kshot.learners.state import load_state
+from kshot.storage.adapted_models import AdaptedModel, get_adapted_model
+from kshot.storage.checkpoints import get_checkpoint
+from kshot.storage.objects import ObjectStore, sha256
+from workers.lru import ByteLru
+from workers.work import Adapted
+
+_CHECKPOINT_BYTES = 4 << 30
+_STATE_BYTES = 1 << 30
+_LOADS_AT_ONCE = 4
+
+
+class Damaged(Exception):
+    """A stored object is not what was stored. The caller reads of an internal error; the log says which object."""
+
+
+class Models:
+    """What is computed with, read from the registry and the object store on a miss."""
+
+    def __init__(self, database: AsyncEngine, objects: ObjectStore, device: torch.device) -> None:
+        self.device = device
+        self._database = database
+        self._objects = objects
+        self._checkpoints: ByteLru[str, Checkpoint] = ByteLru(_CHECKPOINT_BYTES)
+        self._adapted: ByteLru[tuple[str, str], Adapted] = ByteLru(_STATE_BYTES)
+        self._loading_checkpoint = asyncio.Lock()
+        self._loading_states = asyncio.Semaphore(_LOADS_AT_ONCE)
+
+    async def checkpoint(self, id: str) -> Checkpoint:
+        """A registered checkpoint, on the device. Raises NotFound, Damaged; OSError where the store cannot be read."""
+        async with self._loading_checkpoint:
+            found = self._checkpoints.get(id)
+            if found is None:
+                found = await self._load_checkpoint(id)
+                self._checkpoints.put(id, found, _size(found))
+        return found
+
+    async def adapted(self, tenant: str, id: str) -> Adapted:
+        """A tenant's adapted model. Raises NotFound (another tenant's too), Expired, Conflict, Damaged, OSError."""
+        found = self._adapted.get((tenant, id))
+        if found is None:
+            async with self._loading_states:
+                found = await self._load_adapted(tenant, id)
+            self.keep(tenant, id, found)
+        return found
+
+    def keep(self, tenant: str, id: str, adapted: Adapted) -> None:
+        """Cache a state that was just made: the first prediction need not read it back."""
+        tensors = adapted.state.tensors.values()
+        self._adapted.put((tenant, id), adapted, _bytes(tensors))
+
+    async def _load_checkpoint(self, id: str) -> Checkpoint:
+        async with self._database.connect() as connection:
+            stored = await get_checkpoint(connection, id)
+        manifest = stored.manifest.model_dump_json().encode()
+        try:
+            weights = await asyncio.to_thread(self._objects.get, stored.object_key)
+            return await asyncio.to_thread(parse_checkpoint, manifest, weights, self.device)
+        except KshotError as error:
+            raise Damaged(f"checkpoint {id} cannot be loaded") from error
+
+    async def _load_adapted(self, tenant: str, id: str) -> Adapted:
+        async with self._database.connect() as connection:
+            model = await get_adapted_model(connection, tenant, id)
+        if model.object_key is None:
+            raise Conflict("this adapted model is not ready; ask GET /v1/adapted-models/{id} for its status")
+        try:
+            blob = await asyncio.to_thread(self._objects.get, model.object_key)
+        except KshotError as error:
+            raise Damaged(f"the stored state of {id} is gone") from error
+        if sha256(blob) != model.object_sha256:
+            raise Damaged(f"the stored state of {id} differs from what was written")
+        return _adapted(model, blob, self.device)
+
+
+def _adapted(model: AdaptedModel, blob: bytes, device: torch.device) -> Adapted:
+    return Adapted(model.checkpoint, model.learner, model.classes, model.input_shape, load_state(blob, device))
+
+
+def _size(checkpoint: Checkpoint) -> int:
+    encoder = checkpoint.encoder
+    return _bytes([*encoder.parameters(), *encoder.buffers(), *checkpoint.head.values()])
+
+
+def _bytes(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)

@@ -1,0 +1,72 @@
+"""Checkpoint folders into the registry. Several processes may publish the same folder at once, and again later."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from kshot.contracts.checkpoints import Manifest
+from kshot.contracts.errors import Invalid, NotFound
+from kshot.contracts.ids import new_id
+from kshot.storage.checkpoints import point_alias, register, resolve
+from kshot.storage.objects import ObjectStore, sha256
+
+_MANIFEST, _WEIGHTS = "manifest.json", "weights.safetensors"
+_ALIAS = "production"
+
+_log = structlog.get_logger()
+
+
+def checkpoint_folders(root: Path) -> Iterator[Path]:
+    """``root`` itself where it is a checkpoint, else the checkpoints right below it, by name."""
+    if (root / _MANIFEST).is_file():
+        yield root
+    else:
+        yield from sorted(file.parent for file in root.glob(f"*/{_MANIFEST}"))
+
+
+async def publish(database: AsyncEngine, objects: ObjectStore, folder: Path) -> str:
+    """Register one checkpoint folder; returns the checkpoint's id.
+
+    ``name@production`` moves to content that is new. Content known already moves nothing, so that a restart does not
+    undo what an administrator promoted since. Raises Invalid where the folder holds no sound checkpoint.
+    """
+    manifest_json, weights = _read(folder / _MANIFEST), _read(folder / _WEIGHTS)
+    manifest = Manifest.model_validate_json(manifest_json)
+    if sha256(weights) != manifest.weights_sha256:
+        raise Invalid(f"{folder.name}: the weights are not the ones the manifest names (sha256 differs)")
+    content = sha256(manifest_json + weights)
+    key = f"checkpoints/{manifest.name}/{content}.safetensors"
+    objects.put(key, weights)
+    async with database.begin() as connection:
+        fresh = new_id("ckpt")
+        known = await register(connection, fresh, manifest, content, key, len(weights))
+        if known == fresh:
+            _check_whole(manifest_json, weights)
+        if known == fresh or not await _is_pointed_at(connection, manifest.name):
+            await point_alias(connection, manifest.name, _ALIAS, known)
+    _log.info("published", checkpoint=known, name=manifest.name, new=known == fresh)
+    return known
+
+
+def _check_whole(manifest_json: bytes, weights: bytes) -> None:
+    """Build it once before anyone can use it. Only new content pays for importing torch."""
+    from kshot.checkpoints import parse_checkpoint
+
+    parse_checkpoint(manifest_json, weights)
+
+
+async def _is_pointed_at(connection: AsyncConnection, name: str) -> bool:
+    try:
+        await resolve(connection, f"{name}@{_ALIAS}")
+    except NotFound:
+        return False
+    return True
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise Invalid(f"{file.parent.name} has no readable {file.name}") from error

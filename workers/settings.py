@@ -1,0 +1,32 @@
+"""What an operator may set, all from the environment."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class StoreSettings(BaseSettings):
+    """Where the truth and the weights lie: all that ``publish`` needs."""
+
+    model_config = SettingsConfigDict(env_prefix="KSHOT_", extra="ignore", frozen=True)
+
+    database_url: str = Field(validation_alias="DATABASE_URL")
+    objects: Path
+
+
+class WorkerSettings(StoreSettings):
+    """The adaptation worker's settings.
+
+    ``lease_s``: a claim not renewed for this long is another worker's to take; renewed three times in it.
+    ``batch_tasks``, ``batch_queries``: items computed in one call, at most.
+    ``threads``: CPU threads of one computation; None leaves the choice to torch.
+    """
+
+    redis_url: str = Field(validation_alias="REDIS_URL")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    lease_s: Annotated[float, Field(ge=0.5)] = 15.0
+    batch_tasks: Annotated[int, Field(ge=1)] = 64
+    batch_queries: Annotated[int, Field(ge=1)] = 256
+    threads: Annotated[int, Field(ge=1)] | None = None

@@ -1,0 +1,196 @@
+"""The end of an adaptation: the state is stored, one transaction makes it count, then the reply goes out."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from kshot.contracts.errors import KshotError
+from kshot.contracts.tasks import Failure, Reply
+from kshot.learners.state import dump_state
+from kshot.storage import tasks
+from kshot.storage.adapted_models import get_adapted_model
+from kshot.storage.objects import ObjectStore, sha256
+from kshot.storage.tasks import Claim, NewResult
+from workers.leases import Leases
+from workers.models import Models
+from workers.patience import is_away, patiently
+from workers.stack import Stack
+from workers.work import Adapted, Failed, Outcome, Solved
+
+INTERNAL = Failure(code=KshotError.code, message="something went wrong on our side; try again")
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How one claim ends: with a result (and the work it came from), or with a failure."""
+
+    claim: Claim
+    solved: Solved | None = None
+    result: NewResult | None = None
+    failure: Failure | None = None
+
+
+class Settler:
+    """Ends claims. Whatever it is that is away, a claim is completed later, given back, or left to its lease."""
+
+    def __init__(self, stack: Stack, models: Models, leases: Leases) -> None:
+        self._database = stack.database
+        self._queue = stack.queue
+        self._objects = stack.objects
+        self._models = models
+        self._leases = leases
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> bool:
+        """End the claims of a batch. False where some had to be given back because a part they need is away."""
+        endings = await asyncio.gather(*(self._ending(outcome) for outcome in outcomes))
+        claims = [claim_of(outcome) for outcome in outcomes]
+        try:
+            await self._end([ending for ending in endings if ending is not None])
+            unspent = [claim for claim, ending in zip(claims, endings, strict=True) if ending is None]
+            await self.give_back([claim for claim in unspent if self._leases.holds(claim)])
+        finally:
+            self._leases.let_go(claims)
+        return not unspent
+
+    async def give_back(self, claims: Sequence[Claim]) -> None:
+        """Release claims that were not tried. If Postgres is away too, their leases will."""
+        if not claims:
+            return
+        try:
+            await patiently(lambda: self._release(claims), tries=3)
+        except Exception as error:
+            _log.warning("release_failed", claims=len(claims), error=type(error).__name__)
+
+    async def _ending(self, outcome: Outcome) -> Ending | None:
+        """None where the task can be neither completed nor failed for now."""
+        claim = claim_of(outcome)
+        if isinstance(outcome, Failed):
+            return None if is_away(outcome.error) else Ending(claim, failure=failure_of(outcome.error))
+        try:
+            result = await asyncio.to_thread(store_state, self._objects, claim, outcome)
+        except OSError as error:
+            _log.error("object_store_refused", task_id=claim.task_id, error=error.strerror, request_id=claim.request_id)
+            return None
+        return Ending(claim, solved=outcome, result=result)
+
+    async def _end(self, endings: Sequence[Ending]) -> None:
+        """Commit all in one transaction; where the database objects to one of them, that one fails alone."""
+        if not endings:
+            return
+        try:
+            counted = await patiently(lambda: self._commit(endings))
+        except Exception as error:
+            if len(endings) > 1:
+                for ending in endings:
+                    await self._end([ending])
+                return
+            claim = endings[0].claim
+            _log.error("commit_failed", task_id=claim.task_id, request_id=claim.request_id, exc_info=error)
+            if endings[0].failure is INTERNAL:
+                return
+            endings = [replace(endings[0], solved=None, result=None, failure=INTERNAL)]
+            return await self._end(endings)
+        await self._announce([ending for ending, counts in zip(endings, counted, strict=True) if counts])
+        for ending, counts in zip(endings, counted, strict=True):
+            if not counts:
+                await self._drop(ending)
+
+    async def _commit(self, endings: Sequence[Ending]) -> list[bool]:
+        """Which of them count: those whose lease was still ours (or that an unanswered earlier commit completed)."""
+        async with self._leases.writing, self._database.begin() as connection:
+            return [await _write(connection, ending) or await _was_written(connection, ending) for ending in endings]
+
+    async def _announce(self, endings: Sequence[Ending]) -> None:
+        replies = []
+        for ending in endings:
+            claim, solved = ending.claim, ending.solved
+            if solved is not None:
+                self._keep(claim, solved)
+            _log.info(
+                "task_ended",
+                task_id=claim.task_id,
+                attempt=claim.attempt,
+                request_id=claim.request_id,
+                failure=ending.failure.code if ending.failure else None,
+                **(solved.timings.model_dump() if solved else {}),
+            )
+            if claim.reply_to is not None:
+                replies.append((claim.reply_to, _reply(ending)))
+        try:
+            await self._queue.reply(replies)
+        except Exception as error:
+            _log.warning("replies_lost", count=len(replies), error=type(error).__name__)
+
+    def _keep(self, claim: Claim, solved: Solved) -> None:
+        work, state = solved.work, solved.state
+        assert state is not None
+        adapted = Adapted(claim.checkpoint, claim.learner, work.classes, work.key.shape, state)
+        self._models.keep(claim.tenant, claim.adapted_model, adapted)
+
+    async def _drop(self, ending: Ending) -> None:
+        """Another attempt owns the task now, or nobody: what this one stored is of no use."""
+        claim = ending.claim
+        _log.warning("result_dropped", task_id=claim.task_id, attempt=claim.attempt, request_id=claim.request_id)
+        if ending.result is not None:
+            await asyncio.to_thread(self._objects.delete, ending.result.object_key)
+
+    async def _release(self, claims: Sequence[Claim]) -> None:
+        async with self._leases.writing, self._database.begin() as connection:
+            await tasks.release(connection, claims)
+        self._leases.let_go(claims)
+
+
+def claim_of(outcome: Outcome) -> Claim:
+    """The claim an adaptation's outcome belongs to."""
+    origin = outcome.work.origin if isinstance(outcome, Solved) else outcome.origin
+    assert isinstance(origin, Claim)
+    return origin
+
+
+def failure_of(error: Exception) -> Failure:
+    """What the caller may know of an error: everything of his own mistakes, nothing of our faults."""
+    if not isinstance(error, KshotError):
+        return INTERNAL
+    return Failure(code=error.code, message=error.message, param=error.param)
+
+
+def store_state(objects: ObjectStore, claim: Claim, solved: Solved) -> NewResult:
+    """Put the state under a key of this attempt's own, so that two attempts never write one object. Raises OSError."""
+    assert solved.state is not None
+    blob = dump_state(solved.state)
+    key = f"states/{claim.task_id}-{claim.attempt}.safetensors"
+    objects.put(key, blob)
+    return NewResult(key, sha256(blob), solved.state.quality, solved.predictions, solved.timings)
+
+
+async def _write(connection: AsyncConnection, ending: Ending) -> bool:
+    if ending.result is not None:
+        return await tasks.complete(connection, ending.claim, ending.result)
+    assert ending.failure is not None
+    return await tasks.fail(connection, ending.claim, ending.failure)
+
+
+async def _was_written(connection: AsyncConnection, ending: Ending) -> bool:
+    """Whether this very ending stands already: Postgres may commit and go away before it says so."""
+    claim = ending.claim
+    try:
+        model = await get_adapted_model(connection, claim.tenant, claim.adapted_model)
+    except KshotError:
+        return False
+    if ending.result is not None:
+        return model.object_key == ending.result.object_key
+    return model.failure == ending.failure and model.attempt == claim.attempt
+
+
+def _reply(ending: Ending) -> Reply:
+    if ending.result is None:
+        return Reply(id=ending.claim.task_id, failure=ending.failure)
+    result = ending.result
+    return Reply(
+        id=ending.claim.task_id, predictions=result.predictions, quality=result.quality, timings=result.timings
+    )

@@ -1,0 +1,23 @@
+"""What a worker is given: who it is, what it may use."""
+
+from dataclasses import dataclass
+
+import torch
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from kshot.queue.work import WorkQueue
+from kshot.storage.objects import ObjectStore
+from workers.batching import Limits
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Built in `__main__`, handed to every part of the worker."""
+
+    worker: str
+    device: torch.device
+    lease_s: float
+    limits: Limits
+    database: AsyncEngine
+    queue: WorkQueue
+    objects: ObjectStore

@@ -1,0 +1,91 @@
+"""One item of work on its way through the worker: decoded, keyed for batching, and what came of it."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from kshot.contracts.checkpoints import TaskKind
+from kshot.contracts.tasks import Label, LearnerOptions, Payload, Timings
+from kshot.learners.base import State
+from kshot.queue.work import Delivered
+from kshot.storage.tasks import Claim
+
+Operation = Literal["adapt", "predict", "oneshot"]
+Origin = Claim | Delivered
+"""What an item came from, and to whom its answer goes: a claimed task row, or a predict call from the stream."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """Items with equal keys may share one call of the learner; ``options`` holds only what that learner honours."""
+
+    checkpoint: str
+    operation: Operation
+    learner: str
+    options: LearnerOptions
+    task: TaskKind
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """An adapted model in memory: its state and what is needed to answer with it."""
+
+    checkpoint: str
+    learner: str
+    classes: tuple[Label, ...]
+    shape: tuple[int, ...]
+    state: State
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """A decoded item. ``model`` is set for ``predict`` alone; the other operations bring their support set."""
+
+    key: Key
+    origin: Origin
+    payload: Payload
+    model: Adapted | None = None
+    arrived: float = field(default_factory=time.monotonic)
+
+    @property
+    def classes(self) -> tuple[Label, ...]:
+        """The caller's labels; empty for regression."""
+        if self.model is not None:
+            return self.model.classes
+        assert self.payload.support is not None
+        return self.payload.support.classes
+
+    @property
+    def request_id(self) -> str | None:
+        """The request it belongs to, for the logs."""
+        return self.origin.request_id if isinstance(self.origin, Claim) else self.origin.call.request_id
+
+    @property
+    def weight(self) -> int:
+        """What it counts against its batch limit: an adaptation is one task, a prediction its number of queries."""
+        if self.key.operation != "predict":
+            return 1
+        assert self.payload.query is not None
+        return len(self.payload.query)
+
+
+@dataclass(frozen=True)
+class Solved:
+    """An item that was computed. ``state`` is None for a prediction of a stored model."""
+
+    work: Work
+    state: State | None
+    predictions: list[dict[str, Any]] | None
+    timings: Timings
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An item that was not, and why."""
+
+    origin: Origin
+    error: Exception
+
+
+Outcome = Solved | Failed
