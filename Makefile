@@ -1,0 +1,50 @@
+# Everything starts from Python 3.11+ and make: `make serve` runs the whole service, `make test` proves it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+DATA ?= ../shared/data
+
+.PHONY: serve test lint types rules format bench clean
+
+serve: $(VENV)/.serve
+	@$(BIN)/python -m standalone serve
+
+test: lint types rules
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+rules: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.accuracy --data $(DATA)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kshot needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.serve: $(VENV)/.python pyproject.toml constraints.txt
+	@echo "installing kshot into $(VENV) (once; torch is the big part)"
+	@$(PIP) --editable '.[learn,server,standalone]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.serve
+	@echo "installing the development tools into $(VENV) (once)"
+	@$(PIP) --editable '.[learn,server,standalone,dev]'
+	@touch $@
