@@ -26,25 +26,31 @@ _DTYPES: dict[str, str] = {
 
 def pack(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
     """``header`` (JSON-able) and ``arrays`` as one safetensors buffer."""
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     return save(contiguous, metadata={"header": json.dumps(header, separators=(",", ":"))})
 
 
 def unpack(buffer: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
-    """The header and the arrays of a buffer made by :func:`pack` (or by a caller).
-
-    Raises Invalid where the buffer is truncated, overlaps, has trailing bytes, an unknown dtype or no readable header.
-    """
-    arrays = {name: _array(tensor) for name, tensor in _tensors(buffer)}
-    length = int.from_bytes(buffer[:8], "little")
-    metadata = json.loads(buffer[8 : 8 + length]).get("__metadata__", {})
+    """The header and the arrays of a buffer made by :func:`pack`. Raises Invalid as :func:`split` does."""
+    text, arrays = split(buffer)
     try:
-        header = json.loads(metadata.get("header", "{}"))
+        header = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise Invalid("the safetensors metadata entry 'header' is not JSON") from error
     if not isinstance(header, dict):
         raise Invalid("the safetensors metadata entry 'header' must be a JSON object")
     return header, arrays
+
+
+def split(buffer: bytes) -> tuple[str, dict[str, Array]]:
+    """The text of the metadata entry ``header`` (``{}`` without one) and the arrays, for bodies a caller made.
+
+    Raises Invalid where the buffer is truncated, overlaps, has trailing bytes or an unknown dtype.
+    """
+    arrays = {name: _array(tensor) for name, tensor in _tensors(buffer)}
+    length = int.from_bytes(buffer[:8], "little")
+    metadata = json.loads(buffer[8 : 8 + length]).get("__metadata__", {})
+    return str(metadata.get("header", "{}")), arrays
 
 
 def _tensors(buffer: bytes) -> list[tuple[str, dict[str, Any]]]:

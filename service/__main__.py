@@ -1,0 +1,79 @@
+"""``python -m service serve`` and ``python -m service create-key``."""
+
+import argparse
+import asyncio
+import sys
+
+import uvicorn
+from pydantic import ValidationError
+
+from kshot.contracts.errors import KshotError
+from service.app import create_app
+from service.context import is_loopback
+from service.keys import create_key, prepare_keys
+from service.logs import configure_logs
+from service.protocol import as_uvicorn_http, protocol_with_deadline
+from service.settings import Settings
+
+_KEEP_ALIVE_S = 75
+_DRAIN_S = 10
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line and run; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m service", description="kshot's HTTP front end")
+    commands = parser.add_subparsers(dest="command", required=True)
+    serving = commands.add_parser("serve", help="serve the HTTP API")
+    serving.add_argument("--host", default="127.0.0.1")
+    serving.add_argument("--port", type=int, default=8000)
+    making = commands.add_parser("create-key", help="make an API key and print it, once")
+    making.add_argument("--tenant", default="default")
+    making.add_argument("--role", choices=["user", "admin"], default="user")
+    making.add_argument("--name", required=True)
+    options = parser.parse_args(arguments)
+    configure_logs()
+    try:
+        settings = Settings()
+        if options.command == "serve":
+            return _serve(settings, options.host, options.port)
+        print(asyncio.run(create_key(settings, tenant=options.tenant, role=options.role, name=options.name)))
+    except ValidationError as error:
+        for fault in error.errors(include_input=False):
+            print(f"setting {'.'.join(map(str, fault['loc']))}: {fault['msg']}", file=sys.stderr)
+        return 2
+    except KshotError as error:
+        print(error.message, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _serve(settings: Settings, host: str, port: int) -> int:
+    keys_exist = asyncio.run(prepare_keys(settings))
+    if not keys_exist and not is_loopback(f"[{host}]" if ":" in host else host):
+        print(
+            f"refusing to listen on {host} without any API key: make one with `python -m service create-key --role "
+            "admin --name NAME`, or set KSHOT_ADMIN_KEY",
+            file=sys.stderr,
+        )
+        return 2
+    config = uvicorn.Config(
+        create_app(settings),
+        host=host,
+        port=port,
+        loop="uvloop",
+        http=as_uvicorn_http(protocol_with_deadline(settings.header_deadline_s)),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_DRAIN_S,
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    return 0 if server.started else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

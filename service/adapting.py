@@ -1,0 +1,68 @@
+"""From a prepared order to an answer: 201 with the model, 200 with one that exists, 202 while it is made."""
+
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Request
+from starlette.responses import Response
+
+from kshot.contracts.errors import NotFound, rebuild
+from kshot.contracts.tasks import Payload
+from kshot.storage.adapted_models import AdaptedModel
+from service import views
+from service.accepting import Order, Prepared, accept
+from service.auth import Caller
+from service.errors import request_id_of
+from service.predicting import Question, ask
+from service.prefer import Preference
+from service.state import State
+from service.waiting import pending_answer, wait_until_done
+
+
+def get_idempotency_key(
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            pattern=r"^[\x21-\x7e]+$",
+            description="The same key and body create once; kept 24 h",
+        ),
+    ] = None,
+) -> str | None:
+    """The request's idempotency key."""
+    return idempotency_key
+
+
+IdempotencyDep = Annotated[str | None, Depends(get_idempotency_key)]
+
+
+async def answer_order(
+    request: Request, state: State, caller: Caller, prepared: Prepared, key: str | None, preference: Preference
+) -> Response:
+    """Accept, wait as long as the caller prefers, answer. Raises what accepting raises, and the worker's failure."""
+    accepted = await accept(state, caller, prepared, key, request_id_of(request))
+    model = await wait_until_done(state, accepted.model, preference.wait_s)
+    headers = {"Location": f"/v1/adapted-models/{model.id}", **preference.headers}
+    if model.status in views.PENDING:
+        body = await pending_answer(state, model)
+        return views.respond(body, 202, {**headers, "Retry-After": "1"})
+    if model.failure is not None:
+        raise rebuild(model.failure.code, model.failure.message, model.failure.param)
+    if model.status != "succeeded":
+        raise NotFound("this adapted model was deleted")
+    body = views.adapted_model(model)
+    if accepted.how != "new":
+        predictions = await _predict_again(request, state, caller, model, prepared.order)
+        body = body.model_copy(update={"predictions": predictions})
+    return views.respond(body, 200 if accepted.how == "same" else 201, headers)
+
+
+async def _predict_again(
+    request: Request, state: State, caller: Caller, model: AdaptedModel, order: Order
+) -> list[dict[str, Any]] | None:
+    """The answers to this order's query from a model that another order made."""
+    if order.query is None:
+        return None
+    question = Question(model.checkpoint, model.id, Payload(query=order.query))
+    _, reply = await ask(state, caller, question, request_id_of(request))
+    return reply.predictions

@@ -1,0 +1,71 @@
+"""The only wiring point: settings in, an application out."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+
+from kshot import __version__
+from kshot.queue.front import FrontQueue
+from kshot.storage.database import open_database
+from kshot.storage.objects import LocalObjects
+from service import errors
+from service.context import RequestContext
+from service.database import Database
+from service.metrics import Metrics
+from service.openapi import install_document
+from service.rates import Rates
+from service.routes import adapt, adapted_models, api_keys, checkpoints, health, limits, predict
+from service.settings import Settings
+from service.state import State
+
+_DESCRIPTION = "Few-shot learning as a service: a handful of labelled examples in, a working model out."
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application. Nothing is opened before its lifespan begins."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _open_state(settings, metrics) as state:
+            app.state.kshot = state
+            yield
+
+    app = FastAPI(title="kshot", version=__version__, description=_DESCRIPTION, lifespan=lifespan)
+    app.add_middleware(RequestContext, metrics=metrics)
+    errors.install(app)
+    _include_routes(app)
+    install_document(app)
+    return app
+
+
+def _include_routes(app: FastAPI) -> None:
+    app.include_router(health.router)
+    for calls in (adapt.router, predict.router):
+        app.include_router(calls)  # the two main calls answer at the root too
+    v1 = APIRouter(prefix="/v1")
+    for module in (adapt, predict, adapted_models, checkpoints, api_keys, limits):
+        v1.include_router(module.router)
+    app.include_router(v1)
+
+
+@asynccontextmanager
+async def _open_state(settings: Settings, metrics: Metrics) -> AsyncIterator[State]:
+    redis_url = settings.redis_url.get_secret_value()
+    engine = open_database(settings.database_url.get_secret_value(), pool_size=settings.database_connections)
+    state = State(
+        settings=settings,
+        database=Database(engine),
+        queue=FrontQueue(redis_url),
+        objects=LocalObjects(settings.objects),
+        rates=Rates(redis_url, settings.rate_per_minute),
+        metrics=metrics,
+    )
+    await state.queue.start()
+    try:
+        yield state
+    finally:
+        await state.queue.stop()
+        await state.rates.close()
+        await state.database.close()

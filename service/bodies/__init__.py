@@ -1,0 +1,1 @@
+"""Request bodies: JSON, multipart and safetensors, read strictly into one form."""

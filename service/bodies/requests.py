@@ -1,0 +1,167 @@
+"""Bodies of the three requests that bring examples or inputs, each in JSON, multipart or safetensors."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from kshot.contracts.api import (
+    AdaptRequest,
+    AdaptSettings,
+    Examples,
+    ExamplesRequest,
+    ExamplesSettings,
+    PredictRequest,
+    PredictSettings,
+)
+from kshot.contracts.errors import Invalid, UnsupportedMediaType
+from kshot.contracts.wire import Array, split
+from service.bodies.multipart import Part, parse_multipart
+from service.bodies.raw_inputs import Files, RawInputs, RawSupport, Tensor, Values
+from service.bodies.stream import JSON, MULTIPART, Raw
+from service.bodies.strict_json import strict_object
+from service.errors import InvalidFields, fault_items
+
+M = TypeVar("M", bound=BaseModel)
+_ARCHIVES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"\x93NUMPY")
+"""Zip (npz, .pt), pickles, npy: formats that can carry code or unfold to anything."""
+
+
+@dataclass(frozen=True)
+class Parsed(Generic[M]):
+    """One request: its settings, its examples and the inputs to answer, not decoded yet."""
+
+    settings: M
+    support: RawSupport | None
+    query: RawInputs | None
+
+
+@dataclass(frozen=True)
+class _Loose:
+    """Parts of a body that is not JSON."""
+
+    settings: dict[str, Any]
+    support: RawSupport | None
+    query: RawInputs | None
+
+
+def validate(model: type[M], value: object) -> M:
+    """The value as a model. InvalidFields names each fault."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise InvalidFields(fault_items(error)) from None
+
+
+def parse_adapt(raw: Raw) -> Parsed[AdaptSettings]:
+    """`POST /adapt`."""
+    if raw.media_type == JSON:
+        request = validate(AdaptRequest, strict_object(raw.data))
+        query = None if request.query is None else Values(request.query.inputs)
+        return Parsed(request, _examples(request.support), query)
+    return _settled(AdaptSettings, _parse_loose(raw))
+
+
+def parse_examples(raw: Raw) -> Parsed[ExamplesSettings]:
+    """`POST /adapted-models/{id}/examples`."""
+    if raw.media_type == JSON:
+        request = validate(ExamplesRequest, strict_object(raw.data))
+        query = None if request.query is None else Values(request.query.inputs)
+        return Parsed(request, _examples(request.support), query)
+    return _settled(ExamplesSettings, _parse_loose(raw))
+
+
+def parse_predict(raw: Raw) -> Parsed[PredictSettings]:
+    """`POST /predict`."""
+    if raw.media_type == JSON:
+        request = validate(PredictRequest, strict_object(raw.data))
+        support = None if request.support is None else _examples(request.support)
+        return Parsed(request, support, Values(request.inputs))
+    return _settled(PredictSettings, _parse_loose(raw))
+
+
+def _examples(examples: Examples) -> RawSupport:
+    return RawSupport(Values(examples.inputs), examples.labels)
+
+
+def _settled(model: type[M], loose: _Loose) -> Parsed[M]:
+    return Parsed(validate(model, loose.settings), loose.support, loose.query)
+
+
+def _parse_loose(raw: Raw) -> _Loose:
+    if raw.media_type == MULTIPART:
+        return _from_parts(parse_multipart(raw.data, raw.boundary))
+    return _from_tensors(*split(raw.data))
+
+
+def _from_parts(parts: Sequence[Part]) -> _Loose:
+    """Parts: ``request`` (JSON), any number of ``support[label]`` and ``query``."""
+    settings: list[dict[str, Any]] = []
+    inputs: list[Part] = []
+    labels: list[str] = []
+    query: list[Part] = []
+    for part in parts:
+        if part.name == "request":
+            settings.append(strict_object(part.data))
+        elif part.name == "query":
+            query.append(part)
+        elif part.name.startswith("support[") and part.name.endswith("]"):
+            inputs.append(part)
+            labels.append(part.name[len("support[") : -1])
+        else:
+            raise Invalid("parts are named request, query or support[label]", param=part.name[:100])
+    if len(settings) > 1:
+        raise Invalid("one part named request is enough", param="request")
+    support = RawSupport(_files(inputs, "support"), labels, named=True) if inputs else None
+    return _Loose(settings[0] if settings else {}, support, _files(query, "query") if query else None)
+
+
+def _files(parts: Sequence[Part], param: str) -> Files:
+    for i, part in enumerate(parts):
+        if part.data.startswith(_ARCHIVES):
+            raise UnsupportedMediaType("archives, pickles and numpy files are not read", param=f"{param}.inputs[{i}]")
+    return Files([part.data for part in parts])
+
+
+def _from_tensors(header: str, arrays: Mapping[str, Array]) -> _Loose:
+    """Tensors ``support.inputs``, ``support.targets``, ``query.inputs``; texts and string labels lie in the header."""
+    settings = strict_object(header.encode("utf-8", "surrogatepass"))
+    unknown = set(arrays) - {"support.inputs", "support.targets", "query.inputs"}
+    if unknown:
+        raise Invalid("tensors are named support.inputs, support.targets and query.inputs")
+    support_inputs = _tensor_or_values("support.inputs", arrays, settings)
+    query = _tensor_or_values("query.inputs", arrays, settings)
+    labels = _labels(arrays, settings)
+    if support_inputs is None and labels is None:
+        return _Loose(settings, None, query)
+    if support_inputs is None or labels is None:
+        missing = "support.inputs" if support_inputs is None else "support.targets"
+        raise Invalid("examples need inputs and targets", param=missing)
+    return _Loose(settings, RawSupport(support_inputs, labels), query)
+
+
+def _tensor_or_values(name: str, arrays: Mapping[str, Array], settings: dict[str, Any]) -> RawInputs | None:
+    values = settings.pop(name, None)
+    if name in arrays:
+        if arrays[name].ndim == 0:
+            raise Invalid("a tensor of inputs needs one row per input", param=name)
+        return Tensor(arrays[name])
+    if values is None:
+        return None
+    if not isinstance(values, list):
+        raise Invalid("expected a list of inputs", param=name)
+    return Values(values)
+
+
+def _labels(arrays: Mapping[str, Array], settings: dict[str, Any]) -> list[object] | None:
+    labels = settings.pop("support.labels", None)
+    if "support.targets" in arrays:
+        targets = arrays["support.targets"]
+        if targets.ndim not in (1, 2) or targets.dtype.kind not in "iuf":
+            raise Invalid("expected integers (n,), or floats (n,) or (n, n_targets)", param="support.targets")
+        listed: list[object] = targets.tolist()
+        return listed
+    if labels is not None and not isinstance(labels, list):
+        raise Invalid("expected a list of labels", param="support.labels")
+    return labels

@@ -1,0 +1,51 @@
+"""A body from the wire into memory, never more of it than the limit."""
+
+from dataclasses import dataclass
+
+from python_multipart.multipart import parse_options_header
+from starlette.requests import Request
+
+from kshot.contracts.errors import TooLarge, UnsupportedMediaType
+
+JSON = "application/json"
+MULTIPART = "multipart/form-data"
+SAFETENSORS = "application/vnd.safetensors"
+ANY = (JSON, MULTIPART, SAFETENSORS)
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A whole body with its media type."""
+
+    media_type: str
+    boundary: bytes
+    data: bytes
+
+
+async def read_raw(request: Request, limit: int, accepted: tuple[str, ...] = (JSON,)) -> Raw:
+    """The body. TooLarge as soon as the limit is passed, announced or not; UnsupportedMediaType before reading."""
+    media_type, options = parse_options_header(request.headers.get("content-type", ""))
+    name = media_type.decode("latin-1").lower()
+    if name not in accepted:
+        raise UnsupportedMediaType(f"send Content-Type: {' or '.join(accepted)}", param="Content-Type")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("compressed bodies are not read", param="Content-Encoding")
+    return Raw(name, options.get(b"boundary", b""), await _read(request, limit))
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced[:20]) > limit:
+        raise _too_large(limit)
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"a body may have at most {limit} bytes")

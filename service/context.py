@@ -1,0 +1,79 @@
+"""The outermost middleware: request id in and out, one log line and one count per request, the loopback rule."""
+
+import ipaddress
+import re
+import time
+from urllib.parse import urlsplit
+
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kshot.contracts.ids import new_id
+from service.errors import internal_problem
+from service.logs import log, where
+from service.metrics import Metrics
+
+_REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,100}$")
+
+
+class RequestContext:
+    """Plain ASGI, so that bodies stream through untouched."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope["kshot.request_id"] = request_id
+        started = time.perf_counter()
+        status = 499  # the client left before an answer began
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            with self._metrics.in_flight.track_inprogress():
+                await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            pass
+        except Exception as error:
+            log.error("unhandled", error=type(error).__name__, frames=where(error))
+            if status == 499:
+                await internal_problem(request_id)(scope, receive, send_with_id)
+        finally:
+            self._note(scope, status, time.perf_counter() - started)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "unmatched")
+        self._metrics.seen(scope["method"], route, status, seconds)
+        log.info("request", method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 2))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine only. ``host`` may carry a port."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's X-Request-Id where it is harmless, else a fresh one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            given = value.decode("latin-1")
+            if _REQUEST_ID.match(given):
+                return str(given)
+    return new_id("req")

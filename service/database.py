@@ -1,0 +1,58 @@
+"""Transactions of a request: an absent Postgres becomes 503, never a 500 and never a 202."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from kshot.contracts.errors import KshotError, Unavailable
+
+_AWAY = (OSError, TimeoutError, PoolTimeout, OperationalError, InterfaceError,
+         asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError,
+         asyncpg.AdminShutdownError, asyncpg.InterfaceError)  # fmt: skip
+_SHUTTING_DOWN = ("57P", "08", "53")
+"""SQLSTATE classes: operator intervention, connection exceptions, out of resources."""
+
+
+class Database:
+    """The pool, as routes use it."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction: committed at the end, rolled back on any error."""
+        with _away_is_unavailable():
+            async with self._engine.begin() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for single statements that only read: no BEGIN and COMMIT, two round trips fewer."""
+        with _away_is_unavailable():
+            async with self._reading.connect() as connection:
+                yield connection
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._engine.dispose()
+
+
+@contextmanager
+def _away_is_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except KshotError:
+        raise
+    except _AWAY as error:
+        raise Unavailable("the database is away; try again", retry_after=2) from error
+    except DBAPIError as error:
+        state = str(getattr(error.orig, "sqlstate", "") or "")
+        if error.connection_invalidated or state.startswith(_SHUTTING_DOWN):
+            raise Unavailable("the database is away; try again", retry_after=2) from error
+        raise

@@ -1,0 +1,116 @@
+"""Every error as RFC 9457 problem details, FastAPI's own included. A body never holds a path, SQL, a trace or input."""
+
+import math
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from kshot.contracts.api import Problem, ProblemItem
+from kshot.contracts.errors import KshotError
+
+MEDIA_TYPE = "application/problem+json"
+_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 422: "invalid"}
+
+
+class InvalidFields(KshotError):
+    """A body whose fields are off; ``items`` name each of them."""
+
+    code, status = "invalid", 422
+
+    def __init__(self, items: Sequence[ProblemItem]) -> None:
+        super().__init__(items[0].message, param=items[0].param)
+        self.items = items
+
+
+def install(app: FastAPI) -> None:
+    """Answer every exception a route can end with."""
+    app.add_exception_handler(KshotError, _on_kshot_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+
+
+def problem_response(error: KshotError, request_id: str | None) -> Response:
+    """The answer to one of our own errors."""
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    items = error.items if isinstance(error, InvalidFields) else []
+    return _respond(
+        error.status, error.code, error.message, request_id, param=error.param, items=items, headers=headers
+    )
+
+
+def internal_problem(request_id: str | None) -> Response:
+    """The answer to a bug of ours; the log has the trace under the same request id."""
+    return _respond(500, "internal", "an internal error; the request id finds it in the log", request_id)
+
+
+def fault_items(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[ProblemItem]:
+    """Pydantic's faults as ours: where and what, without the input."""
+    return [_item(fault, prefix) for fault in error.errors(include_input=False, include_context=False)]
+
+
+def request_id_of(request: Request) -> str | None:
+    """The id the context middleware gave this request."""
+    found: str | None = request.scope.get("kshot.request_id")
+    return found
+
+
+def _item(fault: Mapping[str, Any], prefix: tuple[str, ...]) -> ProblemItem:
+    param = ""
+    for part in (*prefix, *fault["loc"]):
+        param += f"[{part}]" if isinstance(part, int) else f".{part}" if param else str(part)
+    unknown = fault["type"] == "extra_forbidden"
+    return ProblemItem(param=param, message="unknown field" if unknown else str(fault["msg"]))
+
+
+async def _on_kshot_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, KshotError)
+    return problem_response(error, request_id_of(request))
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
+    """FastAPI's 422, about query parameters and headers; its first location part only says which of the two."""
+    assert isinstance(error, RequestValidationError)
+    items = [_item({**fault, "loc": fault["loc"][1:]}, ()) for fault in error.errors()]
+    return problem_response(InvalidFields(items), request_id_of(request))
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    """Starlette's own: no such route, method not allowed, unreadable form."""
+    assert isinstance(error, HTTPException)
+    code = _CODES.get(error.status_code, "error")
+    detail = "no such path" if error.status_code == 404 else HTTPStatus(error.status_code).phrase
+    return _respond(error.status_code, code, detail, request_id_of(request), headers=dict(error.headers or {}))
+
+
+def _respond(
+    status: int,
+    code: str,
+    detail: str,
+    request_id: str | None,
+    *,
+    param: str | None = None,
+    items: Sequence[ProblemItem] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    problem = Problem(
+        type=f"urn:kshot:problem:{code}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        code=code,
+        param=param,
+        errors=list(items),
+        request_id=request_id,
+    )
+    return Response(problem.model_dump_json(), status, headers=headers, media_type=MEDIA_TYPE)

@@ -1,0 +1,45 @@
+"""Keys made outside the API: the bootstrap admin key, and the command line's."""
+
+from kshot.contracts.errors import Conflict, Unauthenticated
+from kshot.storage.access import Role, any_key, audit, authenticate, ensure_tenant, generate_secret, insert_key
+from kshot.storage.database import open_database
+from kshot.storage.tables import DEFAULT_TENANT
+from service.database import Database
+from service.settings import Settings
+
+
+async def prepare_keys(settings: Settings) -> bool:
+    """Store KSHOT_ADMIN_KEY where it is set; returns whether any key exists.
+
+    Unavailable: no database. Conflict: the key cannot be used as given.
+    """
+    database = Database(open_database(settings.database_url.get_secret_value(), pool_size=1))
+    try:
+        async with database.transaction() as connection:
+            if settings.admin_key is not None:
+                secret = settings.admin_key.get_secret_value()
+                await insert_key(connection, secret=secret, tenant=DEFAULT_TENANT, name="bootstrap", role="admin")
+                await authenticate(connection, secret)
+            return await any_key(connection)
+    except Unauthenticated:
+        raise Conflict(
+            "KSHOT_ADMIN_KEY was revoked, or its first 12 characters are another key's; choose another one"
+        ) from None
+    finally:
+        await database.close()
+
+
+async def create_key(settings: Settings, *, tenant: str, role: Role, name: str) -> str:
+    """Make a key for a tenant (made where it is new) and return its secret."""
+    database = Database(open_database(settings.database_url.get_secret_value(), pool_size=1))
+    secret = generate_secret()
+    try:
+        async with database.transaction() as connection:
+            tenant_id = await ensure_tenant(connection, tenant)
+            key = await insert_key(connection, secret=secret, tenant=tenant_id, name=name, role=role)
+            await audit(
+                connection, tenant=tenant_id, key=None, action="api_key.create", object_id=key.id, request_id=None
+            )
+        return secret
+    finally:
+        await database.close()

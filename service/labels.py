@@ -1,0 +1,100 @@
+"""Labels -> targets: which kind of task they mean, and the arrays a learner takes."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kshot.contracts.checkpoints import Manifest, TaskKind
+from kshot.contracts.errors import Invalid
+from kshot.contracts.methods import possible_tasks
+from kshot.contracts.tasks import Label, LearnerOptions
+from kshot.contracts.wire import Array
+
+PARAM = "support.labels"
+_MAX_LABEL_CHARS = 200
+_MAX_TARGETS = 64
+_INT64 = 2**63
+
+
+def choose_task(
+    manifest: Manifest, learner: str, options: LearnerOptions, labels: Sequence[object], *, named: bool = False
+) -> TaskKind:
+    """The kind of task: the caller's word, else the only kind possible, else what the labels look like.
+
+    Floats and lists mean regression; strings and integers (and names of multipart parts) mean classes.
+    """
+    possible = possible_tasks(manifest, learner)
+    if options.task is not None:
+        if options.task not in possible:
+            raise Invalid(f"this checkpoint does {' and '.join(possible)} with {learner}", param="options.task")
+        return options.task
+    if not possible:
+        raise Invalid(f"{learner} does none of this checkpoint's tasks", param="options.learner")
+    if len(possible) == 1:
+        return possible[0]
+    return "regression" if not named and any(isinstance(label, float | list) for label in labels) else "classification"
+
+
+def class_targets(labels: Sequence[object], max_ways: int) -> tuple[Array, tuple[Label, ...]]:
+    """Labels as int64 (n,) indices into the classes, which are in order of first appearance."""
+    classes: dict[Label, int] = {}
+    targets = [classes.setdefault(_class_label(label, i), len(classes)) for i, label in enumerate(labels)]
+    if len({type(label) for label in classes}) > 1:
+        raise Invalid("labels must be all strings or all integers", param=PARAM)
+    if len(classes) < 2:
+        raise Invalid("classification needs examples of at least 2 classes", param=PARAM)
+    if len(classes) > max_ways:
+        raise Invalid(f"{len(classes)} classes; at most {max_ways} are allowed", param=PARAM)
+    return np.array(targets, dtype=np.int64), tuple(classes)
+
+
+def number_targets(labels: Sequence[object], n_targets: int | None, *, named: bool = False) -> Array:
+    """Labels as float32 (n, n_targets): numbers, or equally long lists of them; names of parts are read as numbers."""
+    rows = [_row(_parsed(label, i) if named else label, i) for i, label in enumerate(labels)]
+    width = n_targets or len(rows[0])
+    for i, row in enumerate(rows):
+        if len(row) != width or width > _MAX_TARGETS:
+            expected = f"{min(width, _MAX_TARGETS)} numbers" if width > 1 else "a number"
+            raise Invalid(f"{len(row)} numbers; expected {expected}", param=f"{PARAM}[{i}]")
+    try:
+        with np.errstate(over="ignore"):
+            targets = np.array(rows, dtype=np.float64).astype(np.float32)
+    except OverflowError:
+        raise Invalid("a number is too large for a 32-bit float", param=PARAM) from None
+    finite = np.isfinite(targets).all(axis=1)
+    if not finite.all():
+        raise Invalid("every number must be finite and fit a 32-bit float", param=f"{PARAM}[{int(finite.argmin())}]")
+    return targets
+
+
+def k_shot(targets: Array, classes: Sequence[Label]) -> list[int]:
+    """Support rows per class, in the order of ``classes``; empty for regression."""
+    counted = Counter(targets.tolist()) if classes else Counter()
+    return [counted[i] for i in range(len(classes))]
+
+
+def _class_label(label: object, i: int) -> Label:
+    if isinstance(label, bool) or not isinstance(label, str | int):
+        raise Invalid("expected a string or an integer", param=f"{PARAM}[{i}]")
+    if isinstance(label, int):
+        if not -_INT64 <= label < _INT64:
+            raise Invalid("an integer label must fit 64 bits", param=f"{PARAM}[{i}]")
+    elif not 0 < len(label) <= _MAX_LABEL_CHARS or "\x00" in label:
+        raise Invalid(f"a label has 1 to {_MAX_LABEL_CHARS} characters, none of them NUL", param=f"{PARAM}[{i}]")
+    return label
+
+
+def _row(label: object, i: int) -> list[int | float]:
+    row: list[Any] = label if isinstance(label, list) else [label]
+    if not row or not all(type(value) in (int, float) for value in row):
+        raise Invalid("expected a number or a list of numbers", param=f"{PARAM}[{i}]")
+    return row
+
+
+def _parsed(label: object, i: int) -> float:
+    try:
+        return float(str(label))
+    except ValueError:
+        raise Invalid("expected a number", param=f"{PARAM}[{i}]") from None

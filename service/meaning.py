@@ -1,0 +1,101 @@
+"""What a request means to its checkpoint: inputs decoded, labels read, limits kept."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kshot.contracts.checkpoints import ImageInput, InputSpec, Manifest, TextInput
+from kshot.contracts.errors import Invalid
+from kshot.contracts.methods import choose_learner
+from kshot.contracts.tasks import LearnerOptions, SupportSet
+from kshot.contracts.wire import Inputs
+from kshot.inputs import describe, input_shape
+from service.bodies.raw_inputs import RawInputs, RawSupport, Values
+from service.labels import choose_task, class_targets, number_targets
+from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """A support set ready to be recorded."""
+
+    learner: str
+    support: SupportSet
+
+
+def read_support(raw: RawSupport, manifest: Manifest, options: LearnerOptions, limits: Settings) -> Meaning:
+    """Decode and check a support set. Raises Invalid naming the parameter; UnsupportedMediaType for odd images."""
+    learner = choose_learner(manifest, options)
+    n = len(raw.inputs)
+    if n == 0:
+        raise Invalid(f"no examples; each is {describe(manifest.input)} with a label", param="support.inputs")
+    if len(raw.labels) != n:
+        raise Invalid(f"{n} inputs but {len(raw.labels)} labels; each input needs one", param="support.labels")
+    if n > limits.max_support:
+        raise Invalid(f"{n} examples; at most {limits.max_support} are allowed", param="support.inputs")
+    task = choose_task(manifest, learner, options, raw.labels, named=raw.named)
+    if task == "classification":
+        targets, classes = class_targets(raw.labels, limits.max_ways)
+    else:
+        targets, classes = number_targets(raw.labels, manifest.n_targets, named=raw.named), ()
+    inputs = _decode(raw.inputs, manifest.input, "support.inputs", limits)
+    return Meaning(learner, SupportSet(task, inputs, targets, classes))
+
+
+def read_query(
+    raw: RawInputs, spec: InputSpec, shape: tuple[int, ...], limits: Settings, param: str = "query.inputs"
+) -> Inputs:
+    """Decode and check inputs to answer; ``shape`` is what one input of the support looked like."""
+    if len(raw) == 0:
+        raise Invalid(f"no inputs; each is {describe(spec)}", param=param)
+    if len(raw) > limits.max_query:
+        raise Invalid(f"{len(raw)} inputs; at most {limits.max_query} are allowed", param=param)
+    inputs = _decode(raw, spec, param, limits)
+    if input_shape(inputs) != shape:
+        wanted = f"{shape[0]} numbers" if len(shape) == 1 else f"shape {shape}"
+        raise Invalid(f"the support has inputs of {wanted}, these have {input_shape(inputs)}", param=param)
+    return inputs
+
+
+def extend_support(parent: SupportSet, raw: RawSupport, manifest: Manifest, limits: Settings) -> SupportSet:
+    """The parent's examples and these, in this order; classes new here come last."""
+    options = LearnerOptions(task=parent.task)
+    if len(raw.inputs) == 0 or len(raw.inputs) != len(raw.labels):
+        raise Invalid("as many labels as inputs, and at least one", param="support.labels")
+    if len(parent) + len(raw.inputs) > limits.max_support:
+        raise Invalid(f"more than {limits.max_support} examples together", param="support.inputs")
+    if parent.task == "classification":
+        before = [parent.classes[target] for target in parent.targets.tolist()]
+        targets, classes = class_targets([*before, *raw.labels], limits.max_ways)
+    else:
+        added = number_targets(raw.labels, parent.targets.shape[1], named=raw.named)
+        targets, classes = np.concatenate([parent.targets, added]), ()
+    shape = input_shape(parent.inputs)
+    inputs = read_query(raw.inputs, manifest.input, shape, limits, "support.inputs")
+    return SupportSet(options.task or parent.task, _joined(parent.inputs, inputs), targets, classes)
+
+
+def _joined(first: Inputs, second: Inputs) -> Inputs:
+    if isinstance(first, list):
+        assert isinstance(second, list)
+        return first + second
+    assert not isinstance(second, list)
+    return np.concatenate([first, second])
+
+
+def _decode(raw: RawInputs, spec: InputSpec, param: str, limits: Settings) -> Inputs:
+    size = len(raw) * _bytes_per_input(raw, spec)
+    if size > limits.max_decoded_bytes:
+        allowed = limits.max_decoded_bytes
+        raise Invalid(f"these inputs take {size} bytes once decoded; at most {allowed} are allowed", param=param)
+    return raw.decode(spec, param)
+
+
+def _bytes_per_input(raw: RawInputs, spec: InputSpec) -> int:
+    """An upper bound that needs no decoding."""
+    if isinstance(spec, ImageInput):
+        return spec.height * spec.width * spec.channels
+    if isinstance(spec, TextInput):
+        return 0  # as long as the body, which has its own limit
+    first = raw.items[0] if isinstance(raw, Values) else None
+    return 4 * len(first) if isinstance(first, list) else 0

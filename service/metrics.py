@@ -1,0 +1,33 @@
+"""Prometheus metrics of one API process. No label names a tenant."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """One registry per app, so that tests can run several."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "kshot_http_requests", "Requests answered", ["method", "route", "status"], registry=self._registry
+        )
+        self.seconds = Histogram(
+            "kshot_http_request_seconds",
+            "Time from the first byte of the headers' end to the last of the answer",
+            ["method", "route"],
+            registry=self._registry,
+            buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60),
+        )
+        self.in_flight = Gauge("kshot_http_requests_in_flight", "Requests being answered", registry=self._registry)
+        self.inputs = Counter("kshot_inputs", "Inputs decoded", ["modality"], registry=self._registry)
+
+    def seen(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one answered request."""
+        self.requests.labels(method, route, str(status)).inc()
+        self.seconds.labels(method, route).observe(seconds)
+
+    def render(self) -> bytes:
+        """The text exposition format."""
+        return generate_latest(self._registry)

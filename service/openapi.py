@@ -1,0 +1,85 @@
+"""The OpenAPI document: bodies are parsed by our own strict reader, so their schemas are put in here."""
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from kshot.contracts import api
+from service.bodies.stream import JSON, MULTIPART, SAFETENSORS
+from service.errors import MEDIA_TYPE
+
+_REF = "#/components/schemas/{model}"
+_REQUESTS: list[type[BaseModel]] = [
+    api.AdaptRequest, api.ExamplesRequest, api.PredictRequest, api.ChangeRequest, api.NewKeyRequest, api.Problem,
+]  # fmt: skip
+_MULTIPART = {
+    "type": "object",
+    "properties": {"request": {"type": "string", "description": "JSON: everything but examples and inputs"}},
+    "additionalProperties": {
+        "description": "`support[label]`, repeated: one example each; `query`, repeated: one input each. "
+        "Images as files, texts as UTF-8.",
+        "anyOf": [{"type": "string", "format": "binary"}, {"type": "string"}],
+    },
+}
+_SAFETENSORS = {
+    "type": "string",
+    "format": "binary",
+    "description": "Metadata entry `header`: JSON of everything but examples and inputs (texts as lists under "
+    "`support.inputs`, `support.labels`, `query.inputs`). Tensors: `support.inputs`, `support.targets`, "
+    "`query.inputs`.",
+}
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def problems(*statuses: int) -> Responses:
+    """Documentation of the problems a route may answer with, besides those of every route that needs a key."""
+    every = {401, 429, 500, 503, *statuses}
+    return {status: _problem(status) for status in sorted(every)}
+
+
+def public_problems(*statuses: int) -> Responses:
+    """The same for routes without a key."""
+    return {status: _problem(status) for status in statuses}
+
+
+def body_of(model: type[BaseModel], *, json_only: bool = False) -> dict[str, Any]:
+    """``openapi_extra`` for a route whose body we read ourselves."""
+    content: dict[str, Any] = {JSON: {"schema": {"$ref": _REF.format(model=model.__name__)}}}
+    if not json_only:
+        content[MULTIPART] = {"schema": _MULTIPART}
+        content[SAFETENSORS] = {"schema": _SAFETENSORS}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def install_document(app: FastAPI) -> None:
+    """Serve a document that holds the request schemas too."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app)
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in _REQUESTS], by_alias=True, ref_template=_REF
+    )
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for name, schema in definitions["$defs"].items():
+        schemas.setdefault(name, schema)
+    return document
+
+
+def _problem(status: int) -> dict[str, Any]:
+    return {
+        "description": HTTPStatus(status).phrase,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}},
+    }

@@ -1,0 +1,40 @@
+"""Lists in pages, newest first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Query
+
+from kshot.contracts.api import AdaptedModel, Alias, ApiKey, Checkpoint, Page
+
+_CURSOR = r"^[a-z]{2,4}_[0-9A-Z]{26}$"
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Which page a caller asks for."""
+
+    limit: int
+    after: str | None
+
+
+def get_cursor(
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: Annotated[str | None, Query(pattern=_CURSOR, description="`last_id` of the page before")] = None,
+) -> Cursor:
+    """The page of the query parameters."""
+    return Cursor(limit, after)
+
+
+CursorDep = Annotated[Cursor, Depends(get_cursor)]
+Item = TypeVar("Item", AdaptedModel, Alias, ApiKey, Checkpoint)
+
+
+def page_of(items: Sequence[Item], limit: int) -> Page[Item]:
+    """A page from up to ``limit + 1`` items: the one too many says that there is more."""
+    shown = list(items[:limit])
+    ids = [item.name + "@" + item.alias if isinstance(item, Alias) else item.id for item in shown]
+    return Page(
+        data=shown, has_more=len(items) > limit, first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None
+    )

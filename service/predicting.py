@@ -1,0 +1,110 @@
+"""Predictions: sent to a worker through Redis whole, answered on the reply stream."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from kshot.contracts.errors import Conflict, DeadlinePassed, Invalid, QueueFull, Unavailable, rebuild
+from kshot.contracts.ids import new_id
+from kshot.contracts.tasks import AnswerOptions, Payload, PredictCall, Reply
+from kshot.queue.streams import Away
+from kshot.storage.adapted_models import AdaptedModel
+from service.auth import Caller
+from service.state import State
+from service.views import PENDING
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to predict: with a stored adapted model, or (``model`` None) with the support in the payload."""
+
+    checkpoint: str
+    model: str | None
+    payload: Payload
+    store: bool = False
+
+
+async def ask(
+    state: State, caller: Caller, question: Question, request_id: str | None, deadline_s: float | None = None
+) -> tuple[str, Reply]:
+    """The prediction's id and a worker's answer.
+
+    Unavailable: no live worker, or Redis away. QueueFull: too many open. DeadlinePassed. Else the worker's failure.
+    """
+    deadline_s = deadline_s or state.settings.predict_deadline_s
+    if not await state.workers():
+        raise Unavailable("no worker is alive; try again", retry_after=2)
+    with _counted(state, caller.tenant):
+        await _check_backlog(state)
+        call = PredictCall(
+            id=new_id("pred"),
+            tenant=caller.tenant,
+            checkpoint=question.checkpoint,
+            model=question.model,
+            reply_to=state.queue.reply_to,
+            deadline_ms=round(deadline_s * 1000),
+            store_inputs=question.store,
+            request_id=request_id or "",
+        )
+        reply = await _send(state, call, question.payload.encode(), deadline_s)
+    if reply.failure is not None:
+        raise rebuild(reply.failure.code, reply.failure.message, reply.failure.param)
+    return call.id, reply
+
+
+def require_ready(model: AdaptedModel) -> None:
+    """Raises Conflict where the model cannot predict (yet)."""
+    if model.status in PENDING:
+        raise Conflict("this adapted model is still being made; ask again", param="model", retry_after=1)
+    if model.failure is not None:
+        raise Conflict(f"this adapted model failed: {model.failure.message}", param="model")
+
+
+def check_answer(answer: AnswerOptions, task: str, wanted: bool) -> None:
+    """Raises Invalid for parts of an answer that this kind of task does not have."""
+    parts = {"values"} if task == "regression" else {"labels", "probabilities", "logits"}
+    if wanted and not set(answer.wanted) <= parts:
+        raise Invalid(f"a {task} model returns {', '.join(sorted(parts))}", param="return")
+    if task == "regression" and (answer.top_k is not None or answer.reject_below is not None):
+        raise Invalid("top_k and reject_below need classes", param="reject_below" if answer.reject_below else "top_k")
+
+
+async def _send(state: State, call: PredictCall, payload: bytes, deadline_s: float) -> Reply:
+    future = state.queue.expect(call.id)
+    try:
+        if not await state.queue.send(call, payload):
+            raise _redis_away()
+        async with asyncio.timeout(deadline_s):
+            return await future
+    except TimeoutError:
+        raise DeadlinePassed("no worker answered in time; try again", retry_after=1) from None
+    finally:
+        state.queue.forget(call.id)
+
+
+async def _check_backlog(state: State) -> None:
+    try:
+        backlog = await state.queue.backlog()
+    except Away:
+        raise _redis_away() from None
+    if backlog >= state.settings.max_open_tasks:
+        raise QueueFull("too many predictions are waiting; try again later", retry_after=1)
+
+
+@contextmanager
+def _counted(state: State, tenant: str) -> Iterator[None]:
+    """One tenant may have a quarter of the queue's bound open in this process."""
+    if state.predicting[tenant] >= state.settings.max_open_per_tenant:
+        raise QueueFull("too many of your predictions are waiting; try again later", retry_after=1)
+    state.predicting[tenant] += 1
+    try:
+        yield
+    finally:
+        state.predicting[tenant] -= 1
+        if not state.predicting[tenant]:
+            del state.predicting[tenant]
+
+
+def _redis_away() -> Unavailable:
+    return Unavailable("the queue is away; adaptations are still accepted, predictions need it", retry_after=2)

@@ -1,0 +1,176 @@
+"""Adapted models: read, list, change, delete, add examples."""
+
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from kshot.contracts import api
+from kshot.contracts.errors import Invalid, NotFound
+from kshot.contracts.ids import is_id
+from kshot.contracts.tasks import LearnerOptions, Payload
+from kshot.storage.access import audit
+from kshot.storage.adapted_models import (
+    AdaptedModel,
+    change_adapted_model,
+    delete_adapted_model,
+    get_support,
+    list_adapted_models,
+)
+from kshot.storage.checkpoints import StoredCheckpoint
+from service import views
+from service.accepting import Order, Prepared, prepare
+from service.adapting import IdempotencyDep, answer_order
+from service.auth import CallerDep
+from service.bodies.requests import Parsed, parse_examples, validate
+from service.bodies.stream import ANY, read_raw
+from service.bodies.strict_json import strict_object
+from service.errors import request_id_of
+from service.finding import find_adapted_model
+from service.meaning import extend_support, read_query
+from service.openapi import body_of, problems
+from service.pages import CursorDep, page_of
+from service.predicting import require_ready
+from service.prefer import MAX_WAIT_S, PreferenceDep
+from service.settings import Settings
+from service.state import State, StateDep
+from service.waiting import pending_answer, wait_until_done
+
+router = APIRouter(prefix="/adapted-models", tags=["adapted models"])
+
+
+@router.get("", summary="List adapted models", response_model=api.Page[api.AdaptedModel], responses=problems(422))
+async def list_models(state: StateDep, caller: CallerDep, cursor: CursorDep) -> Response:
+    """Newest first; without expired and deleted ones."""
+    async with state.database.reading() as connection:
+        rows = await list_adapted_models(connection, caller.tenant, limit=cursor.limit + 1, after=cursor.after)
+    return views.respond(page_of([views.adapted_model(row) for row in rows], cursor.limit))
+
+
+@router.get("/{id}", summary="Get an adapted model", response_model=api.AdaptedModel, responses=problems(404, 410, 422))
+async def get_model(
+    id: str,
+    state: StateDep,
+    caller: CallerDep,
+    wait: Annotated[int, Query(ge=0, le=MAX_WAIT_S, description="Seconds to wait while it is pending")] = 0,
+) -> Response:
+    """While pending it says `queue_state`, `position` and `retry_after_ms`."""
+    model = await wait_until_done(state, await find_adapted_model(state, caller, id), wait)
+    return views.respond(await _shown(state, model))
+
+
+@router.patch(
+    "/{id}",
+    summary="Change time to live, pin or metadata",
+    response_model=api.AdaptedModel,
+    openapi_extra=body_of(api.ChangeRequest, json_only=True),
+    responses=problems(400, 404, 410, 413, 415, 422),
+)
+async def change_model(id: str, request: Request, state: StateDep, caller: CallerDep) -> Response:
+    """`ttl_seconds` counts from now. Weights never change."""
+    _check_id(id)
+    raw = await read_raw(request, state.settings.max_body_bytes)
+    change = validate(api.ChangeRequest, strict_object(raw.data))
+    async with state.database.transaction() as connection:
+        model = await change_adapted_model(
+            connection, caller.tenant, id, ttl_s=change.ttl_seconds, pinned=change.pinned, metadata=change.metadata
+        )
+        await audit(
+            connection,
+            tenant=caller.tenant,
+            key=caller.key,
+            action="adapted_model.change",
+            object_id=id,
+            request_id=request_id_of(request),
+        )
+    return views.respond(await _shown(state, model))
+
+
+@router.delete("/{id}", summary="Delete an adapted model", response_model=api.Deleted, responses=problems(404))
+async def delete_model(id: str, request: Request, state: StateDep, caller: CallerDep) -> Response:
+    """Its support set and state are erased."""
+    _check_id(id)
+    async with state.database.transaction() as connection:
+        object_key = await delete_adapted_model(connection, caller.tenant, id)
+        await audit(
+            connection,
+            tenant=caller.tenant,
+            key=caller.key,
+            action="adapted_model.delete",
+            object_id=id,
+            request_id=request_id_of(request),
+        )
+    if object_key is not None:
+        await to_thread.run_sync(state.objects.delete, object_key)
+    return views.respond(api.Deleted(object="adapted_model", id=id))
+
+
+@router.post(
+    "/{id}/examples",
+    summary="Add examples or classes",
+    status_code=201,
+    response_model=api.AdaptedModel,
+    openapi_extra=body_of(api.ExamplesRequest),
+    responses={
+        200: {"model": api.AdaptedModel, "description": "The same support was adapted before"},
+        202: {"model": api.AdaptedModel, "description": "Accepted; follow Location"},
+        **problems(400, 404, 409, 410, 413, 415, 422, 504),
+    },
+)
+async def add_examples(
+    id: str, request: Request, state: StateDep, caller: CallerDep, preference: PreferenceDep, key: IdempotencyDep
+) -> Response:
+    """A new adapted model, with `parent_id`, from the parent's examples and these; checkpoint and options as there."""
+    raw = await read_raw(request, state.settings.max_body_bytes, ANY)
+    parsed = await state.compute(len(raw.data), lambda: parse_examples(raw))
+    parent = await find_adapted_model(state, caller, id)
+    require_ready(await wait_until_done(state, parent, preference.wait_s))
+    checkpoint = await state.checkpoint(parent.checkpoint)
+    async with state.database.reading() as connection:
+        stored = await get_support(connection, caller.tenant, id)
+    prepared = await state.compute(
+        len(raw.data) + len(stored),
+        lambda: _prepare(parsed, parent, stored, checkpoint, state.settings),
+        images=checkpoint.manifest.input.modality == "image",
+    )
+    return await answer_order(request, state, caller, prepared, key, preference)
+
+
+def _prepare(
+    parsed: Parsed[api.ExamplesSettings],
+    parent: AdaptedModel,
+    stored: bytes,
+    checkpoint: StoredCheckpoint,
+    limits: Settings,
+) -> Prepared:
+    before = Payload.decode(stored).support
+    assert before is not None
+    if parsed.support is None:
+        raise Invalid("examples are missing", param="support")
+    support = extend_support(before, parsed.support, checkpoint.manifest, limits)
+    query = None
+    if parsed.query is not None:
+        query = read_query(parsed.query, checkpoint.manifest.input, parent.input_shape, limits)
+    return prepare(
+        Order(
+            checkpoint=checkpoint,
+            alias=parent.alias,
+            learner=parent.learner,
+            options=LearnerOptions.model_validate(parent.options, strict=False),
+            support=support,
+            query=query,
+            ttl_s=parsed.settings.ttl_seconds,
+            metadata=parsed.settings.metadata,
+            parent=parent.id,
+        )
+    )
+
+
+async def _shown(state: State, model: AdaptedModel) -> api.AdaptedModel:
+    return await pending_answer(state, model) if model.status in views.PENDING else views.adapted_model(model)
+
+
+def _check_id(id: str) -> None:
+    if not is_id(id, "am"):
+        raise NotFound("no adapted model with this id")

@@ -1,0 +1,92 @@
+"""API keys, for administrators."""
+
+from datetime import UTC, datetime, timedelta
+
+from fastapi import APIRouter, Request
+from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.responses import Response
+
+from kshot.contracts import api
+from kshot.contracts.errors import NotFound
+from kshot.contracts.ids import is_id
+from kshot.storage.access import (
+    audit,
+    ensure_tenant,
+    generate_secret,
+    insert_key,
+    list_keys,
+    revoke_key,
+    tenant_names,
+)
+from service import views
+from service.auth import AdminDep
+from service.bodies.requests import validate
+from service.bodies.stream import read_raw
+from service.bodies.strict_json import strict_object
+from service.errors import request_id_of
+from service.openapi import body_of, problems
+from service.pages import CursorDep, page_of
+from service.state import StateDep
+
+router = APIRouter(prefix="/api-keys", tags=["API keys"])
+_MAX_BYTES = 64 * 1024
+
+
+@router.post(
+    "",
+    summary="Make an API key",
+    status_code=201,
+    response_model=api.ApiKey,
+    openapi_extra=body_of(api.NewKeyRequest, json_only=True),
+    responses=problems(400, 403, 413, 415, 422),
+)
+async def make(request: Request, state: StateDep, caller: AdminDep) -> Response:
+    """The secret is in `key`, this once. A new key is never the answer to an older request, so there is no replay."""
+    raw = await read_raw(request, _MAX_BYTES)
+    wanted = validate(api.NewKeyRequest, strict_object(raw.data))
+    secret = generate_secret()
+    expires_in = wanted.expires_in_seconds
+    async with state.database.transaction() as connection:
+        tenant = caller.tenant if wanted.tenant is None else await ensure_tenant(connection, wanted.tenant)
+        key = await insert_key(
+            connection,
+            secret=secret,
+            tenant=tenant,
+            name=wanted.name,
+            role=wanted.role,
+            expires_at=None if expires_in is None else datetime.now(UTC) + timedelta(seconds=expires_in),
+        )
+        await _note(connection, request, caller, "api_key.create", key.id)
+        names = await tenant_names(connection)
+    return views.respond(views.api_key(key, names[key.tenant], secret), 201)
+
+
+@router.get("", summary="List API keys", response_model=api.Page[api.ApiKey], responses=problems(403, 422))
+async def list_all(state: StateDep, caller: AdminDep, cursor: CursorDep) -> Response:
+    """Of all tenants, newest first, never with a secret."""
+    async with state.database.reading() as connection:
+        keys = await list_keys(connection, limit=cursor.limit + 1, after=cursor.after)
+        names = await tenant_names(connection)
+    return views.respond(page_of([views.api_key(key, names[key.tenant]) for key in keys], cursor.limit))
+
+
+@router.delete("/{id}", summary="Revoke an API key", response_model=api.Deleted, responses=problems(403, 404))
+async def revoke(id: str, request: Request, state: StateDep, caller: AdminDep) -> Response:
+    """At once; revoking twice is no error."""
+    if not is_id(id, "key"):
+        raise NotFound("no API key with this id")
+    async with state.database.transaction() as connection:
+        await revoke_key(connection, id)
+        await _note(connection, request, caller, "api_key.revoke", id)
+    return views.respond(api.Deleted(object="api_key", id=id))
+
+
+async def _note(connection: AsyncConnection, request: Request, caller: AdminDep, action: str, id: str) -> None:
+    await audit(
+        connection,
+        tenant=caller.tenant,
+        key=caller.key,
+        action=action,
+        object_id=id,
+        request_id=request_id_of(request),
+    )

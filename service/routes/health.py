@@ -1,0 +1,83 @@
+"""Liveness, readiness, metrics: the routes that need no key."""
+
+import asyncio
+from typing import Literal
+
+from fastapi import APIRouter
+from sqlalchemy import text
+from starlette.responses import Response
+
+from kshot.contracts.api import Answer
+from kshot.contracts.errors import Unavailable
+from service.metrics import CONTENT_TYPE
+from service.state import State, StateDep
+from service.views import respond
+
+router = APIRouter(tags=["health"])
+_PATIENCE_S = 1.0
+
+
+class Health(Answer):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Parts(Answer):
+    """The state of each part."""
+
+    database: Literal["up", "away"]
+    redis: Literal["up", "away"]
+    workers: int
+
+
+class Readiness(Answer):
+    """``degraded``: adaptations are accepted and kept, but predictions wait for what is away."""
+
+    status: Literal["ready", "degraded", "unavailable"]
+    parts: Parts
+
+
+@router.get("/healthz", summary="Liveness", response_model=Health)
+async def healthz() -> Response:
+    """Whether the process answers at all."""
+    return respond(Health())
+
+
+@router.get(
+    "/readyz",
+    summary="Readiness",
+    response_model=Readiness,
+    responses={503: {"model": Readiness, "description": "The database is away"}},
+)
+async def readyz(state: StateDep) -> Response:
+    """503 only without a database: nothing can be accepted then."""
+    (database, workers), redis = await asyncio.gather(_database(state), _redis(state))
+    status: Literal["ready", "degraded", "unavailable"] = "ready" if redis and workers else "degraded"
+    if not database:
+        status = "unavailable"
+    parts = Parts(database="up" if database else "away", redis="up" if redis else "away", workers=workers)
+    return respond(Readiness(status=status, parts=parts), 200 if database else 503)
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+async def metrics(state: StateDep) -> Response:
+    """Counts and durations of this process, without tenants."""
+    return Response(state.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+
+
+async def _database(state: State) -> tuple[bool, int]:
+    try:
+        async with asyncio.timeout(_PATIENCE_S), state.database.reading() as connection:
+            await connection.execute(text("SELECT 1"))
+        return True, len(await state.workers())
+    except (Unavailable, TimeoutError):
+        return False, 0
+
+
+async def _redis(state: State) -> bool:
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            return await state.queue.ping()
+    except TimeoutError:
+        return False

@@ -1,0 +1,106 @@
+"""POST /predict: answers of a stored adapted model, or of an inline support set."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from kshot.contracts import api
+from kshot.contracts.api import PredictSettings
+from kshot.contracts.errors import Invalid
+from kshot.contracts.tasks import AnswerOptions, LearnerOptions, Payload
+from kshot.inputs import input_shape
+from service.auth import Caller, CallerDep
+from service.bodies.requests import Parsed, parse_predict
+from service.bodies.stream import ANY, read_raw
+from service.errors import request_id_of
+from service.finding import find_adapted_model, find_checkpoint
+from service.meaning import read_query, read_support
+from service.openapi import body_of, problems
+from service.predicting import Question, ask, check_answer, require_ready
+from service.prefer import Preference, PreferenceDep
+from service.state import State, StateDep
+from service.views import respond
+from service.waiting import wait_until_done
+
+router = APIRouter(tags=["predict"])
+
+
+@router.post(
+    "/predict",
+    summary="Predict with an adapted model, or with an inline support set",
+    response_model=api.Prediction,
+    openapi_extra=body_of(api.PredictRequest),
+    responses=problems(400, 403, 404, 409, 410, 413, 415, 422, 504),
+)
+async def predict(request: Request, state: StateDep, caller: CallerDep, preference: PreferenceDep) -> Response:
+    """A query's answer does not depend on the other queries of the call."""
+    raw = await read_raw(request, state.settings.max_body_bytes, ANY)
+    n_bytes = len(raw.data)
+    parsed = await state.compute(n_bytes, lambda: parse_predict(raw))
+    if parsed.settings.model is not None:
+        question, checkpoint = await _stored(state, caller, parsed, preference, n_bytes)
+    else:
+        question, checkpoint = await _one_shot(state, parsed, n_bytes)
+    prediction_id, reply = await ask(state, caller, question, request_id_of(request))
+    assert reply.timings is not None
+    return respond(
+        api.Prediction(
+            id=prediction_id,
+            model=question.model,
+            checkpoint=checkpoint,
+            predictions=reply.predictions or [],
+            timings=reply.timings,
+        ),
+        headers=preference.headers,
+    )
+
+
+async def _stored(
+    state: State, caller: Caller, parsed: Parsed[PredictSettings], preference: Preference, n_bytes: int
+) -> tuple[Question, api.CheckpointRef]:
+    settings, query = parsed.settings, parsed.query
+    if parsed.support is not None or settings.checkpoint is not None or settings.options != LearnerOptions():
+        raise Invalid("either model, or checkpoint, options and support", param="model")
+    if query is None:
+        raise Invalid("inputs are missing", param="inputs")
+    model = await find_adapted_model(state, caller, settings.model or "")
+    model = await wait_until_done(state, model, preference.wait_s)
+    require_ready(model)
+    answer = _answer(settings, model.task)
+    spec = (await state.checkpoint(model.checkpoint)).manifest.input
+    payload = await state.compute(
+        n_bytes,
+        lambda: Payload(query=read_query(query, spec, model.input_shape, state.settings, "inputs"), answer=answer),
+        images=spec.modality == "image",
+    )
+    ref = api.CheckpointRef(id=model.checkpoint, name=model.checkpoint_name, alias=model.alias)
+    return Question(model.checkpoint, model.id, payload, settings.store), ref
+
+
+async def _one_shot(state: State, parsed: Parsed[PredictSettings], n_bytes: int) -> tuple[Question, api.CheckpointRef]:
+    settings, support, query = parsed.settings, parsed.support, parsed.query
+    if support is None:
+        raise Invalid("name an adapted model, or send a support set", param="model")
+    if settings.checkpoint is None:
+        raise Invalid("a support set needs a checkpoint to adapt", param="checkpoint")
+    if query is None:
+        raise Invalid("inputs are missing", param="inputs")
+    checkpoint, alias = await find_checkpoint(state, settings.checkpoint)
+    manifest = checkpoint.manifest
+
+    def decode() -> Payload:
+        meaning = read_support(support, manifest, settings.options, state.settings)
+        shape = input_shape(meaning.support.inputs)
+        inputs = read_query(query, manifest.input, shape, state.settings, "inputs")
+        return Payload(meaning.support, inputs, settings.options, _answer(settings, meaning.support.task))
+
+    payload = await state.compute(n_bytes, decode, images=manifest.input.modality == "image")
+    return Question(checkpoint.id, None, payload, settings.store), api.CheckpointRef(
+        id=checkpoint.id, name=manifest.name, alias=alias
+    )
+
+
+def _answer(settings: PredictSettings, task: str) -> AnswerOptions:
+    wanted = AnswerOptions().wanted if settings.wanted is None else tuple(settings.wanted)
+    answer = AnswerOptions(wanted=wanted, top_k=settings.top_k, reject_below=settings.reject_below)
+    check_answer(answer, task, settings.wanted is not None)
+    return answer

@@ -1,0 +1,35 @@
+"""Settings from the environment: ``DATABASE_URL``, ``REDIS_URL``, and ``KSHOT_`` for everything else."""
+
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Read once at start; times in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(env_prefix="KSHOT_", extra="ignore", frozen=True, populate_by_name=True)
+
+    database_url: SecretStr = Field(validation_alias=AliasChoices("DATABASE_URL", "database_url"))
+    redis_url: SecretStr = Field(validation_alias=AliasChoices("REDIS_URL", "redis_url"))
+    objects: Path = Path.home() / ".kshot" / "objects"
+    admin_key: SecretStr | None = Field(default=None, min_length=32, description="Bootstraps an admin key")
+
+    max_ways: int = Field(default=200, ge=2)
+    max_support: int = Field(default=2000, ge=1)
+    max_query: int = Field(default=5000, ge=1)
+    max_body_bytes: int = 32 * 1024 * 1024
+    max_decoded_bytes: int = Field(default=64 * 1024 * 1024, description="A support or a query set after decoding")
+    rate_per_minute: int = Field(default=60_000, ge=1, description="Requests of one tenant, over all API processes")
+    max_open_tasks: int = Field(default=1024, ge=4, description="Of all tenants; one tenant at most a quarter")
+
+    predict_deadline_s: float = Field(default=30, gt=0)
+    header_deadline_s: float = Field(default=30, gt=0, description="For a whole request, headers and body, to arrive")
+    worker_seen_s: float = Field(default=15, gt=0, description="A worker unseen for longer counts as gone")
+    database_connections: int = Field(default=10, ge=2)
+
+    @property
+    def max_open_per_tenant(self) -> int:
+        """A quarter, so that no tenant can fill the queue alone."""
+        return self.max_open_tasks // 4

@@ -1,0 +1,88 @@
+"""What the lifespan builds once and every request receives."""
+
+import asyncio
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import Depends, Request
+
+from kshot.contracts.ids import is_id
+from kshot.queue.front import FrontQueue
+from kshot.storage.checkpoints import StoredCheckpoint, get_checkpoint
+from kshot.storage.objects import ObjectStore
+from kshot.storage.workers import LiveWorker, live_workers
+from service.database import Database
+from service.metrics import Metrics
+from service.rates import Rates
+from service.settings import Settings
+
+T = TypeVar("T")
+_INLINE_BYTES = 64 * 1024
+"""Bodies up to here are decoded in the event loop: a thread would cost more than the work."""
+_CHECKPOINTS_KEPT = 256
+
+
+@dataclass
+class State:
+    """The parts of one API process."""
+
+    settings: Settings
+    database: Database
+    queue: FrontQueue
+    objects: ObjectStore
+    rates: Rates
+    metrics: Metrics
+    keys_exist: bool = False
+    predicting: Counter[str] = field(default_factory=Counter)
+    _decoders: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
+    _checkpoints: OrderedDict[str, StoredCheckpoint] = field(default_factory=OrderedDict)
+    _workers: tuple[float, list[LiveWorker]] = (0.0, [])
+    _background: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    async def compute(self, n_bytes: int, work: Callable[[], T], *, images: bool = False) -> T:
+        """Run parsing or decoding: large ones in one of four threads, so that memory and the event loop survive.
+
+        Images always count as large: few bytes can unfold to many pixels.
+        """
+        if n_bytes <= _INLINE_BYTES and not images:
+            return work()
+        return await to_thread.run_sync(work, limiter=self._decoders)
+
+    async def checkpoint(self, id: str) -> StoredCheckpoint:
+        """A checkpoint by id; checkpoints never change, so the last few hundred are kept."""
+        if id not in self._checkpoints:
+            async with self.database.reading() as connection:
+                self._checkpoints[id] = await get_checkpoint(connection, id)
+            assert is_id(id, "ckpt")
+        self._checkpoints.move_to_end(id)
+        while len(self._checkpoints) > _CHECKPOINTS_KEPT:
+            self._checkpoints.popitem(last=False)
+        return self._checkpoints[id]
+
+    async def workers(self) -> list[LiveWorker]:
+        """Workers alive, as of at most a second ago."""
+        asked, found = self._workers
+        if time.monotonic() - asked > 1:
+            async with self.database.reading() as connection:
+                found = await live_workers(connection, self.settings.worker_seen_s)
+            self._workers = (time.monotonic(), found)
+        return found
+
+    def in_background(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run something no answer waits for. It must handle its own errors."""
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+def get_state(request: Request) -> State:
+    """The state of the app that serves this request."""
+    state: State = request.app.state.kshot
+    return state
+
+
+StateDep = Annotated[State, Depends(get_state)]

@@ -1,0 +1,86 @@
+"""Stored rows as the API shows them."""
+
+from collections.abc import Mapping
+
+from starlette.responses import Response
+
+from kshot.contracts import api
+from kshot.contracts.methods import allowed_learners
+from kshot.contracts.tasks import Quality, Timings
+from kshot.storage.access import Key
+from kshot.storage.adapted_models import AdaptedModel
+from kshot.storage.checkpoints import Alias, StoredCheckpoint
+
+PENDING = ("queued", "running")
+
+
+def respond(body: api.Answer, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer as JSON bytes, written once."""
+    return Response(body.model_dump_json(), status, headers=headers, media_type="application/json")
+
+
+def adapted_model(row: AdaptedModel) -> api.AdaptedModel:
+    """An adapted model as far as its row tells."""
+    classification = row.task == "classification"
+    return api.AdaptedModel(
+        id=row.id,
+        status=row.status,
+        checkpoint=api.CheckpointRef(id=row.checkpoint, name=row.checkpoint_name, alias=row.alias),
+        learner=row.learner,
+        task="classification" if classification else "regression",
+        classes=list(row.classes),
+        n_way=len(row.classes) if classification else None,
+        k_shot={str(label): count for label, count in zip(row.classes, row.k_shot, strict=True)},
+        n_support=row.n_support,
+        quality=None if row.quality is None else Quality.model_validate(row.quality, strict=False),
+        predictions=row.predictions,
+        timings=None if row.timings is None else Timings.model_validate(row.timings, strict=False),
+        error=row.failure,
+        created_at=row.created_at,
+        expires_at=None if row.pinned else row.expires_at,
+        pinned=row.pinned,
+        parent_id=row.parent,
+        metadata=row.metadata,
+    )
+
+
+def checkpoint(row: StoredCheckpoint, aliases: list[str]) -> api.Checkpoint:
+    """A checkpoint with the aliases that point at it."""
+    manifest = row.manifest
+    return api.Checkpoint(
+        id=row.id,
+        name=manifest.name,
+        description=manifest.description,
+        aliases=aliases,
+        tasks=list(manifest.tasks),
+        input=manifest.input,
+        learner=manifest.learner.name,
+        learners=allowed_learners(manifest),
+        n_targets=manifest.n_targets,
+        bytes=row.bytes,
+        evaluation=manifest.evaluation,
+        lineage=manifest.lineage,
+        created_at=row.created_at,
+    )
+
+
+def alias(row: Alias) -> api.Alias:
+    """An alias."""
+    return api.Alias(
+        name=row.name, alias=row.alias, checkpoint=row.checkpoint, version=row.version, updated_at=row.updated_at
+    )
+
+
+def api_key(row: Key, tenant_name: str, secret: str | None = None) -> api.ApiKey:
+    """An API key; the secret only in the answer that made it."""
+    return api.ApiKey(
+        id=row.id,
+        name=row.name,
+        role=row.role,
+        tenant=tenant_name,
+        prefix=row.prefix,
+        key=secret,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+    )
