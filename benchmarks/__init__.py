@@ -1,0 +1,1 @@
+"""Slow measurements, run by hand against a real service. Their recorded results lie in `benchmarks/results`."""
