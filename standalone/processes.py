@@ -6,6 +6,7 @@ has a session of its own, so Ctrl-C at the terminal reaches the supervisor alone
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from standalone.unprivileged import Account
 
 PR_SET_PDEATHSIG = 1
 POLL = 0.005  # seconds between looks at a process that is starting or stopping
-LARGEST_LOG = 10_000_000  # bytes; a longer log is set aside as NAME.log.1 at the next start
+LARGEST_LOG = 10_000_000  # bytes
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,15 @@ def last_lines(log: Path, count: int = 12) -> str:
     return "\n".join(f"    {line}" for line in lines)
 
 
-def _open_log(log: Path) -> IO[bytes]:
+def keep_short(log: Path) -> None:
+    """Move what a log holds to ``NAME.log.1`` once it is too long. Its writer appends, so it goes on at the new end."""
     if log.exists() and log.stat().st_size > LARGEST_LOG:
-        log.replace(log.with_name(f"{log.name}.1"))
+        shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+        os.truncate(log, 0)
+
+
+def _open_log(log: Path) -> IO[bytes]:
+    keep_short(log)
     return os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb")
 
 

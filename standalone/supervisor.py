@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from standalone.errors import StandaloneError
 from standalone.parts import Part
-from standalone.processes import POLL, Command, last_lines, start, stop
+from standalone.processes import POLL, Command, keep_short, last_lines, start, stop
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LONGEST_PAUSE = 5.0  # seconds between two starts of a part that keeps dying
+LOG_CHECK = 60.0  # seconds between looks at the size of the logs
 SHORT_LIFE = 5.0  # seconds; a part that dies sooner is started again with growing pauses
 
 
@@ -44,6 +45,7 @@ class Supervisor:
         self._children: dict[str, _Child] = {}
         self._single: list[tuple[subprocess.Popen[bytes], Command]] = []
         self._stop_asked = False
+        self._next_log_check = time.monotonic() + LOG_CHECK
         self._wake_read, self._wake_write = os.pipe()
 
     def __enter__(self) -> "Supervisor":
@@ -135,7 +137,7 @@ class Supervisor:
         """
         waiting = [fd for fd in (self._wake_read, also) if fd is not None]
         starting = any(not child.is_ready or child.restart_at for child in self._children.values())
-        readable, _, _ = select.select(waiting, [], [], 10 * POLL if starting else None)
+        readable, _, _ = select.select(waiting, [], [], 10 * POLL if starting else LOG_CHECK)
         if self._wake_read in readable:
             os.read(self._wake_read, 4096)
         self._check_stop()
@@ -143,7 +145,11 @@ class Supervisor:
         return also in readable
 
     def look_after(self) -> None:
-        """Notice readiness and deaths; start again what died."""
+        """Notice readiness and deaths; start again what died; keep the logs short."""
+        if time.monotonic() > self._next_log_check:
+            self._next_log_check = time.monotonic() + LOG_CHECK
+            for child in self._children.values():
+                keep_short(child.part.command.log)
         for child in self._children.values():
             if child.restart_at is not None:
                 if time.monotonic() >= child.restart_at:
@@ -193,7 +199,8 @@ class Supervisor:
         """Stop one part and look after it no more."""
         child = self._children.pop(name)
         code = stop(child.process, child.part.stop_signal, child.part.stop_patience, lambda: self._stop_asked)
-        self._say(f"{child.part.label}: {'stopped' if code == 0 else _how_it_ended(code)}")
+        as_asked = code in (0, -child.part.stop_signal)
+        self._say(f"{child.part.label}: {'stopped' if as_asked else _how_it_ended(code)}")
 
     def stop_all(self) -> None:
         """Stop one-shot commands, then the parts in the reverse order of their start. A second signal hurries."""
