@@ -1,0 +1,154 @@
+"""Workers that die, hang, race, or leave: nothing is lost, nothing counts twice."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fault_stack import LEASE_S, Stack, blobs, long_work, open_stack, prepare
+from standalone import EmbeddedServers, embedded_servers
+
+from kshot.contracts.ids import new_id
+from kshot.storage import tasks
+
+pytestmark = pytest.mark.flow
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EmbeddedServers, Path]]:
+    with embedded_servers() as servers:
+        yield servers, prepare(servers, tmp_path_factory.mktemp("faults"))
+
+
+@pytest.fixture
+async def stack(prepared: tuple[EmbeddedServers, Path]) -> AsyncIterator[Stack]:
+    async with open_stack(*prepared) as opened:
+        yield opened
+
+
+async def test_a_worker_killed_in_the_middle_of_an_adaptation_costs_one_attempt(stack: Stack):
+    with stack.worker() as first:
+        task = await stack.submit("steps", *long_work())
+        await stack.until(task, "running")
+        first.kill()
+        assert await stack.results(task) == 0
+    with stack.worker():
+        row = await stack.until(task, "succeeded")
+    assert row.attempt == 2
+    assert await stack.results(task) == 1
+    assert stack.states(task) == [f"{task.task_id}-2.safetensors"]
+
+
+async def test_a_zombie_that_wakes_past_its_lease_leaves_no_second_result(stack: Stack):
+    with stack.worker() as zombie, stack.worker() as heir:
+        zombie.signal(signal.SIGSTOP)  # so that the heir takes the first one, and is free again
+        await stack.until(await stack.submit("near", blobs(0)), "succeeded")
+        heir.signal(signal.SIGSTOP)
+        zombie.signal(signal.SIGCONT)
+        task = await stack.submit("steps", *long_work(1))
+        await stack.until(task, "running")
+        zombie.signal(signal.SIGSTOP)
+        await asyncio.sleep(LEASE_S)
+        heir.signal(signal.SIGCONT)
+        assert (await stack.until(task, "succeeded")).attempt == 2
+        zombie.signal(signal.SIGCONT)
+        zombie.wait_for("result_dropped")
+        assert zombie.process.poll() is None
+    assert await stack.results(task) == 1
+    assert stack.states(task) == [f"{task.task_id}-2.safetensors"]
+
+
+async def test_eight_claimers_share_five_hundred_tasks_without_a_double(stack: Stack):
+    support = blobs(2)
+    submitted = [await stack.submit("near", support, ring=False) for _ in range(500)]
+
+    async def claimer(name: str) -> list[str]:
+        mine: list[str] = []
+        while True:
+            async with stack.database.begin() as connection:
+                claims = await tasks.claim(connection, name, 60, 7)
+            if not claims:
+                return mine
+            mine += [claim.task_id for claim in claims]
+
+    shares = await asyncio.gather(*(claimer(new_id("wrk")) for _ in range(8)))
+    claimed = [task for share in shares for task in share]
+    assert len(claimed) == 500
+    assert set(claimed) == {task.task_id for task in submitted}
+    assert await stack.scalar("SELECT max(attempt) FROM tasks WHERE id = :id", id=claimed[0]) == 1
+    await stack.forget_open()
+
+
+async def test_terminated_with_work_running_and_waiting_it_loses_nothing(stack: Stack):
+    with stack.worker(KSHOT_BATCH_TASKS="1") as leaving:
+        running = await stack.submit("steps", *long_work(3))
+        await stack.until(running, "running")
+        waiting = [await stack.submit("near", blobs(seed)) for seed in range(4)]
+        await stack.until(waiting[0], "running")
+        leaving.signal(signal.SIGTERM)
+        assert leaving.process.wait(timeout=30) == 0
+    assert (await stack.row(running)).status == "succeeded"
+    rows = [await stack.row(task) for task in waiting]
+    assert {(row.status, row.attempt) for row in rows} == {("queued", 0)}
+    assert await stack.scalar("SELECT count(*) FROM workers WHERE id = :id", id=leaving.id) == 0
+    with stack.worker():
+        for task in waiting:
+            assert (await stack.until(task, "succeeded")).attempt == 1
+
+
+async def test_a_task_that_ends_its_worker_each_time_is_given_up_and_takes_no_other_down(stack: Stack):
+    poison = None
+    for attempt in (1, 2, 3):
+        with stack.worker() as worker:
+            poison = poison or await stack.submit("steps", *long_work(4))
+            await eventually_at(stack, poison, attempt)
+            if attempt == 1:  # claimed beside the poison, and lost with it
+                neighbours = [await stack.submit("near", blobs(seed)) for seed in range(5)]
+                await stack.until(neighbours[-1], "running")
+            worker.kill()
+    with stack.worker():
+        row = await stack.until(poison, "failed")
+        assert row.failure["code"] == "poison"
+        for task in neighbours:
+            await stack.until(task, "succeeded")
+
+
+async def eventually_at(stack: Stack, task: object, attempt: int) -> None:
+    async with asyncio.timeout(30):
+        while (row := await stack.row(task)).status != "running" or row.attempt != attempt:
+            await asyncio.sleep(0.02)
+
+
+async def test_one_bad_item_in_a_batch_fails_alone(stack: Stack):
+    good, bad = [blobs(seed) for seed in range(12)], blobs(99)
+    bad.inputs[2, 3] = np.nan
+    with stack.worker() as worker:
+        worker.signal(signal.SIGSTOP)  # so that all of them wait in one batch
+        submitted = [await stack.submit("near", support) for support in good]
+        broken = await stack.submit("near", bad)
+        unreadable = await stack.submit("near", blobs(98), payload=b"no safetensors at all")
+        worker.signal(signal.SIGCONT)
+        assert (await stack.until(broken, "failed")).failure["code"] == "adaptation_failed"
+        assert (await stack.until(unreadable, "failed")).failure["code"] == "invalid"
+        for task in submitted:
+            await stack.until(task, "succeeded")
+        worst = await stack.scalar("SELECT max((timings->>'batch_size')::int) FROM results")
+        assert worst > 1
+        assert "no safetensors" not in worker.log.read_text()
+
+
+async def test_predictions_of_a_worker_that_died_are_taken_over(stack: Stack):
+    support = blobs(5)
+    with stack.worker() as first:
+        model = await stack.submit("near", support)
+        await stack.until(model, "succeeded")
+        first.signal(signal.SIGSTOP)
+        answers = [asyncio.create_task(stack.predict(model, support.inputs)) for _ in range(3)]
+        with stack.worker():
+            first.signal(signal.SIGKILL)
+            replies = await asyncio.gather(*answers)
+    for reply in replies:
+        assert [p["label"] for p in reply.predictions] == [support.classes[k] for k in support.targets]
+    assert await stack.scalar("SELECT count(*) FROM predictions WHERE adapted_model_id = :id", id=model.model_id) == 3
