@@ -1,11 +1,11 @@
 """``python -m standalone serve``: one command to a ready kshot, and one Ctrl-C to none."""
 
 import errno
+import json
 import os
 import socket
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -163,7 +163,7 @@ class _Stack:
         return Part(
             self._command("api", *words),
             label="api",
-            ready=lambda _pid: _answers(f"{self.settings.url}/readyz"),
+            ready=lambda _pid: _readiness(self.settings.url) is not None,
             look_every=0.05,
             start_patience=120.0,
             attempts=2,
@@ -172,15 +172,24 @@ class _Stack:
     @property
     def worker(self) -> Part:
         command = self._command("worker", "-m", "workers", "adapt")
-        return Part(command, label="worker", stop_patience=35.0, attempts=2)
+        return Part(
+            command,
+            label="worker",
+            ready=lambda _pid: _readiness(self.settings.url) == "ready",
+            look_every=0.1,
+            start_patience=120.0,
+            stop_patience=35.0,
+            attempts=2,
+        )
 
 
-def _answers(url: str) -> bool:
+def _readiness(url: str) -> str | None:
+    """What ``/readyz`` says: None while the API cannot accept, "degraded" without a worker, "ready" with one."""
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 (our own loopback)
-            return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError):
-        return False
+        with urllib.request.urlopen(f"{url}/readyz", timeout=2) as answer:  # noqa: S310 (our own loopback)
+            return str(json.load(answer)["status"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def say_on_terminal(line: str) -> None:
