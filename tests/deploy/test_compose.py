@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from compose_spec import PyCompose
-from composition import CHECKOUT, FILE, VARIABLE, composition, filled_in
+
+from tests.deploy.composition import CHECKOUT, FILE, VARIABLE, composition, filled_in
 
 EXAMPLE = dict(
     line.split("=", 1) for line in (CHECKOUT / ".env.example").read_text().splitlines() if re.match(r"\w+=", line)

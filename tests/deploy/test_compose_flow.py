@@ -20,11 +20,11 @@ from typing import Any
 
 import pytest
 import redis
-from composition import CHECKOUT, composition, filled_in
 
 from standalone import embedded_servers, temporary_home
 from standalone.binaries import find_valkey
 from standalone.self_check import EXAMPLE
+from tests.deploy.composition import CHECKOUT, composition, filled_in
 
 pytestmark = pytest.mark.flow
 KEY = "0123456789abcdef" * 4

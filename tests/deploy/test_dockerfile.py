@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from composition import CHECKOUT, composition
+
+from tests.deploy.composition import CHECKOUT, composition
 
 IMAGES = ("api", "worker")
 ROOM_OF_THE_OTHER = {"api": "workers", "worker": "service"}
