@@ -7,7 +7,7 @@ from ulid import ULID
 
 Prefix = Literal["am", "ckpt", "task", "pred", "key", "ten", "job", "ds", "evt", "req", "wrk"]
 
-_PATTERN = re.compile(r"^([a-z]{2,4})_[0-7][0-9A-HJKMNP-TV-Z]{25}$")
+_PATTERN = re.compile(r"([a-z]{2,4})_[0-7][0-9A-HJKMNP-TV-Z]{25}")
 
 
 def new_id(prefix: Prefix) -> str:
@@ -17,5 +17,5 @@ def new_id(prefix: Prefix) -> str:
 
 def is_id(text: str, prefix: Prefix) -> bool:
     """Whether ``text`` is a well-formed id of that kind. Anything else can be answered 404 without a query."""
-    match = _PATTERN.match(text)
+    match = _PATTERN.fullmatch(text)
     return match is not None and match.group(1) == prefix

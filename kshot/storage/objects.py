@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from kshot.contracts.errors import NotFound
 
-_KEY = re.compile(r"^[a-z]+/[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$")
+_KEY = re.compile(r"[a-z]+(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+")
 
 
 class ObjectStore(Protocol):
@@ -55,7 +55,7 @@ class LocalObjects:
         self._path(key).unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
-        if not _KEY.match(key) or ".." in key:
+        if not _KEY.fullmatch(key):
             raise ValueError("not an object key")
         return self._folder / key
 

@@ -1,0 +1,97 @@
+"""Payloads survive the wire; buffers that lie are refused."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kshot.contracts.errors import Invalid, KshotError, NotFound, error_class, rebuild
+from kshot.contracts.ids import is_id, new_id
+from kshot.contracts.tasks import AnswerOptions, LearnerOptions, Payload, SupportSet
+from kshot.contracts.wire import pack, unpack
+
+
+@given(
+    texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=5),
+    labels=st.lists(st.one_of(st.integers(-5, 5), st.text(st.characters(exclude_categories=["Cs"]))), min_size=1),
+)
+def test_a_payload_of_texts_comes_back_equal(texts: list[str], labels: list[str | int]):
+    targets = np.zeros(len(texts), dtype=np.int64)
+    sent = Payload(
+        support=SupportSet("classification", texts, targets, tuple(labels)),
+        query=texts[:1],
+        options=LearnerOptions(l2=0.5, seed=3),
+        answer=AnswerOptions(wanted=("logits",), top_k=2, reject_below=0.4),
+    )
+    back = Payload.decode(sent.encode())
+    assert back.support is not None
+    assert (back.support.inputs, back.support.classes, back.support.task) == (texts, tuple(labels), "classification")
+    assert (back.query, back.options, back.answer) == (texts[:1], sent.options, sent.answer)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "uint8", "bool"])
+def test_arrays_come_back_equal(dtype: str):
+    array = (np.arange(24).reshape(2, 3, 4) % 2).astype(dtype)
+    header, arrays = unpack(pack({"a": [1, "é"]}, {"x": array, "turned": array.T}))
+    assert header == {"a": [1, "é"]}
+    np.testing.assert_array_equal(arrays["x"], array)
+    np.testing.assert_array_equal(arrays["turned"], array.T)
+    assert arrays["x"].dtype == array.dtype
+
+
+def lying(header: dict, body: bytes = b"\0" * 8) -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+GOOD = {"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
+
+
+@pytest.mark.parametrize(
+    "buffer",
+    [
+        b"",
+        b"\0" * 7,
+        struct.pack("<Q", 2**63) + b"{}",
+        struct.pack("<Q", 50_000_000) + b"{}",
+        lying(GOOD)[:-1],
+        lying(GOOD) + b"tail",
+        lying({"x": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}}),
+        lying({"x": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 8]}}),
+        lying(GOOD | {"y": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}),
+        lying({"x": {"dtype": "F8_E4M3", "shape": [8], "data_offsets": [0, 8]}}),
+        lying({"x": {"dtype": "OBJECT", "shape": [1], "data_offsets": [0, 8]}}),
+        lying({"__metadata__": {"header": "{not json"}} | GOOD),
+        lying({"__metadata__": {"header": "[1]"}} | GOOD),
+        b"\x80\x04\x95 a pickle",
+    ],
+)
+def test_lying_buffers_are_refused(buffer: bytes):
+    with pytest.raises(Invalid):
+        unpack(buffer)
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_refused_and_never_crashes(noise: bytes):
+    try:
+        unpack(noise)
+    except Invalid:
+        pass
+
+
+def test_ids_are_recognised_by_kind():
+    assert is_id(new_id("am"), "am")
+    assert not is_id(new_id("am"), "ckpt")
+    for trick in ("am_../../etc/passwd", "am_", "", "am_" + "I" * 26, new_id("am") + "\n", new_id("am").lower()):
+        assert not is_id(trick, "am"), trick
+
+
+def test_every_error_code_finds_its_class():
+    classes = KshotError.__subclasses__()
+    assert len({cls.code for cls in classes}) == len(classes)
+    assert all(error_class(cls.code) is cls for cls in classes)
+    assert isinstance(rebuild("not_found", "x", "model"), NotFound)
+    assert type(rebuild("from_the_future", "x")) is KshotError

@@ -1,0 +1,91 @@
+"""Doorbells, predict calls and replies over a real Valkey."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from kshot.contracts.ids import new_id
+from kshot.contracts.tasks import PredictCall, Reply
+from kshot.queue.front import FrontQueue
+from kshot.queue.streams import open_redis
+from kshot.queue.work import WorkQueue
+from standalone import EmbeddedServers, embedded_servers
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[EmbeddedServers]:
+    with embedded_servers() as running:
+        yield running
+
+
+@pytest.fixture
+async def ends(servers: EmbeddedServers) -> AsyncIterator[tuple[FrontQueue, WorkQueue, WorkQueue]]:
+    redis = open_redis(servers.redis_url)
+    await redis.flushall()
+    await redis.aclose()
+    front = FrontQueue(servers.redis_url)
+    one, two = (WorkQueue(servers.redis_url, new_id("wrk")) for _ in range(2))
+    await front.start()
+    yield front, one, two
+    await front.stop()
+    await one.close()
+    await two.close()
+
+
+def a_call(front: FrontQueue) -> PredictCall:
+    return PredictCall(
+        id=new_id("pred"), tenant="t", checkpoint="c", model="m", reply_to=front.reply_to, deadline_ms=1000
+    )
+
+
+async def take_some(queue: WorkQueue):
+    while not ((taken := await queue.take(10)).bells or taken.calls):
+        pass
+    return taken
+
+
+async def test_a_bell_reaches_one_worker_and_its_reply_the_caller(ends):
+    front, one, two = ends
+    assert await front.ring("task_1")
+    waiting = front.expect("am_1")
+    taken = await take_some(one)
+    assert [bell.task_id for bell in taken.bells] == ["task_1"]
+    assert not (await two.take(10, block=False)).bells
+    await one.reply([(taken.bells[0].reply_to, Reply(id="am_1", predictions=[{"label": "a"}]))])
+    assert (await asyncio.wait_for(waiting, 5)).predictions == [{"label": "a"}]
+
+
+async def test_a_dead_workers_call_is_taken_over_until_it_is_done(ends):
+    front, one, two = ends
+    call = a_call(front)
+    assert await front.send(call, b"\x00payload")
+    (lost,) = (await take_some(one)).calls
+    assert (lost.call, lost.payload) == (call, b"\x00payload")
+    assert await two.take_over(60_000, 10) == []
+    (again,) = await two.take_over(0, 10)
+    assert again.call == call
+    await two.done([again])
+    assert await one.take_over(0, 10) == []
+    assert await front.backlog() == 0
+
+
+async def test_calls_sent_before_the_group_was_lost_are_found(ends, servers: EmbeddedServers):
+    front, one, _ = ends
+    await one.take(10, block=False)
+    redis = open_redis(servers.redis_url)
+    await redis.flushall()
+    await redis.aclose()
+    assert await front.send(a_call(front), b"x")
+    assert len((await take_some(one)).calls) == 1
+
+
+async def test_a_stopped_server_is_away_and_comes_back(ends, servers: EmbeddedServers):
+    front, one, _ = ends
+    servers.stop("valkey")
+    assert not await front.ring("task_1")
+    assert not await front.ping()
+    servers.start("valkey")
+    assert await front.ping()
+    assert await front.ring("task_2")
+    assert "task_2" in [bell.task_id for bell in (await take_some(one)).bells]

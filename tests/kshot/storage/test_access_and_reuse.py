@@ -1,0 +1,88 @@
+"""Tenants see their own objects alone; keys are stored as digests; equal requests create once."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from kshot.contracts.errors import Expired, IdempotencyKeyReused, NotFound, Unauthenticated
+from kshot.contracts.ids import new_id
+from kshot.storage import idempotency
+from kshot.storage.access import authenticate, generate_secret, insert_key, revoke_key
+from kshot.storage.adapted_models import (
+    change_adapted_model,
+    delete_adapted_model,
+    find_same,
+    get_adapted_model,
+    get_support,
+    insert_adapted_model,
+    list_adapted_models,
+)
+from kshot.storage.tables import DEFAULT_TENANT
+from kshot.storage.tasks import insert_task
+from tests.kshot.storage.conftest import a_model, another_tenant, its_task
+
+
+async def test_another_tenant_finds_nothing(database: AsyncEngine, checkpoint: str):
+    model = a_model(checkpoint)
+    async with database.begin() as connection:
+        await insert_adapted_model(connection, model)
+        await insert_task(connection, its_task(model))
+        other = await another_tenant(connection)
+        for ask in (get_adapted_model, delete_adapted_model, get_support, change_adapted_model):
+            with pytest.raises(NotFound):
+                await ask(connection, other, model.id)
+        assert await list_adapted_models(connection, other, limit=10, after=None) == []
+        assert await get_support(connection, DEFAULT_TENANT, model.id) == b"payload"
+
+
+async def test_expired_models_are_gone_unless_pinned(database: AsyncEngine, checkpoint: str):
+    model = a_model(checkpoint, ttl_s=-1.0, fingerprint=new_id("evt"))
+    async with database.begin() as connection:
+        await insert_adapted_model(connection, model)
+        await insert_task(connection, its_task(model))
+        with pytest.raises(Expired):
+            await get_adapted_model(connection, DEFAULT_TENANT, model.id)
+        assert await find_same(connection, DEFAULT_TENANT, str(model.fingerprint)) is None
+        await connection.execute(text("UPDATE adapted_models SET pinned = true WHERE id = :id"), {"id": model.id})
+        assert (await get_adapted_model(connection, DEFAULT_TENANT, model.id)).pinned
+
+
+async def test_equal_fingerprints_are_one_model_per_tenant(database: AsyncEngine, checkpoint: str):
+    fingerprint = new_id("evt")
+    async with database.begin() as connection:
+        other = await another_tenant(connection)
+        assert await insert_adapted_model(connection, a_model(checkpoint, fingerprint=fingerprint))
+        assert not await insert_adapted_model(connection, a_model(checkpoint, fingerprint=fingerprint))
+        assert await insert_adapted_model(connection, a_model(checkpoint, fingerprint=fingerprint, tenant=other))
+
+
+async def test_keys_are_stored_as_digests_and_revoked_at_once(database: AsyncEngine):
+    secret = generate_secret()
+    async with database.begin() as connection:
+        key = await insert_key(connection, secret=secret, tenant=DEFAULT_TENANT, name="k", role="user")
+        assert (await authenticate(connection, secret)).id == key.id
+        dump = await connection.scalar(text("SELECT api_keys::text FROM api_keys WHERE id = :id"), {"id": key.id})
+        assert secret[12:] not in dump
+        with pytest.raises(Unauthenticated):
+            await authenticate(connection, secret[:-1] + ("0" if secret[-1] != "0" else "1"))
+        await revoke_key(connection, key.id)
+        with pytest.raises(Unauthenticated):
+            await authenticate(connection, secret)
+
+
+async def test_twenty_parallel_equal_requests_bind_one_id(database: AsyncEngine):
+    key = new_id("evt")
+
+    async def one() -> str:
+        async with database.begin() as connection:
+            return await idempotency.take(connection, DEFAULT_TENANT, key, "same", new_id("am"))
+
+    assert len(set(await asyncio.gather(*(one() for _ in range(20))))) == 1
+    async with database.begin() as connection:
+        with pytest.raises(IdempotencyKeyReused):
+            await idempotency.take(connection, DEFAULT_TENANT, key, "other", new_id("am"))
+        other = await another_tenant(connection)
+        mine = new_id("am")
+        assert await idempotency.take(connection, other, key, "other", mine) == mine
