@@ -55,7 +55,7 @@ def summary(status: int, body: dict[str, Any], milliseconds: float) -> str:
     if status == 401:
         return "self-check: passed over, because this service asks for a key (set KSHOT_ADMIN_KEY to run it)"
     if status not in (200, 201) or not body.get("predictions"):
-        raise ValueError(f"POST /adapt answered {status}: {json.dumps(body)}")
+        raise ValueError(f"POST /adapt answered {status}: {body.get('detail') or json.dumps(body)}")
     prediction = body["predictions"][0]
     label = prediction["label"]
     certainty = prediction["probabilities"][label]

@@ -111,10 +111,9 @@ def _bring_up(supervisor: Supervisor, stack: "_Stack", say: Callable[[str], None
     supervisor.wait_ready((stack.api.name, stack.worker.name))
     try:
         supervisor.run_once(stack.self_check)
-    except StandaloneError as error:
-        say(str(error))  # the service is up: leave it to be looked at
-    else:
-        say(last_lines(stack.self_check.log, 1).strip())
+    except StandaloneError:
+        say(f"the service is up, but look at it before you trust it (logs: {stack.home.logs})")
+    say(last_lines(stack.self_check.log, 1).strip())
 
 
 def _environment(
