@@ -33,6 +33,8 @@ def even_spread(x: Tensor, w: Tensor) -> Tensor:
     """sqrt(variance + 2 * median variance) of each feature: columns on unlike scales become comparable."""
     centre = (w[:, None] * x).sum(0) / w.sum()
     variance = (w[:, None] * (x - centre).square()).sum(0) / w.sum()
+    if not variance.any():
+        return torch.ones_like(variance)
     return (variance + 2 * variance[variance > 0].median()).sqrt()
 
 

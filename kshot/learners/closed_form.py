@@ -57,7 +57,7 @@ def centred(packed: Packed, evened: bool) -> Problem:
     """
     x, y = packed.x.double(), packed.targets.double()
     n = packed.rows.sum(1, keepdim=True)
-    w = balanced_weights(packed).double() * n
+    w = balanced_weights(packed, torch.float64) * n
     centre = (w.unsqueeze(1) @ x).squeeze(1) / n
     offset = (w.unsqueeze(1) @ y).squeeze(1) / n
     root = w.sqrt()

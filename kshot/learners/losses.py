@@ -26,15 +26,15 @@ def row_losses(task: TaskKind, outputs: Tensor, targets: Tensor, columns: Tensor
     return ((outputs - targets).square() * real).sum(-1) / real.sum(-1)
 
 
-def balanced_weights(packed: Packed) -> Tensor:
-    """Weights (B, N) that sum to 1 in each task: the same share for every class, the same within one; 0 in padding.
+def balanced_weights(packed: Packed, dtype: torch.dtype | None = None) -> Tensor:
+    """Weights (B, N) that sum to 1 in each task: each class the same share, each row of it the same; 0 in padding.
 
     Imbalanced supports cost gradient methods up to 18 points without it (learning.md, pitfalls).
     """
-    rows = packed.rows.to(packed.x.dtype)
+    rows, targets = packed.rows.to(dtype or packed.x.dtype), packed.targets.to(dtype or packed.x.dtype)
     if packed.task == "regression":
         return rows / rows.sum(1, keepdim=True)
-    per_row = (packed.targets @ packed.targets.sum(1).unsqueeze(-1)).squeeze(-1)  # size of the row's class
+    per_row = (targets @ targets.sum(1).unsqueeze(-1)).squeeze(-1)  # size of the row's class
     ways = packed.outputs.sum(1, keepdim=True)
     return rows / (per_row.clamp(min=1) * ways)
 

@@ -1,0 +1,131 @@
+"""Random tasks and small random checkpoints for every registered learner."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kshot.checkpoints import Checkpoint
+from kshot.contracts.checkpoints import (
+    EncoderSpec,
+    ImageInput,
+    InputSpec,
+    LearnerSpec,
+    Lineage,
+    Manifest,
+    TaskKind,
+    VectorInput,
+)
+from kshot.contracts.errors import Invalid
+from kshot.contracts.tasks import LearnerOptions
+from kshot.contracts.wire import Array, Inputs
+from kshot.encoders.registry import build_encoder
+from kshot.learners.base import Output, Support
+from kshot.learners.registry import LEARNERS
+
+torch.set_num_threads(1)
+
+WIDTH, SIDE, N_TARGETS = 5, 20, 2
+ENCODERS: dict[str, tuple[EncoderSpec, InputSpec]] = {
+    "conv4-group": (
+        EncoderSpec(name="conv4", options={"channels": 8, "norm": "group"}),
+        ImageInput(height=SIDE, width=SIDE, channels=1),
+    ),
+    "conv4-batch": (
+        EncoderSpec(name="conv4", options={"channels": 8, "norm": "batch", "pooling": "stride"}),
+        ImageInput(height=SIDE, width=SIDE, channels=1),
+    ),
+    "mlp": (EncoderSpec(name="mlp", options={"hidden": [16, 16]}), VectorInput(width=WIDTH)),
+    "identity": (EncoderSpec(name="identity"), VectorInput(width=WIDTH)),
+}
+SUITABLE: dict[TaskKind, list[str]] = {"classification": list(ENCODERS), "regression": ["mlp", "identity"]}
+INNER = {"inner_steps": 3, "inner_lr": 0.05}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A learner on a kind of task with an encoder. ``bare``: the checkpoint has none of the learner's own tensors."""
+
+    learner: str
+    task: TaskKind
+    encoder: str
+    bare: bool = False
+
+    def __str__(self) -> str:
+        return "-".join([self.learner, self.task, self.encoder] + ["bare"] * self.bare)
+
+
+def checkpoint_of(case: Case, seed: int = 0) -> Checkpoint:
+    """Random weights. Batch norms get running statistics of their own, as training would leave them."""
+    torch.manual_seed(seed)
+    encoder_spec, input_spec = ENCODERS[case.encoder]
+    encoder = build_encoder(encoder_spec, input_spec)
+    for module in encoder.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean = 0.1 * torch.randn(module.num_features)
+            module.running_var = 0.05 + 0.1 * torch.rand(module.num_features)
+    generator = torch.Generator().manual_seed(seed)
+    head = {} if case.bare else LEARNERS[case.learner].init_head(encoder, case.task, N_TARGETS, generator)
+    manifest = Manifest(
+        name="random",
+        description="random weights",
+        tasks=(case.task,),
+        input=input_spec,
+        encoder=encoder_spec,
+        learner=LearnerSpec(name=case.learner, options=INNER),
+        lineage=Lineage(command="none", code_version="0", created_at=datetime(2026, 1, 1, tzinfo=UTC)),
+    )
+    return Checkpoint(manifest, encoder.eval(), head)
+
+
+def all_cases() -> list[Case]:
+    """Every registered learner with all it can do; a new one joins by itself."""
+    cases = [
+        Case(name, task, encoder)
+        for name, learner in LEARNERS.items()
+        for task in sorted(learner.tasks)
+        for encoder in SUITABLE[task]
+    ]
+    return cases + [case for case in (Case(c.learner, c.task, c.encoder, bare=True) for c in cases) if _works(case)]
+
+
+def _works(case: Case) -> bool:
+    support, _ = random_task(case, np.random.default_rng(0))
+    try:
+        LEARNERS[case.learner].adapt(checkpoint_of(case), [support], LearnerOptions())
+    except Invalid:
+        return False
+    return True
+
+
+def random_task(case: Case, rng: np.random.Generator) -> tuple[Support, Inputs]:
+    """A task of random size: 2 to 6 classes of 1 to 4 examples each, or 1 to 12 rows; 1 to 9 queries."""
+    n_query = int(rng.integers(1, 10))
+    if case.task == "regression":
+        n = int(rng.integers(1, 13))
+        x = rng.normal(size=(n + n_query, WIDTH)).astype(np.float32)
+        slopes = rng.normal(size=(WIDTH, N_TARGETS))
+        y = (x @ slopes + 0.3 * rng.normal(size=(n + n_query, N_TARGETS))).astype(np.float32)
+        return Support("regression", x[:n], torch.from_numpy(y[:n])), x[n:]
+    n_way = int(rng.integers(2, 7))
+    labels = np.repeat(np.arange(n_way), rng.integers(1, 5, n_way))
+    labels = labels[rng.permutation(len(labels))]
+    asked = rng.integers(0, n_way, n_query)
+    x = _clusters(case, rng, n_way, np.concatenate([labels, asked]))
+    return Support("classification", x[: len(labels)], torch.from_numpy(labels), n_way), x[len(labels) :]
+
+
+def _clusters(case: Case, rng: np.random.Generator, n_way: int, labels: Array) -> Array:
+    if ENCODERS[case.encoder][1].modality == "vector":
+        centres = rng.normal(size=(n_way, WIDTH))
+        return (centres[labels] + 0.5 * rng.normal(size=(len(labels), WIDTH))).astype(np.float32)
+    centres = rng.uniform(0, 255, (n_way, SIDE, SIDE, 1))
+    noisy = centres[labels] + rng.normal(0, 40, (len(labels), SIDE, SIDE, 1))
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def numbers(output: Output) -> Tensor:
+    """All numbers of an output side by side, (q, ...)."""
+    return torch.cat([part for part in (output.logits, output.values, output.std) if part is not None], dim=1)

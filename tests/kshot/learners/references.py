@@ -1,0 +1,149 @@
+"""What each learner should answer, by the flat loops of examples/: one task at a time, no batching, no shortcuts."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from kshot.checkpoints import Checkpoint
+from kshot.contracts.wire import Inputs
+from kshot.encoders.base import Encoder
+from kshot.learners.base import Support
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "examples"))
+
+import maml_loop
+import protonet_loop
+import ridge_loop
+
+Reference = Callable[[Checkpoint, Support, Inputs], Tensor]
+CPU = torch.device("cpu")
+
+
+@torch.no_grad()
+def protonet(checkpoint: Checkpoint, support: Support, query: Inputs) -> Tensor:
+    x, q = (checkpoint.encoder.embed(inputs, CPU) for inputs in (support.inputs, query))
+    n_way = support.n_way or 0
+    means = protonet_loop.prototypes(x, support.targets, n_way)
+    if "log_scale" in checkpoint.head:
+        return protonet_loop.logits(means, q, float(checkpoint.head["log_scale"].exp()))
+    between = torch.stack([(a - b).square().sum() for i, a in enumerate(means) for b in means[:i]])
+    left_out = protonet_loop.leave_one_out(x, support.targets, n_way)
+    scale = posterior_scale(left_out, support.targets, float(4.0 / between.mean()))
+    return protonet_loop.logits(means, q, scale)
+
+
+@torch.no_grad()
+def ridge(checkpoint: Checkpoint, support: Support, query: Inputs) -> Tensor:
+    x, q = (checkpoint.encoder.embed(inputs, CPU).double() for inputs in (support.inputs, query))
+    if support.n_way is None:
+        y, w = support.targets.double(), torch.ones(len(x)).double()
+    else:
+        y, w = torch.eye(support.n_way).double()[support.targets], ridge_loop.row_weights(support.targets)
+    if "log_l2" in checkpoint.head:
+        l2, spread = float(checkpoint.head["log_l2"].exp()), torch.ones(x.shape[1]).double()
+    else:
+        spread = ridge_loop.even_spread(x, w)
+        l2 = posterior_l2(x, y, w, spread, support)
+    head = ridge_loop.fit(x, y, w, l2, spread)
+    if support.n_way is None:
+        return head(q)
+    if "log_logit_scale" in checkpoint.head:
+        return head(q) * checkpoint.head["log_logit_scale"].exp()
+    left_out = believed(ridge_loop.leave_one_out(x, y, w, l2, spread), support.targets)
+    return head(q) * posterior_scale(left_out, support.targets, usual_scale(head(x), y, x.shape[1]))
+
+
+def usual_scale(fit: Tensor, one_hot: Tensor, width: int) -> float:
+    """0.6 sqrt(width) nats, within 1 and 12, for the gap between a row's own class and the others."""
+    own, others = (fit * one_hot).sum(1), (fit * (1 - one_hot)).sum(1) / (one_hot.shape[1] - 1)
+    return min(max(0.6 * width**0.5, 1.0), 12.0) / float((own - others).mean())
+
+
+def posterior_l2(x: Tensor, y: Tensor, w: Tensor, spread: Tensor, support: Support) -> float:
+    """The penalty's posterior mean, in octaves of the rows' mean squared norm; every fit and left-out answer anew."""
+    if len(x) == 1:
+        return 1.0  # any: there is nothing to fit
+    z = (x - (w[:, None] * x).sum(0) / w.sum()) / spread
+    norm = float((w[:, None] * z.square()).sum() / w.sum()) or 1.0
+    evidence, grid = [], torch.arange(-10.0, 7.0) if support.n_way else torch.arange(-20.0, 5.0)
+    for octave in grid.tolist():
+        l2 = norm * 2**octave
+        left_out = ridge_loop.leave_one_out(x, y, w, l2, spread)
+        if support.n_way:
+            logits = usual_scale(ridge_loop.fit(x, y, w, l2, spread)(x), y, x.shape[1]) * left_out
+            evidence.append(-cross_entropy(believed(logits, support.targets), support.targets))
+        else:
+            mse = (left_out - y).square().mean(0) / (y - y.mean(0)).square().mean(0)
+            evidence.append(float(-0.5 * len(x) * (mse + 1e-8).log().sum()))
+    if support.n_way:
+        repeated = torch.bincount(support.targets).max() > 1
+        prior = -0.5 * (grid - (0.0 if repeated else 1.6)).square()
+    else:
+        prior = -0.5 * ((grid + 4) / 4).square()
+    return norm * 2 ** float((torch.tensor(evidence) + prior).softmax(0) @ grid)
+
+
+def believed(answers: Tensor, labels: Tensor) -> list[Tensor | None]:
+    """The left-out answers, but for rows that are the only one of their class."""
+    return [answer if (labels == k).sum() > 1 else None for answer, k in zip(answers, labels, strict=True)]
+
+
+def cross_entropy(logits: list[Tensor | None], labels: Tensor) -> float:
+    pairs = zip(logits, labels, strict=True)
+    return sum(float(torch.nn.functional.cross_entropy(row, k)) for row, k in pairs if row is not None)
+
+
+def posterior_scale(left_out: list[Tensor | None], labels: Tensor, usual: float) -> float:
+    octaves = torch.linspace(-6, 6, 25)
+    evidence = []
+    for octave in octaves.tolist():
+        scaled = [None if row is None else usual * 2**octave * row for row in left_out]
+        evidence.append(-cross_entropy(scaled, labels) - 0.5 * (octave / 1.5) ** 2)
+    return usual * 2 ** float(torch.tensor(evidence).softmax(0) @ octaves)
+
+
+def gradient(moves_encoder: bool) -> Reference:
+    def reference(checkpoint: Checkpoint, support: Support, query: Inputs) -> Tensor:
+        forward, weights = maml_model(checkpoint.encoder, checkpoint.head, support, moves_encoder)
+        x, q = (checkpoint.encoder.prepare(inputs, CPU) for inputs in (support.inputs, query))
+        loss = inner_loss(support)
+        options = checkpoint.manifest.learner.options
+        steps, lr = options["inner_steps"], options["inner_lr"]
+        adapted = maml_loop.adapt(forward, weights, x, support.targets, loss, steps=steps, lr=lr, first_order=True)
+        return forward(adapted, q).detach()
+
+    return reference
+
+
+def inner_loss(support: Support) -> maml_loop.Loss:
+    return torch.nn.functional.mse_loss if support.n_way is None else maml_loop.balanced_cross_entropy
+
+
+def maml_model(
+    encoder: Encoder, head: dict[str, Tensor], support: Support, moves_encoder: bool
+) -> tuple[maml_loop.Forward, maml_loop.Weights]:
+    """The whole network as a function of the weights the inner loop moves, and where they start."""
+    rows = support.n_way or len(head["bias"])
+    weights = {"weight": head["weight"].expand(rows, -1), "bias": head["bias"].expand(rows)}
+    if moves_encoder:
+        weights |= {f"encoder.{name}": parameter for name, parameter in encoder.named_parameters()}
+    weights = {name: w if w.requires_grad else w.clone().requires_grad_() for name, w in weights.items()}
+
+    def forward(weights: maml_loop.Weights, x: Tensor) -> Tensor:
+        own = {name.removeprefix("encoder."): w for name, w in weights.items() if name.startswith("encoder.")}
+        return functional_call(encoder, own, (x,)) @ weights["weight"].T + weights["bias"]
+
+    return forward, weights
+
+
+REFERENCES: dict[str, Reference] = {
+    "protonet": protonet,
+    "ridge": ridge,
+    "maml": gradient(moves_encoder=True),
+    "fomaml": gradient(moves_encoder=True),
+    "anil": gradient(moves_encoder=False),
+}
