@@ -24,7 +24,8 @@ class Rates:
         self._item = RateLimitItemPerMinute(per_minute)
         self._redis: Redis = open_redis(redis_url)
         options: dict[str, Any] = {"connection_pool": self._redis.connection_pool}
-        storage = RedisStorage(redis_url, implementation="redispy", **options)
+        # The pool knows the address; the URL here only says which of its clients `limits` should use.
+        storage = RedisStorage("redis://pool:1", implementation="redispy", **options)
         self._shared = SlidingWindowCounterRateLimiter(storage)
         self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._away_until = 0.0

@@ -1,0 +1,72 @@
+"""One stack for all HTTP flow tests: real Postgres and Valkey, one API process with keys, one worker process."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from standalone import EmbeddedServers, embedded_servers
+from tests.flow.http_stack import ADMIN_KEY, Api, migrate_and_publish, run_api, run_worker, write_checkpoints
+
+
+@dataclass(frozen=True)
+class HttpStack:
+    """A stack whose tenants need keys; the bootstrap admin key belongs to the default tenant."""
+
+    servers: EmbeddedServers
+    api: Api
+    environ: dict[str, str]
+    folder: Path
+    worker_pid: int = 0
+    _clients: list[httpx.Client] = field(default_factory=list)
+
+    def client(self, key: str | None = ADMIN_KEY) -> httpx.Client:
+        """A client with this key (None: without one)."""
+        client = self.api.client(key)
+        self._clients.append(client)
+        return client
+
+    def key(self, tenant: str, role: str = "user", **options: object) -> dict[str, str]:
+        """A fresh key for a tenant, made over the API; ``key`` is its secret."""
+        with self.api.client(ADMIN_KEY) as admin:
+            body = {"name": "test", "tenant": tenant, "role": role, **options}
+            answer = admin.post("/v1/api-keys", json=body)
+        assert answer.status_code == 201, answer.text
+        made: dict[str, str] = answer.json()
+        return made
+
+    def tenant(self, name: str) -> httpx.Client:
+        """A client of a tenant."""
+        return self.client(self.key(name)["key"])
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoints(tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture(scope="session")
+def http_stack(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpStack]:
+    folder = tmp_path_factory.mktemp("http")
+    with embedded_servers() as servers:
+        environ = {**servers.environ, "KSHOT_ADMIN_KEY": ADMIN_KEY, "KSHOT_HEADER_DEADLINE_S": "2"}
+        migrate_and_publish(environ, checkpoints)
+        with run_api(environ, folder) as api, run_worker(environ, folder, api) as worker:
+            stack = HttpStack(servers, api, environ, folder, worker.pid)
+            yield stack
+            for client in stack._clients:
+                client.close()
+
+
+@pytest.fixture(scope="session")
+def admin(http_stack: HttpStack) -> httpx.Client:
+    return http_stack.client()
+
+
+@pytest.fixture
+def tenant(http_stack: HttpStack, request: pytest.FixtureRequest) -> Callable[[str], httpx.Client]:
+    """Clients of tenants that only this test uses."""
+    prefix = "".join(c if c.isalnum() else "-" for c in request.node.name.lower())[:40].strip("-")
+    return lambda name: http_stack.tenant(f"t-{prefix}-{name}")
