@@ -8,12 +8,16 @@ from kshot.contracts.errors import Invalid
 from kshot.encoders.base import Encoder
 from kshot.encoders.conv4 import Conv4
 from kshot.encoders.identity import Identity
+from kshot.encoders.image import ImageEncoder
 from kshot.encoders.mlp import Mlp
+from kshot.encoders.text import TextEncoder
 
 ENCODERS: dict[str, tuple[str, Callable[..., Encoder]]] = {
     "conv4": ("image", Conv4),
     "identity": ("vector", Identity),
+    "image": ("image", ImageEncoder),
     "mlp": ("vector", Mlp),
+    "text": ("text", TextEncoder),
 }
 """Name -> the modality it reads and its constructor, called with the input spec and the spec's options."""
 

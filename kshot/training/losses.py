@@ -15,7 +15,7 @@ from kshot.episodes.sinusoids import sample_sinusoid
 from kshot.learners.base import Head, Learner
 from kshot.training.data import SINUSOIDS, load_pool
 from kshot.training.evaluation import as_support
-from kshot.training.metric import folded_meta_loss
+from kshot.training.metric import embedder, folded_meta_loss
 from kshot.training.recipe import Recipe, Training
 
 TaskLoss = Callable[[np.random.Generator], Tensor]
@@ -33,9 +33,11 @@ def task_loss(recipe: Recipe, learner: Learner, encoder: Encoder, head: Head, da
     if training.scheme == "episodes":
         return lambda rng: _episodic(learner, encoder, head, [_episode(pool, training, rng) for _ in _batch(training)], options)
 
+    drawn_from, embed = embedder(encoder, pool, training.precision)
+
     def folded(rng: np.random.Generator) -> Tensor:
         losses = [
-            folded_meta_loss(learner, encoder, head, pool, _shape(training, rng), rng, options, training.precision)
+            folded_meta_loss(learner, embed, head, drawn_from, _shape(training, rng), rng, options)
             for _ in _batch(training)
         ]
         return torch.stack(losses).mean()
