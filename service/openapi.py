@@ -38,7 +38,7 @@ Responses = dict[int | str, dict[str, Any]]
 
 def problems(*statuses: int) -> Responses:
     """Documentation of the problems a route may answer with, besides those of every route that needs a key."""
-    every = {401, 429, 500, 503, *statuses}
+    every = {401, 403, 422, 429, 500, 503, *statuses}
     return {status: _problem(status) for status in sorted(every)}
 
 

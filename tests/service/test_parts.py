@@ -1,0 +1,76 @@
+"""Small parts: preferences, hosts, errors, settings, logs."""
+
+import pytest
+from pydantic import ValidationError
+
+from kshot.contracts.errors import Invalid, KshotError, RateLimited, error_class
+from service.context import is_loopback
+from service.errors import problem_response
+from service.logs import where
+from service.prefer import Preference, parse_prefer
+from service.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, Preference(10, None)),
+        ("wait=5", Preference(5, "wait=5")),
+        ("Wait = 5", Preference(5, "wait=5")),
+        ("wait=100", Preference(60, "wait=60")),
+        ("wait=0", Preference(0, "wait=0")),
+        ("respond-async", Preference(0, "respond-async")),
+        ("respond-async, wait=3", Preference(3, "respond-async, wait=3")),
+        ("wait=x, handling=lenient", Preference(10, None)),
+        ("wait=-1", Preference(10, None)),
+    ],
+)
+def test_prefer(header: str | None, expected: Preference) -> None:
+    assert parse_prefer(header) == expected
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:8000", "127.0.0.1:1", "127.8.9.1", "[::1]:80", "LOCALHOST"])
+def test_loopback_hosts(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "example.com", "127.0.0.1.example.com", "localhost.example.com", "0.0.0.0", "[::]", "10.0.0.1", "[", "a@b"],
+)
+def test_other_hosts(host: str) -> None:
+    assert not is_loopback(host)
+
+
+def all_errors(base: type[KshotError] = KshotError) -> list[type[KshotError]]:
+    return [cls for child in base.__subclasses__() for cls in (child, *all_errors(child))]
+
+
+@pytest.mark.parametrize("cls", KshotError.__subclasses__())
+def test_every_error_has_a_status_and_comes_back_by_its_code(cls: type[KshotError]) -> None:
+    assert 400 <= cls.status < 600
+    assert error_class(cls.code).status == cls.status
+
+
+def test_problems_say_when_to_come_back() -> None:
+    response = problem_response(RateLimited("slow down", retry_after=0.2), "req_1")
+    assert response.status_code == 429 and response.headers["retry-after"] == "1"
+    assert b'"request_id":"req_1"' in response.body
+    assert problem_response(Invalid("no", param="a.b"), None).media_type == "application/problem+json"
+
+
+def test_an_admin_key_has_at_least_32_characters() -> None:
+    with pytest.raises(ValidationError):
+        Settings(database_url="postgresql://x", redis_url="redis://x", admin_key="short")
+
+
+def test_settings_do_not_show_secrets() -> None:
+    settings = Settings(database_url="postgresql://u:pw@h/d", redis_url="redis://:pw@h", admin_key="k" * 40)
+    assert "pw" not in repr(settings) and "kkk" not in repr(settings)
+
+
+def test_log_frames_leave_the_message_out() -> None:
+    try:
+        raise ValueError("a payload")
+    except ValueError as error:
+        assert "payload" not in str(where(error)) and "test_parts.py" in where(error)[0]
