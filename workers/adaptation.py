@@ -172,6 +172,9 @@ def _start(*loops: Coroutine[Any, Any, None]) -> list["asyncio.Task[None]"]:
 
 
 async def _cancel(tasks: Sequence["asyncio.Task[Any]"]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    """Cancel until they end: `asyncio.wait_for` of Python 3.11 (in redis-py) may swallow a cancellation."""
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=0.5)

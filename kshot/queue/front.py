@@ -28,9 +28,9 @@ class FrontQueue:
 
     async def stop(self) -> None:
         """Stop reading and drop the reply stream."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        while self._task is not None and not self._task.done():
+            self._task.cancel()  # more than once: `asyncio.wait_for` of Python 3.11 (in redis-py) may swallow it
+            await asyncio.wait([self._task], timeout=0.5)
         try:
             await self._sender.delete(self.reply_to)
         except Away:

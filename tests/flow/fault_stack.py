@@ -153,7 +153,9 @@ class Stack:
     async def forget_open(self) -> None:
         """Leave nothing to do for the tests that follow."""
         async with self.database.begin() as connection:
-            await connection.execute(text("UPDATE tasks SET status = 'cancelled' WHERE status IN ('queued', 'running')"))
+            await connection.execute(
+                text("UPDATE tasks SET status = 'cancelled' WHERE status IN ('queued', 'running')")
+            )
 
     def states(self, task: "Submitted") -> list[str]:
         """The files that attempts of this task left in the object store, unfinished ones too."""
@@ -213,6 +215,10 @@ class WorkerProcess:
             assert self.process.poll() is None, f"the worker ended:\n{self.log.read_text()[-4000:]}"
             assert time.monotonic() < deadline, f"no {event}:\n{self.log.read_text()[-4000:]}"
             time.sleep(0.02)
+
+    async def says(self, event: str, seconds: float = 30) -> None:
+        """`wait_for`, while the test's own loops go on."""
+        await asyncio.to_thread(self.wait_for, event, seconds)
 
     def wait_ready(self) -> None:
         self.wait_for("worker_ready")

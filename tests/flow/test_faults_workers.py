@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fault_stack import LEASE_S, Stack, blobs, long_work, open_stack, prepare
-from standalone import EmbeddedServers, embedded_servers
 
 from kshot.contracts.ids import new_id
 from kshot.storage import tasks
+from standalone import EmbeddedServers, embedded_servers
+from tests.flow.fault_stack import LEASE_S, Stack, blobs, long_work, open_stack, prepare
 
 pytestmark = pytest.mark.flow
 
