@@ -84,6 +84,9 @@ def serve(home: Home, environ: Mapping[str, str], say: Callable[[str], None]) ->
     stack = _Stack(home, settings, _environment(home, settings, environ, servers.database_url, servers.redis_url))
     started = time.monotonic()
     say(f"data and logs: {home.folder}")
+    for name in ("DATABASE_URL", "REDIS_URL"):
+        if environ.get(name):
+            say(f"{name} is set: using that server instead of starting one")
     with Supervisor(say) as supervisor:
         try:
             supervisor.start(servers.parts)
