@@ -1,0 +1,88 @@
+"""The differentiable entry that meta-training uses: the serving path's own answers, scored, with gradients."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from kshot.checkpoints import Checkpoint
+from kshot.contracts.errors import Invalid
+from kshot.contracts.tasks import LearnerOptions
+from kshot.contracts.wire import Inputs
+from kshot.learners.base import Support
+from kshot.learners.registry import LEARNERS
+from tests.kshot.learners.learner_cases import INNER, Case, all_cases, checkpoint_of, random_task
+
+TRAINED = [case for case in all_cases() if not case.bare]
+each_case = pytest.mark.parametrize("case", TRAINED, ids=str)
+
+
+def meta_batch(case: Case, n: int = 5) -> tuple[list[Support], list[Inputs], list[torch.Tensor]]:
+    rng = np.random.default_rng(0)
+    supports, queries, targets = [], [], []
+    for _ in range(n):
+        support, query = random_task(case, rng)
+        supports.append(support)
+        queries.append(query)
+        if support.n_way is None:
+            targets.append(torch.from_numpy(rng.normal(size=(len(query), support.n_outputs)).astype(np.float32)))
+        else:
+            targets.append(torch.from_numpy(rng.integers(0, support.n_way, len(query))))
+    return supports, queries, targets
+
+
+@each_case
+def test_is_the_loss_of_what_would_be_served(case: Case) -> None:
+    learner, checkpoint = LEARNERS[case.learner], checkpoint_of(case)
+    supports, queries, targets = meta_batch(case)
+    loss = learner.meta_loss(checkpoint.encoder, checkpoint.head, supports, queries, targets, INNER)
+    outputs = learner.predict(checkpoint, learner.adapt(checkpoint, supports, LearnerOptions()), queries)
+    expected = []
+    for output, y in zip(outputs, targets, strict=True):
+        expected.append(F.cross_entropy(output.logits, y) if output.values is None else F.mse_loss(output.values, y))
+    torch.testing.assert_close(loss, torch.stack(expected).mean(), rtol=1e-4, atol=1e-5)
+
+
+def has_a_gradient(case: Case) -> bool:
+    """One row for all classes, on features that nothing moves, cancels in the softmax."""
+    return not (case.encoder == "identity" and case.task == "classification" and "weight" in checkpoint_of(case).head)
+
+
+@pytest.mark.parametrize("case", filter(has_a_gradient, TRAINED), ids=str)
+def test_outer_steps_lower_it(case: Case) -> None:
+    """Every meta-learned number gets a gradient, and following it helps."""
+    learner, checkpoint = LEARNERS[case.learner], checkpoint_of(case)
+    batch = meta_batch(case)
+    head = {name: tensor.clone().requires_grad_() for name, tensor in checkpoint.head.items()}
+    parameters = [*checkpoint.encoder.parameters(), *head.values()]
+    optimiser = torch.optim.Adam(parameters, lr=1e-3)
+    losses = []
+    for _ in range(10):
+        optimiser.zero_grad()
+        loss = learner.meta_loss(checkpoint.encoder, head, *batch, INNER)
+        loss.backward()
+        assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in parameters)
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_a_metric_learner_may_train_with_batch_statistics() -> None:
+    case = Case("protonet", "classification", "conv4-batch")
+    checkpoint = checkpoint_of(case)
+    supports, queries, targets = meta_batch(case)
+    before = _running_means(checkpoint)
+    checkpoint.encoder.train()
+    LEARNERS["protonet"].meta_loss(checkpoint.encoder, checkpoint.head, supports, queries, targets, {}).backward()
+    assert not torch.equal(_running_means(checkpoint), before)
+
+
+def _running_means(checkpoint: Checkpoint) -> torch.Tensor:
+    return torch.cat([t.clone() for name, t in checkpoint.encoder.named_buffers() if name.endswith("running_mean")])
+
+
+def test_any_width_cannot_have_a_meta_learned_row() -> None:
+    encoder = checkpoint_of(Case("ridge", "regression", "identity")).encoder
+    encoder.out_dim = 0
+    with pytest.raises(Invalid, match="fixed width"):
+        LEARNERS["anil"].init_head(encoder, "classification", None, torch.Generator())

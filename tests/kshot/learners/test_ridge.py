@@ -1,0 +1,187 @@
+"""The closed-form head against scikit-learn, against brute force, and on what it says about itself."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_diabetes, load_digits, load_wine
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.linear_model import Ridge as SklearnRidge
+
+from kshot.contracts.errors import AdaptationFailed, Invalid
+from kshot.contracts.tasks import LearnerOptions
+from kshot.contracts.wire import Array
+from kshot.learners.base import Output, State, Support
+from kshot.learners.batching import pack
+from kshot.learners.closed_form import centred, solve
+from kshot.learners.registry import LEARNERS
+from tests.kshot.learners.learner_cases import Case, checkpoint_of
+from tests.kshot.learners.references import ridge_loop
+
+RIDGE = LEARNERS["ridge"]
+ANY_WIDTH = checkpoint_of(Case("ridge", "regression", "identity", bare=True))
+ANY_WIDTH.encoder.spec = ANY_WIDTH.encoder.spec.model_copy(update={"width": None})  # as the `vectors` checkpoint
+
+
+def classes(x: Array, y: Array) -> Support:
+    return Support("classification", x.astype(np.float32), torch.from_numpy(y), int(y.max()) + 1)
+
+
+def values(x: Array, y: Array) -> Support:
+    return Support("regression", x.astype(np.float32), torch.from_numpy(y.reshape(len(x), -1).astype(np.float32)))
+
+
+def run(support: Support, query: Array, **options: Any) -> tuple[State, Output]:
+    state = RIDGE.adapt(ANY_WIDTH, [support], LearnerOptions(**options))[0]
+    return state, RIDGE.predict(ANY_WIDTH, [state], [query.astype(np.float32)])[0]
+
+
+@pytest.mark.parametrize(("n", "width"), [(6, 20), (20, 20), (40, 7)])  # through the rows, through the columns
+@pytest.mark.parametrize("l2", [1e-3, 1.0, 100.0])
+def test_given_penalty_is_plain_ridge_regression(n: int, width: int, l2: float) -> None:
+    rng = np.random.default_rng(0)
+    x, q = rng.normal(3, 2, (n, width)), rng.normal(3, 2, (5, width))
+    y = np.stack([x[:, 0] * 50 + rng.normal(size=n), rng.normal(size=n)], 1)
+    _, output = run(values(x, y), q, l2=l2)
+    expected = SklearnRidge(alpha=l2).fit(x, y).predict(q)
+    assert output.values is not None
+    np.testing.assert_allclose(output.values.numpy(), expected, rtol=1e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize(("n", "width"), [(9, 20), (40, 7)])
+@pytest.mark.parametrize("l2", [1e-4, 1.0, 100.0])
+def test_leave_one_out_is_exact(n: int, width: int, l2: float) -> None:
+    """Imbalanced classes, rows of weights of their own: as if each row had really been left out."""
+    rng = np.random.default_rng(1)
+    x, labels = torch.from_numpy(rng.normal(size=(n, width))), torch.from_numpy(np.array([0, 1] + [2] * (n - 2)))
+    support = Support("classification", x.numpy(), labels, 3)
+    problem = centred(pack([support], [x]), evened=False)
+    solution = solve(problem, torch.tensor([l2], dtype=torch.float64))
+    y, w = torch.eye(3).double()[labels], ridge_loop.row_weights(labels)
+    expected = ridge_loop.leave_one_out(x, y, w, l2, torch.ones(width).double())
+    torch.testing.assert_close(y - solution.left_out[0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_classes_weigh_the_same() -> None:
+    """Repeating every example of one class is the same as not repeating it, up to the penalty's share."""
+    rng = np.random.default_rng(2)
+    x, q = rng.normal(size=(6, 4)), rng.normal(size=(20, 4))
+    y = np.array([0, 0, 0, 1, 1, 1])
+    few, _ = run(classes(x, y), q, l2=1.0)
+    many, _ = run(classes(x[[0, 1, 2, 0, 1, 2, 0, 1, 2, 3, 4, 5]], y[[0, 1, 2, 0, 1, 2, 0, 1, 2, 3, 4, 5]]), q, l2=2.0)
+    for name in ("weight", "centre", "offset"):
+        torch.testing.assert_close(few.tensors[name], many.tensors[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("n_way", "k_shot"), [(3, 5), (3, 10)])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_unlike_columns_are_no_obstacle(n_way: int, k_shot: int) -> None:
+    """Chemistry of wines, columns from 0.1 to 1000: better than scikit-learn's defaults on the same supports."""
+    ours, best = episode_accuracies(load_wine(return_X_y=True), n_way, k_shot, episodes=40)
+    assert ours > best
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_plain_pictures_as_vectors_hold_up() -> None:
+    ours, best = episode_accuracies(load_digits(return_X_y=True), 5, 5, episodes=40)
+    assert ours > best - 0.02
+
+
+def episode_accuracies(data: tuple[Array, Array], n_way: int, k_shot: int, episodes: int) -> tuple[float, float]:
+    """Mean accuracy of ours, and of the better of RidgeClassifier and LogisticRegression."""
+    rng, right = np.random.default_rng(0), []
+    for _ in range(episodes):
+        chosen = rng.choice(int(data[1].max()) + 1, n_way, replace=False)
+        rows = [rng.permutation(np.flatnonzero(data[1] == c))[: k_shot + 15] for c in chosen]
+        x, q = (np.concatenate([data[0][part] for part in parts]) for parts in zip(*split(rows, k_shot), strict=True))
+        y, asked = np.repeat(np.arange(n_way), k_shot), np.repeat(np.arange(n_way), 15)
+        logits = run(classes(x, y), q)[1].logits
+        assert logits is not None
+        rivals = (RidgeClassifier(), LogisticRegression(max_iter=200))
+        right.append(
+            [(logits.argmax(1).numpy() == asked).mean()] + [(m.fit(x, y).predict(q) == asked).mean() for m in rivals]
+        )
+    means = np.mean(right, 0)
+    return float(means[0]), float(means[1:].max())
+
+
+def split(rows: list[Array], k_shot: int) -> list[tuple[Array, Array]]:
+    return [(row[:k_shot], row[k_shot:]) for row in rows]
+
+
+def test_probabilities_are_calibrated_on_average() -> None:
+    rng = np.random.default_rng(3)
+    sure, right = [], []
+    for _ in range(60):
+        centres = rng.normal(size=(5, 32))
+        y, asked = np.repeat(np.arange(5), 4), np.repeat(np.arange(5), 10)
+        x, q = centres[y] + 2.0 * rng.normal(size=(20, 32)), centres[asked] + 2.0 * rng.normal(size=(50, 32))
+        logits = run(classes(x, y), q)[1].logits
+        assert logits is not None
+        sure.append(float(logits.softmax(1).max(1).values.mean()))
+        right.append(float((logits.argmax(1).numpy() == asked).mean()))
+    assert 0.6 < np.mean(right) < 0.95
+    assert abs(np.mean(sure) - np.mean(right)) < 0.1
+
+
+def test_regression_finds_its_penalty() -> None:
+    """Ten patients' measurements: better than scikit-learn's default penalty; a noiseless line: exact."""
+    x, y = load_diabetes(return_X_y=True)
+    rng, errors = np.random.default_rng(0), []
+    for _ in range(60):
+        rows = rng.permutation(len(x))
+        support, query = rows[:30], rows[30:]
+        answer = run(values(x[support], y[support]), x[query])[1].values
+        assert answer is not None
+        theirs = SklearnRidge().fit(x[support], y[support]).predict(x[query])
+        errors.append([((v - y[query]) ** 2).mean() for v in (answer.numpy()[:, 0], theirs)])
+    ours, theirs_mean = np.mean(errors, 0)
+    assert ours < theirs_mean
+    x = rng.normal(size=(12, 3))
+    line = x @ [1.0, -2.0, 30.0] + 7
+    answer = run(values(x, line), x)[1].values
+    assert answer is not None
+    np.testing.assert_allclose(answer.numpy()[:, 0], line, atol=0.01)
+
+
+@pytest.mark.parametrize(("n", "width"), [(40, 5), (25, 60)])
+def test_std_covers(n: int, width: int) -> None:
+    """About 95% of unseen values lie within 1.96 std, and far from the support the std grows."""
+    rng, within = np.random.default_rng(4), []
+    for _ in range(60):
+        slope = rng.normal(size=width) / np.sqrt(width)
+        x, q = rng.normal(size=(n, width)), rng.normal(size=(40, width))
+        y, truth = x @ slope + 0.5 * rng.normal(size=n), q @ slope + 0.5 * rng.normal(size=40)
+        output = run(values(x, y), q)[1]
+        assert output.values is not None
+        assert output.std is not None
+        within.append((np.abs(output.values.numpy()[:, 0] - truth) < 1.96 * output.std.numpy()[:, 0]).mean())
+    assert 0.88 < np.mean(within) < 0.99
+    far = run(values(x, y), np.concatenate([x.mean(0, keepdims=True), 50 * q[:1]]))[1].std
+    assert far is not None
+    assert float(far[1]) > 2 * float(far[0])
+
+
+def test_one_row_gives_its_value_and_no_std() -> None:
+    state, output = run(values(np.ones((1, 3)), np.array([4.5])), np.zeros((2, 3)))
+    assert output.values is not None
+    assert output.values.tolist() == [[4.5], [4.5]]
+    assert output.std is None
+    assert state.quality is not None
+    assert (state.quality.mse, state.quality.n, state.quality.reliable) == (None, 0, False)
+
+
+def test_equal_inputs_are_no_division_by_zero() -> None:
+    _, output = run(classes(np.ones((4, 3)), np.array([0, 0, 1, 1])), np.ones((1, 3)))
+    assert output.logits is not None
+    torch.testing.assert_close(output.logits.softmax(1), torch.tensor([[0.5, 0.5]]))
+
+
+def test_what_cannot_be_solved_is_refused() -> None:
+    with pytest.raises(AdaptationFailed, match="not finite"):  # double precision ends at 1e16
+        run(classes(1e6 * np.eye(3)[[0, 0, 1, 1]], np.array([0, 0, 1, 1])), np.ones((1, 3)), l2=1e-9)
+    with pytest.raises(Invalid, match="every class"):
+        run(Support("classification", np.ones((2, 3), np.float32), torch.tensor([0, 0]), 2), np.ones((1, 3)))
+    with pytest.raises(Invalid, match="as many labels"):
+        run(Support("classification", np.ones((3, 3), np.float32), torch.tensor([0, 1]), 2), np.ones((1, 3)))
