@@ -62,9 +62,11 @@ class Intake:
             await self.steps.run(self._accept(taken.calls))
 
     async def poll(self) -> None:
-        """Claim what no bell announced: the bell was lost, or a lease expired."""
-        if self._task_room() > 0:
-            await self.steps.run(self._claim(None))
+        """Claim what no bell announced, until nothing is left: the bell was lost, or a lease expired."""
+        found = self._task_room()
+        while found > 0:
+            await self._room()
+            found = await self.steps.run(self._claim(None))
 
     async def claim_last_chance(self) -> Work | None:
         """A task at its last attempt. It must run by itself: its neighbours must not go down with it."""
@@ -105,9 +107,9 @@ class Intake:
             await self._roomier.wait()
         return room
 
-    async def _claim(self, ids: Sequence[str] | None) -> None:
+    async def _claim(self, ids: Sequence[str] | None) -> int:
         if time.monotonic() < self._resume_at:
-            return
+            return 0
         try:
             async with self._stack.database.begin() as connection:
                 claims = await tasks.claim(
@@ -115,9 +117,10 @@ class Intake:
                 )
         except Exception as error:
             _log.warning("claim_failed", error=type(error).__name__)
-            return
+            return 0
         for work in await self._decoded(claims):
             self._queues.put(work)
+        return len(claims)
 
     async def _decoded(self, claims: Sequence[Claim]) -> list[Work]:
         self._leases.hold(claims)

@@ -95,6 +95,7 @@ class Settler:
                 return
             endings = [replace(endings[0], solved=None, result=None, failure=INTERNAL)]
             return await self._end(endings)
+        self._leases.let_go([ending.claim for ending in endings])
         await self._announce([ending for ending, counts in zip(endings, counted, strict=True) if counts])
         for ending, counts in zip(endings, counted, strict=True):
             if not counts:

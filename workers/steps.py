@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class Steps:
@@ -11,16 +13,16 @@ class Steps:
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
 
-    def start(self, step: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+    def start(self, step: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """Begin a step; `finish` waits for it."""
         task = asyncio.create_task(step)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
 
-    async def run(self, step: Coroutine[Any, Any, None]) -> None:
+    async def run(self, step: Coroutine[Any, Any, T]) -> T:
         """Wait for a step. Where the caller is cancelled meanwhile, the step goes on."""
-        await asyncio.shield(self.start(step))
+        return await asyncio.shield(self.start(step))
 
     async def finish(self, patience_s: float | None = None) -> None:
         """Wait for every step under way; those that take longer than ``patience_s`` are cancelled."""

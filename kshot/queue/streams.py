@@ -2,7 +2,7 @@
 
 from typing import cast
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -11,6 +11,8 @@ ADAPT_STREAM = "kshot:adapt"
 PREDICT_STREAM = "kshot:predict"
 GROUP = "workers"
 REPLY_PREFIX = "kshot:reply:"
+
+_CONNECTIONS = 16
 
 Messages = list[tuple[bytes, dict[bytes, bytes]]]
 """Entries of one stream: (message id, fields)."""
@@ -21,15 +23,19 @@ Away = (RedisError, OSError, TimeoutError)
 
 def open_redis(url: str, *, blocking: bool = False) -> Redis:
     """A connection pool. A ``blocking`` one waits in XREADGROUP / XREAD, so its socket timeout must be longer than
-    the block (2 s); the other must notice a hung server within a second, because requests wait on it."""
+    the block (2 s); the other must notice a hung server within a second, because requests wait on it. The pool is
+    bounded: a burst of calls shares a few connections instead of opening one each."""
     timeout = 10 if blocking else 1
-    client: Redis = Redis.from_url(
+    pool = BlockingConnectionPool.from_url(
         url,
+        max_connections=_CONNECTIONS,
+        timeout=1,
         socket_timeout=timeout,
         socket_connect_timeout=1,
         retry=Retry(NoBackoff(), 1),
         protocol=2,
     )
+    client: Redis = Redis.from_pool(pool)
     return client
 
 
