@@ -35,6 +35,7 @@ from standalone import EmbeddedServers
 
 CHECKOUT = Path(__file__).parents[2]
 LEASE_S = 2.0
+DEFAULTS = LearnerOptions()
 WIDTH = 8
 
 
@@ -91,7 +92,7 @@ class Stack:
         self,
         checkpoint: str,
         support: SupportSet,
-        options: LearnerOptions = LearnerOptions(),
+        options: LearnerOptions = DEFAULTS,
         *,
         query: Any = None,
         payload: bytes | None = None,
@@ -107,7 +108,8 @@ class Stack:
             model = NewAdaptedModel(
                 id=model_id, tenant=tenant, checkpoint=stored.id, checkpoint_name=checkpoint, alias=alias,
                 learner=learner, options=options.model_dump(), task=support.task, classes=support.classes,
-                k_shot=[], n_support=len(support), input_shape=shape, fingerprint=None, parent=None, metadata={}, ttl_s=None,
+                k_shot=[], n_support=len(support), input_shape=shape,
+                fingerprint=None, parent=None, metadata={}, ttl_s=None,
             )  # fmt: skip
             await insert_adapted_model(connection, model)
             body = payload or Payload(support, query, options).encode()
