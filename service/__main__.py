@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import signal
 import sys
 
 import uvicorn
@@ -71,6 +72,8 @@ def _serve(settings: Settings, host: str, port: int) -> int:
         timeout_graceful_shutdown=_DRAIN_S,
     )
     server = uvicorn.Server(config)
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn drains, then raises the signal again: that is the end
+        signal.signal(number, lambda *_: None)
     server.run()
     return 0 if server.started else 1
 

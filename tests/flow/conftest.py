@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import httpx
@@ -9,6 +10,8 @@ import pytest
 
 from standalone import EmbeddedServers, embedded_servers
 from tests.flow.http_stack import ADMIN_KEY, Api, migrate_and_publish, run_api, run_worker, write_checkpoints
+
+_tests = count()
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def admin(http_stack: HttpStack) -> httpx.Client:
 
 
 @pytest.fixture
-def tenant(http_stack: HttpStack, request: pytest.FixtureRequest) -> Callable[[str], httpx.Client]:
+def tenant(http_stack: HttpStack) -> Callable[[str], httpx.Client]:
     """Clients of tenants that only this test uses."""
-    prefix = "".join(c if c.isalnum() else "-" for c in request.node.name.lower())[:40].strip("-")
-    return lambda name: http_stack.tenant(f"t-{prefix}-{name}")
+    mine = next(_tests)
+    return lambda name: http_stack.tenant(f"test-{mine}-{name}")
