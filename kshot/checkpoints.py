@@ -23,7 +23,7 @@ _ENCODER, _HEAD = "encoder.", "head."
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A meta-trained model: what it is, its encoder (``eval()`` mode), and the learner's meta-learned tensors by name."""
+    """A meta-trained model: its manifest, its encoder (``eval()`` mode), the learner's meta-learned tensors by name."""
 
     manifest: Manifest
     encoder: Encoder

@@ -1,4 +1,4 @@
-"""Four convolution blocks, the encoder of most few-shot papers (Vinyals et al. 2016; Finn et al. 2017; Snell et al. 2017)."""
+"""Four convolution blocks, as in Vinyals et al. (2016), Finn et al. (2017) and Snell et al. (2017)."""
 
 from typing import Literal
 
@@ -21,15 +21,14 @@ _EPSILON = 1e-5
 class Conv4(Encoder):
     """uint8 pictures (n, H, W, C) -> (n, channels * H' * W') with H' = H halved four times.
 
-    ``pooling``: ``max`` halves by max-pooling (floor), ``stride`` by a strided convolution (ceiling; a quarter of the work).
+    ``pooling``: ``max`` halves by max-pooling (floor), ``stride`` by a strided convolution (ceiling; a
+    quarter of the work).
     ``norm``: ``batch`` uses batch statistics in ``train()`` mode only, where a metric learner is meta-trained, and
     running ones ever after; ``group`` normalises each picture by itself; ``affine`` is a batch norm with its statistics
     folded in, so that a gradient learner can start from a metric learner's weights.
     """
 
-    def __init__(
-        self, spec: ImageInput, *, channels: int = 64, pooling: Pooling = "max", norm: Norm = "batch"
-    ) -> None:
+    def __init__(self, spec: ImageInput, *, channels: int = 64, pooling: Pooling = "max", norm: Norm = "batch") -> None:
         super().__init__()
         self.spec = spec
         widths = [spec.channels] + [channels] * _BLOCKS
@@ -48,7 +47,7 @@ class Conv4(Encoder):
 
 
 class Block(nn.Module):
-    """3x3 convolution, norm, halving, ReLU. ReLU comes last: it commutes with the maximum and has a quarter of the work there."""
+    """3x3 convolution, norm, halving, ReLU; ReLU comes last, where it has a quarter of the work."""
 
     def __init__(self, in_channels: int, out_channels: int, pooling: Pooling, norm: Norm) -> None:
         super().__init__()
@@ -100,7 +99,7 @@ _NORMS: dict[Norm, type[nn.Module]] = {"batch": nn.BatchNorm2d, "group": GroupNo
 
 
 def fold_batch_norm(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a ``norm="batch"`` encoder as those of a ``norm="affine"`` one that computes the same in eval mode."""
+    """A ``norm="batch"`` encoder's tensors as those of a ``norm="affine"`` one that does the same in eval mode."""
     folded = {name: tensor for name, tensor in state.items() if name.endswith("conv.weight")}
     for block in range(_BLOCKS):
         norm = f"blocks.{block}.norm"

@@ -62,7 +62,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         inner = x if self.expand is None else nn.functional.relu6(self.expand(x))
         inner = self.narrow(nn.functional.relu6(self.filter(inner)))
-        return x + inner if self.residual else inner
+        outputs: Tensor = x + inner if self.residual else inner
+        return outputs
 
 
 def load_efficientnet_lite0() -> EfficientNetLite0:
@@ -76,11 +77,16 @@ def load_efficientnet_lite0() -> EfficientNetLite0:
     _fill(network.stem, stored, "_conv_stem", "_bn0")
     _fill(network.head, stored, "_conv_head", "_bn1")
     for index, block in enumerate(network.blocks):
+        assert isinstance(block, Block)
         prefix, norm = f"_blocks.{index}.", count(1 if block.expand is None else 0)
         for name, convolution in (("_expand", block.expand), ("_depthwise", block.filter), ("_project", block.narrow)):
             if convolution is not None:
                 _fill(convolution, stored, f"{prefix}{name}_conv", f"{prefix}_bn{next(norm)}")
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    network.eval().requires_grad_(False)
+    for parameter in network.parameters():
+        if parameter.ndim == 4:  # the layout small convolutions are fastest in
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1) -> nn.Conv2d:

@@ -11,7 +11,7 @@ _BACKBONE = "backbone."
 
 
 class FrozenEncoder(Encoder):
-    """Backbone features, then what meta-training may move: normalise, subtract ``centre``, weigh by ``scale``, normalise.
+    """Backbone features, then what meta-training may move: normalise, subtract ``centre``, times ``scale``, normalise.
 
     Pretrained features share a large common part that says nothing about any class; taking it out makes directions
     comparable (Arora et al. 2017 for texts; Wang et al., SimpleShot, 2019 for pictures).

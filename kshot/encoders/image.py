@@ -15,7 +15,7 @@ _PICTURES_PER_PASS = 64
 
 
 class ImageEncoder(FrozenEncoder):
-    """uint8 pictures (n, H, W, 3) -> (n, 1280). The input spec's mean and std should be the network's, 127/255 and 128/255."""
+    """uint8 pictures (n, H, W, 3) -> (n, 1280). The network was trained with mean 127/255 and std 128/255."""
 
     def __init__(self, spec: ImageInput) -> None:
         if spec.channels != 3 or min(spec.height, spec.width) < _SMALLEST:
@@ -29,4 +29,4 @@ class ImageEncoder(FrozenEncoder):
         return picture_tensor(inputs, self.spec, device)
 
     def features(self, x: Tensor) -> Tensor:
-        return torch.cat([self.backbone(pictures) for pictures in x.split(_PICTURES_PER_PASS)])
+        return torch.cat([self.backbone(pictures) for pictures in torch.split(x, _PICTURES_PER_PASS)])

@@ -1,5 +1,6 @@
 """A small fully connected network; 2 x 40 ReLU is the sinusoid model of Finn et al. (2017)."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -21,7 +22,7 @@ class Mlp(Encoder):
             raise Invalid("the mlp encoder needs an input width")
         self.spec = spec
         widths = [spec.width, *hidden]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         self.out_dim = widths[-1]
 
     def prepare(self, inputs: Inputs, device: torch.device) -> Tensor:

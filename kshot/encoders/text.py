@@ -30,7 +30,9 @@ class TextEncoder(FrozenEncoder):
         """Token ids, int64 (n, longest), padded with -1."""
         if not isinstance(inputs, list):
             raise Invalid("expected texts")
-        encodings = _tokenizer().encode_batch([text[: self.spec.max_chars] for text in inputs], add_special_tokens=False)
+        encodings = _tokenizer().encode_batch(
+            [text[: self.spec.max_chars] for text in inputs], add_special_tokens=False
+        )
         rows = [torch.tensor(encoding.ids, dtype=torch.int64) for encoding in encodings]
         return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=_PADDING).to(device)
 

@@ -30,7 +30,7 @@ _MEGABYTE = 2**20
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """``entry_bytes`` and ``total_bytes`` count expanded bytes; ``ratio`` is expanded / stored of one entry over 1 MiB."""
+    """Bytes are expanded ones; ``ratio`` is expanded / stored, of any entry over 1 MiB."""
 
     entries: int = 100_000
     entry_bytes: int = 512 * _MEGABYTE
@@ -38,7 +38,7 @@ class ArchiveLimits:
     ratio: int = 200
 
 
-def open_zip(source: bytes | Path, limits: ArchiveLimits = ArchiveLimits()) -> zipfile.ZipFile:  # noqa: B008 - frozen
+def open_zip(source: bytes | Path, limits: ArchiveLimits = ArchiveLimits()) -> zipfile.ZipFile:
     """An archive whose directory was checked: names, links, counts, sizes, ratios.
 
     Raises Invalid for an archive that is broken or hostile, TooLarge for one over ``limits``.
@@ -71,7 +71,7 @@ def read_entry(archive: zipfile.ZipFile, name: str) -> bytes:
         raise Invalid("an entry of the archive is damaged") from error
 
 
-def read_npz(source: bytes | Path, limits: ArchiveLimits = ArchiveLimits()) -> dict[str, Array]:  # noqa: B008 - frozen
+def read_npz(source: bytes | Path, limits: ArchiveLimits = ArchiveLimits()) -> dict[str, Array]:
     """The arrays of an npz archive: numbers, booleans and strings, never objects."""
     with open_zip(source, limits) as archive:
         return dict(_arrays(archive))

@@ -1,6 +1,6 @@
 """Pictures in one folder per class, on disk or in a zip archive."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -24,14 +24,22 @@ def read_image_folder(folder: Path, spec: ImageInput) -> Pool:
     return _pool(((file.parent.name, file.read_bytes()) for file in plain), spec)
 
 
-def read_image_zip(source: bytes | Path, spec: ImageInput, limits: ArchiveLimits = ArchiveLimits()) -> Pool:  # noqa: B008 - frozen
+def read_image_zip(
+    source: bytes | Path,
+    spec: ImageInput,
+    classes: Collection[str] | None = None,
+    limits: ArchiveLimits = ArchiveLimits(),  # noqa: B008 - frozen
+) -> Pool:
     """A pool from an archive of ``class/picture.png``, or of one folder that holds such folders.
 
-    Raises Invalid or TooLarge as :func:`kshot.episodes.archives.open_zip` does, and Invalid where a picture is damaged.
+    ``classes``: read no other than these.
+    Raises Invalid or TooLarge as :func:`kshot.episodes.archives.open_zip` does, and Invalid where a picture
+    is damaged.
     """
     with open_zip(source, limits) as archive:
-        names = sorted(name for name in archive.namelist() if _is_picture(PurePosixPath(name)))
-        return _pool(((PurePosixPath(name).parent.name, read_entry(archive, name)) for name in names), spec)
+        paths = sorted(PurePosixPath(name) for name in archive.namelist())
+        wanted = [p for p in paths if _is_picture(p) and (classes is None or p.parent.name in classes)]
+        return _pool(((path.parent.name, read_entry(archive, str(path))) for path in wanted), spec)
 
 
 def _pool(pictures: Iterator[tuple[str, bytes]], spec: ImageInput) -> Pool:

@@ -1,5 +1,6 @@
 """A pool: labelled inputs by class, from which episodes are drawn."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -47,7 +48,7 @@ def select_classes(pool: Pool, wanted: Iterable[str]) -> Pool:
         raise Invalid(f"{len(missing)} classes of the split are not in the data")
     chosen = [pool.rows[index[name]] for name in names]
     ends = np.cumsum([0, *map(len, chosen)])
-    rows = tuple(np.arange(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True))
+    rows = tuple(np.arange(start, end) for start, end in itertools.pairwise(ends))
     return Pool(take(pool.inputs, np.concatenate(chosen)), names, rows)
 
 

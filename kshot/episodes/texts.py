@@ -13,7 +13,8 @@ _MOST_ROWS = 2_000_000
 def read_text_csv(source: bytes | Path, text: str = "text", label: str = "label") -> Pool:
     """A pool from UTF-8 CSV with a header; ``text`` and ``label`` name the two columns. Rows without text are skipped.
 
-    Raises Invalid where a column is missing, the file is not UTF-8 CSV, or no row is left; TooLarge over 2 million rows.
+    Raises Invalid where a column is missing, the file is not UTF-8 CSV, or no row is left; TooLarge over 2 million
+    rows.
     """
     try:
         content = (source if isinstance(source, bytes) else source.read_bytes()).decode("utf-8-sig")

@@ -1,1 +1,1 @@
-"""Meta-training: recipes, outer loops, evaluation with intervals. ``python -m kshot.training RECIPE --data DIR --out DIR``."""
+"""Meta-training: recipes, outer loops, evaluation with intervals."""

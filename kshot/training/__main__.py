@@ -3,19 +3,19 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from kshot.checkpoints import load_checkpoint, save_checkpoint
+from kshot.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from kshot.contracts.checkpoints import EvaluationRow
 from kshot.contracts.errors import Invalid
-from kshot.episodes.sampling import Episode, EpisodeShape, episodes
+from kshot.episodes.sampling import EpisodeShape, episodes
 from kshot.episodes.sinusoids import sinusoids
 from kshot.training.data import SINUSOIDS, load_pool
 from kshot.training.evaluation import evaluate
 from kshot.training.loop import meta_train, with_evaluation
+from kshot.training.precompute import precompute
 from kshot.training.recipe import EvaluationTask, read_recipe
 
 _EVALUATION_SEED = 20_000
@@ -35,22 +35,28 @@ def main(arguments: list[str] | None = None) -> None:
     if given.evaluate_only:
         checkpoint = load_checkpoint(given.out)
     else:
-        command = shlex.join(["python", "-m", "kshot.training", str(given.recipe), "--data", str(given.data), "--out", str(given.out)])
+        command = shlex.join(
+            ["python", "-m", "kshot.training", str(given.recipe), "--data", str(given.data), "--out", str(given.out)]
+        )
         checkpoint = meta_train(recipe, given.data, given.out, command, _say)
     rows = []
     for task in recipe.evaluation:
-        rows.append(evaluate(checkpoint, f"{task.data} {task.split}", _tasks(task, given.data), task.episodes))
+        rows.append(_measure(checkpoint, task, given.data))
         _say(_line(rows[-1]))
     save_checkpoint(given.out, with_evaluation(checkpoint, rows))
 
 
-def _tasks(task: EvaluationTask, data: Path) -> Iterator[Episode]:
+def _measure(checkpoint: Checkpoint, task: EvaluationTask, data: Path) -> EvaluationRow:
+    name = f"{task.data} {task.split}"
     if task.data == SINUSOIDS:
-        return sinusoids(task.k_shot, task.n_query, _EVALUATION_SEED)
+        return evaluate(checkpoint, name, sinusoids(task.k_shot, task.n_query, _EVALUATION_SEED), task.episodes)
     if task.n_way is None:
         raise Invalid("an evaluation row on classes needs n_way")
+    pool = load_pool(task.data, task.split, data, checkpoint.manifest.input)
+    encoder, pool = precompute(checkpoint.encoder, pool)
     shape = EpisodeShape(task.n_way, task.k_shot, task.n_query)
-    return episodes(load_pool(task.data, task.split, data), shape, _EVALUATION_SEED)
+    shortened = Checkpoint(checkpoint.manifest, encoder, checkpoint.head)
+    return evaluate(shortened, name, episodes(pool, shape, _EVALUATION_SEED), task.episodes)
 
 
 def _line(row: EvaluationRow) -> str:

@@ -1,64 +1,105 @@
 """The data sets recipes may name: where each lies below ``--data``, how it is read, and what to record about it."""
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from kshot.contracts.checkpoints import DataSource
+from kshot.contracts.checkpoints import DataSource, ImageInput, InputSpec
 from kshot.contracts.errors import Invalid
+from kshot.episodes.images import read_image_zip
 from kshot.episodes.omniglot import read_omniglot
-from kshot.episodes.pool import Pool, with_rotations
+from kshot.episodes.pool import Pool, pool_from_labels, select_classes, with_rotations
+from kshot.episodes.splits import read_splits
+from kshot.episodes.texts import read_text_csv
 
-Split = Literal["train", "valid", "test"]
+Split = Literal["train", "valid", "test", "all"]
 SINUSOIDS = "sinusoids"
 
 
 @dataclass(frozen=True)
 class Source:
-    """``file``: below the data folder. ``read``: (data folder, split) -> the pool of that split's classes."""
+    """``files``: below the data folder. ``read``: (data folder, split, input spec) -> that split's classes."""
 
-    file: str
+    files: tuple[str, ...]
     protocol: str
-    read: Callable[[Path, Split], Pool]
+    read: Callable[[Path, Split, InputSpec], Pool]
 
 
-def _omniglot(data: Path, split: Split) -> Pool:
-    return with_rotations(read_omniglot(data / _SOURCES["omniglot"].file, split))
+def load_pool(name: str, split: Split, data: Path, spec: InputSpec) -> Pool:
+    """The classes of one split, as canonical inputs. Raises Invalid for an unknown data set or a missing file."""
+    source = _source(name)
+    missing = [file for file in source.files if not (data / file).is_file()]
+    if missing:
+        raise Invalid(f"data set {name} is not in the data folder: {missing[0]} is missing")
+    return _load(name, split, data, spec)
 
 
-_SOURCES: dict[str, Source] = {
-    "omniglot": Source("omniglot/omniglot28_bits.npz", "Vinyals split, rotations as classes", _omniglot),
-}
-
-
-def load_pool(name: str, split: Split, data: Path) -> Pool:
-    """The classes of one split. Raises Invalid for an unknown data set or a missing file."""
-    return _load(name, split, data)
-
-
-def describe(name: str, split: Split, data: Path) -> DataSource:
-    """What a manifest records about the data behind a checkpoint."""
+def describe(name: str, split: Split, data: Path, spec: InputSpec) -> DataSource:
+    """What a manifest records about the data behind a checkpoint; the hash is over all its files, in order."""
     if name == SINUSOIDS:
         return DataSource(name=name, sha256="", split="drawn from the seed")
     source = _source(name)
-    digest = hashlib.sha256((data / source.file).read_bytes()).hexdigest()
-    classes = len(load_pool(name, split, data).classes)
+    digest = hashlib.sha256(b"".join((data / file).read_bytes() for file in source.files)).hexdigest()
+    classes = len(load_pool(name, split, data, spec).classes)
     return DataSource(name=name, sha256=digest, split=f"{split} ({source.protocol})", n_classes=classes)
 
 
 @cache
-def _load(name: str, split: Split, data: Path) -> Pool:
-    source = _source(name)
-    if not (data / source.file).is_file():
-        raise Invalid(f"data set {name} is not in the data folder: {source.file} is missing")
-    return source.read(data, split)
+def _load(name: str, split: Split, data: Path, spec: InputSpec) -> Pool:
+    return _source(name).read(data, split, spec)
 
 
 def _source(name: str) -> Source:
     if name not in _SOURCES:
         raise Invalid(f"unknown data set; known are {', '.join([*_SOURCES, SINUSOIDS])}")
     return _SOURCES[name]
+
+
+def _omniglot(data: Path, split: Split, spec: InputSpec) -> Pool:
+    if split == "all":
+        raise Invalid("omniglot is used by its split")
+    return with_rotations(read_omniglot(data / "omniglot/omniglot28_bits.npz", split))
+
+
+def _caltech(data: Path, split: Split, spec: InputSpec) -> Pool:
+    if not isinstance(spec, ImageInput):
+        raise Invalid("caltech101_84 holds pictures")
+    folder = data / "caltech101_84"
+    splits = read_splits(folder / "splits.json")
+    wanted = [name for part, names in splits.items() if split in (part, "all") for name in names]
+    return read_image_zip(folder / "caltech101_84.zip", spec, wanted)
+
+
+def _clinc(data: Path, split: Split, spec: InputSpec) -> Pool:
+    pool = read_text_csv(data / "clinc150/clinc150.csv", "text", "intent")
+    splits = read_splits(data / "clinc150/fewshot_class_splits.json", "01")
+    return select_classes(pool, [name for part, names in splits.items() if split in (part, "all") for name in names])
+
+
+def _banking(data: Path, split: Split, spec: InputSpec) -> Pool:
+    parts = [read_text_csv(data / "banking77" / file, "text", "category") for file in ("train.csv", "test.csv")]
+    texts, labels = [], []
+    for part in parts:
+        for name, rows in zip(part.classes, part.rows, strict=True):
+            texts += [str(part.inputs[row]) for row in rows]
+            labels += [name] * len(rows)
+    pool = pool_from_labels(texts, labels)
+    if split == "all":
+        return pool
+    splits = read_splits(data / "banking77/fewshot_class_splits.json", "01")
+    return select_classes(pool, splits[split])
+
+
+_SOURCES: dict[str, Source] = {
+    "omniglot": Source(("omniglot/omniglot28_bits.npz",), "Vinyals, rotations as classes", _omniglot),
+    "caltech101_84": Source(("caltech101_84/caltech101_84.zip", "caltech101_84/splits.json"), "own split", _caltech),
+    "clinc150": Source(("clinc150/clinc150.csv", "clinc150/fewshot_class_splits.json"), "ProtAugment 01", _clinc),
+    "banking77": Source(
+        ("banking77/train.csv", "banking77/test.csv", "banking77/fewshot_class_splits.json"),
+        "ProtAugment 01, train and test rows pooled",
+        _banking,
+    ),
+}

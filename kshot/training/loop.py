@@ -2,11 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 import kshot
 from kshot.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from kshot.contracts.checkpoints import EvaluationRow, LearnerSpec, Lineage, Manifest
-from kshot.contracts.errors import Invalid
 from kshot.encoders.base import Encoder
 from kshot.encoders.conv4 import fold_batch_norm
 from kshot.encoders.registry import build_encoder
@@ -26,7 +24,7 @@ from kshot.training.losses import TaskLoss, task_loss
 from kshot.training.recipe import Recipe
 
 _SAVES = 20
-_REPORTS = 200
+_REPORTS = 100
 
 Report = Callable[[str], None]
 
@@ -130,7 +128,7 @@ def _lineage(recipe: Recipe, data: Path, command: str, step: int, seconds: float
         command=command,
         code_version=kshot.__version__,
         created_at=datetime.now(UTC).replace(microsecond=0),
-        data=[describe(recipe.data.name, recipe.data.split, data)] if recipe.data else [],
+        data=[describe(recipe.data.name, recipe.data.split, data, recipe.input)] if recipe.data else [],
         parent=recipe.start.parent if recipe.start else None,
         seed=recipe.seed,
         steps=step,

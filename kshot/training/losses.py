@@ -1,6 +1,7 @@
 """The meta-loss of one outer step: draw a meta-batch, ask the learner."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from kshot.episodes.sinusoids import sample_sinusoid
 from kshot.learners.base import Head, Learner
 from kshot.training.data import SINUSOIDS, load_pool
 from kshot.training.evaluation import as_support
-from kshot.training.metric import embedder, folded_meta_loss
+from kshot.training.metric import folded_meta_loss
+from kshot.training.precompute import precompute
 from kshot.training.recipe import Recipe, Training
 
 TaskLoss = Callable[[np.random.Generator], Tensor]
@@ -28,36 +30,42 @@ def task_loss(recipe: Recipe, learner: Learner, encoder: Encoder, head: Head, da
     training = recipe.training
     options = {**recipe.learner.options, **training.options}
     if recipe.data.name == SINUSOIDS:
-        return lambda rng: _episodic(learner, encoder, head, [_sinusoid(training, rng) for _ in _batch(training)], options)
-    pool = load_pool(recipe.data.name, recipe.data.split, data)
+        return _episodes_loss(learner, encoder, head, training, options, partial(_sinusoid, training))
+    pool = load_pool(recipe.data.name, recipe.data.split, data, recipe.input)
     if training.scheme == "episodes":
-        return lambda rng: _episodic(learner, encoder, head, [_episode(pool, training, rng) for _ in _batch(training)], options)
-
-    drawn_from, embed = embedder(encoder, pool, training.precision)
+        return _episodes_loss(learner, encoder, head, training, options, partial(_episode, pool, training))
+    shortened, features = precompute(encoder, pool)
 
     def folded(rng: np.random.Generator) -> Tensor:
-        losses = [
-            folded_meta_loss(learner, embed, head, drawn_from, _shape(training, rng), rng, options)
-            for _ in _batch(training)
-        ]
+        losses = []
+        for _ in range(training.meta_batch):
+            shape = _shape(training, rng)
+            losses.append(folded_meta_loss(learner, shortened, head, features, shape, rng, options, training.precision))
         return torch.stack(losses).mean()
 
     return folded
 
 
-def _episodic(learner: Learner, encoder: Encoder, head: Head, batch: list[Episode], options: dict[str, object]) -> Tensor:
-    return learner.meta_loss(
-        encoder,
-        head,
-        [as_support(episode) for episode in batch],
-        [episode.query for episode in batch],
-        [torch.as_tensor(episode.query_targets) for episode in batch],
-        options,
-    )
+def _episodes_loss(
+    learner: Learner,
+    encoder: Encoder,
+    head: Head,
+    training: Training,
+    options: dict[str, object],
+    draw: Callable[[np.random.Generator], Episode],
+) -> TaskLoss:
+    def loss(rng: np.random.Generator) -> Tensor:
+        batch = [draw(rng) for _ in range(training.meta_batch)]
+        return learner.meta_loss(
+            encoder,
+            head,
+            [as_support(episode) for episode in batch],
+            [episode.query for episode in batch],
+            [torch.as_tensor(episode.query_targets) for episode in batch],
+            options,
+        )
 
-
-def _batch(training: Training) -> range:
-    return range(training.meta_batch)
+    return loss
 
 
 def _sinusoid(training: Training, rng: np.random.Generator) -> Episode:

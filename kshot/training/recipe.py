@@ -29,9 +29,9 @@ class Start(Stored):
 class Training(Stored):
     """The outer loop: Adam with a learning rate that falls to zero along a cosine.
 
-    ``scheme``: ``folded`` for learners that work on embeddings (:mod:`kshot.training.metric`), ``episodes`` for gradient
-    learners, whose encoder never sees batch statistics. ``meta_batch``: draws per step. ``precision``: what the encoder of a metric learner computes in.
-    ``options``: learner options during meta-training, where they differ from those served.
+    ``scheme``: ``folded`` for learners that work on embeddings (:mod:`kshot.training.metric`), ``episodes`` for
+    gradient learners, whose encoder never sees batch statistics. ``meta_batch``: draws per step. ``precision``: what
+    the encoder of a folded scheme computes in. ``options``: learner options of meta-training alone.
     """
 
     steps: int = Field(ge=0)
@@ -50,7 +50,7 @@ class EvaluationTask(Stored):
     """One row to measure for the manifest's evaluation table."""
 
     data: str
-    split: Literal["train", "valid", "test"] = "test"
+    split: Literal["train", "valid", "test", "all"] = "test"
     n_way: int | None = None
     k_shot: int
     n_query: int = 15
