@@ -60,9 +60,8 @@ class Answerer:
             async with self._database.begin() as connection:
                 await insert_predictions(connection, [_row(outcome) for outcome in solved])
         except Exception as error:
-            away = is_away(error)
-            _log.warning("predictions_not_recorded", count=len(solved), error=type(error).__name__, exc_info=not away)
-            return AWAY if away else INTERNAL
+            _log.warning("predictions_not_recorded", count=len(solved), error=type(error).__name__)
+            return AWAY if is_away(error) else INTERNAL
         return None
 
 

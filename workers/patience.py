@@ -6,7 +6,8 @@ from typing import TypeVar
 
 import structlog
 from redis.exceptions import RedisError
-from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError, SQLAlchemyError
+
+from kshot.storage import database
 
 T = TypeVar("T")
 
@@ -17,9 +18,7 @@ _log = structlog.get_logger()
 
 def is_away(error: BaseException) -> bool:
     """Whether the error says "a server or the disk is unavailable", rather than "this request is wrong"."""
-    if isinstance(error, DataError | IntegrityError | ProgrammingError):
-        return False
-    return isinstance(error, SQLAlchemyError | RedisError | OSError | TimeoutError)
+    return isinstance(error, RedisError | OSError | TimeoutError) or database.is_away(error)
 
 
 async def patiently(action: Callable[[], Awaitable[T]], *, tries: int | None = None) -> T:

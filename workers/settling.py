@@ -90,7 +90,7 @@ class Settler:
                     await self._end([ending])
                 return
             claim = endings[0].claim
-            _log.error("commit_failed", task_id=claim.task_id, request_id=claim.request_id, exc_info=error)
+            _log.error("commit_failed", task_id=claim.task_id, request_id=claim.request_id, error=type(error).__name__)
             if endings[0].failure is INTERNAL:
                 return
             endings = [replace(endings[0], solved=None, result=None, failure=INTERNAL)]

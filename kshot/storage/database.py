@@ -1,7 +1,13 @@
 """The connection pool."""
 
+import asyncpg
 from sqlalchemy import URL, make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+_AWAY_STATES = ("08", "40", "53", "55P03", "57", "58")
+"""SQLSTATE classes: connection, rolled back (deadlock), out of resources, locked, operator intervention, system."""
 
 
 def driver_url(url: str) -> URL:
@@ -31,3 +37,12 @@ def open_database(url: str, *, pool_size: int = 10, statement_timeout_s: float =
             "server_settings": {"application_name": "kshot", "jit": "off"},
         },
     )
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether trying again later helps: Postgres is unreachable, going down, coming up or overloaded; not a wrong
+    statement, nor a value it cannot hold."""
+    if isinstance(error, DBAPIError):
+        state = str(getattr(error.orig, "sqlstate", None) or "")
+        return error.connection_invalidated or isinstance(error, OperationalError) or state.startswith(_AWAY_STATES)
+    return isinstance(error, PoolTimeout | asyncpg.PostgresConnectionError | OSError | TimeoutError)

@@ -1,0 +1,36 @@
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from kshot.checkpoints import Checkpoint
+from kshot.storage.database import open_database
+from standalone import EmbeddedServers, embedded_servers
+from tests.workers import samples
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def checkpoint() -> Checkpoint:
+    return samples.checkpoint()
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[EmbeddedServers]:
+    """Real Postgres, migrated, and real Valkey."""
+    with embedded_servers() as running:
+        environ = {**os.environ, **running.environ}
+        subprocess.run([sys.executable, "-m", "alembic", "upgrade", "head"], cwd=CHECKOUT, env=environ, check=True)
+        yield running
+
+
+@pytest.fixture
+async def database(servers: EmbeddedServers) -> AsyncIterator[AsyncEngine]:
+    opened = open_database(servers.database_url)
+    yield opened
+    await opened.dispose()

@@ -1,0 +1,191 @@
+"""What ends a claim, on real Postgres and Valkey: once, whoever else tries, and whatever is away meanwhile."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from kshot.checkpoints import Checkpoint, save_checkpoint
+from kshot.contracts.errors import AdaptationFailed, NotFound
+from kshot.contracts.ids import new_id
+from kshot.contracts.tasks import LearnerOptions, Payload
+from kshot.queue.work import WorkQueue
+from kshot.storage import tasks
+from kshot.storage.access import ensure_tenant
+from kshot.storage.adapted_models import AdaptedModel, NewAdaptedModel, get_adapted_model, insert_adapted_model
+from kshot.storage.objects import LocalObjects
+from kshot.storage.tables import DEFAULT_TENANT
+from kshot.storage.tasks import Claim, NewTask
+from standalone import EmbeddedServers
+from tests.workers.samples import blobs
+from workers.batching import Limits
+from workers.decoding import adapt_work
+from workers.executing import solve
+from workers.leases import Leases
+from workers.models import Damaged, Models
+from workers.publishing import publish
+from workers.settling import Settler
+from workers.stack import Stack
+from workers.work import Failed, Outcome
+
+
+@dataclass(frozen=True)
+class Place:
+    """The parts that end claims, and a published checkpoint."""
+
+    stack: Stack
+    objects: LocalObjects
+    models: Models
+    leases: Leases
+    settler: Settler
+    checkpoint: Checkpoint
+    checkpoint_id: str
+
+    async def claimed(self) -> Claim:
+        """A fresh task, claimed."""
+        task_id, model_id, support = new_id("task"), new_id("am"), blobs(0)
+        model = NewAdaptedModel(
+            id=model_id, tenant=DEFAULT_TENANT, checkpoint=self.checkpoint_id, checkpoint_name="settled", alias=None,
+            learner="protonet", options={}, task="classification", classes=support.classes, k_shot=[], n_support=4,
+            input_shape=support.inputs.shape[1:], fingerprint=None, parent=None, metadata={}, ttl_s=None,
+        )  # fmt: skip
+        payload = Payload(support, options=LearnerOptions()).encode()
+        async with self.stack.database.begin() as connection:
+            await insert_adapted_model(connection, model)
+            task = NewTask(task_id, DEFAULT_TENANT, model_id, self.checkpoint_id, payload, None, None)
+            await tasks.insert_task(connection, task)
+        return await self.claim(task_id)
+
+    async def claim(self, task_id: str, lease_s: float = 60) -> Claim:
+        async with self.stack.database.begin() as connection:
+            (claim,) = await tasks.claim(connection, self.stack.worker, lease_s, 1, [task_id])
+        self.leases.hold([claim])
+        return claim
+
+    async def taken_by_another(self, claim: Claim) -> Claim:
+        """The lease passes, and another worker claims."""
+        async with self.stack.database.begin() as connection:
+            await tasks.heartbeat(connection, [claim], -1)
+            (other,) = await tasks.claim(connection, "wrk_other", 60, 1, [claim.task_id])
+        return other
+
+    def solved(self, claim: Claim) -> list[Outcome]:
+        return solve(self.checkpoint, [adapt_work(claim)])
+
+    async def model(self, claim: Claim) -> AdaptedModel:
+        async with self.stack.database.connect() as connection:
+            return await get_adapted_model(connection, claim.tenant, claim.adapted_model)
+
+    async def results(self, claim: Claim) -> int:
+        async with self.stack.database.connect() as connection:
+            statement = text("SELECT count(*) FROM results WHERE task_id = :id")
+            return int(await connection.scalar(statement, {"id": claim.task_id}) or 0)
+
+
+@pytest.fixture
+async def place(
+    servers: EmbeddedServers, database: AsyncEngine, tmp_path: Path, checkpoint: Checkpoint
+) -> AsyncIterator[Place]:
+    objects, device = LocalObjects(tmp_path / "objects"), torch.device("cpu")
+    save_checkpoint(tmp_path / "protonet", checkpoint)
+    checkpoint_id = await publish(database, objects, tmp_path / "protonet")
+    queue = WorkQueue(servers.redis_url, "wrk_me")
+    stack = Stack("wrk_me", device, 60, Limits(64, 256), database, queue, objects)
+    models, leases = Models(database, objects, device), Leases(database, 60)
+    yield Place(stack, objects, models, leases, Settler(stack, models, leases), checkpoint, checkpoint_id)
+    await queue.close()
+
+
+async def test_a_solved_task_succeeds_and_its_state_is_there_to_predict_with(place: Place):
+    claim = await place.claimed()
+    (outcome,) = place.solved(claim)
+    assert await place.settler.settle([outcome])
+    model = await place.model(claim)
+    assert (model.status, model.attempt, len(place.leases)) == ("succeeded", 1, 0)
+    read_back = Models(place.stack.database, place.objects, place.stack.device)  # nothing cached
+    adapted = await read_back.adapted(claim.tenant, claim.adapted_model)
+    assert adapted.classes == blobs(0).classes
+    for name, tensor in outcome.state.tensors.items():
+        assert torch.equal(adapted.state.tensors[name], tensor)
+
+
+async def test_a_result_that_comes_after_anothers_claim_leaves_nothing(place: Place):
+    claim = await place.claimed()
+    outcomes = place.solved(claim)
+    other = await place.taken_by_another(claim)
+    await place.settler.settle(outcomes)
+    assert (await place.model(claim)).status == "running"
+    assert await place.results(claim) == 0
+    with pytest.raises(NotFound):
+        place.objects.get(f"states/{claim.task_id}-{claim.attempt}.safetensors")
+    await place.settler.settle(place.solved(other))
+    assert (await place.model(claim)).object_key == f"states/{claim.task_id}-2.safetensors"
+
+
+async def test_a_commit_that_went_through_unheard_and_is_tried_again_counts_once(place: Place):
+    claim = await place.claimed()
+    outcomes = place.solved(claim)
+    for _ in range(2):
+        assert await place.settler.settle(outcomes)
+    model = await place.model(claim)
+    assert (model.status, await place.results(claim)) == ("succeeded", 1)
+    assert place.objects.get(model.object_key)
+
+
+async def test_a_learners_refusal_is_the_callers_to_read_and_a_fault_of_ours_is_not(place: Place):
+    refused, broke = await place.claimed(), await place.claimed()
+    failed = [Failed(refused, AdaptationFailed("diverged", param="support")), Failed(broke, ValueError("/srv/secret"))]
+    await place.settler.settle(failed)
+    failure = (await place.model(refused)).failure
+    assert (failure.code, failure.message, failure.param) == ("adaptation_failed", "diverged", "support")
+    failure = (await place.model(broke)).failure
+    assert failure.code == "internal" and "secret" not in failure.message
+
+
+async def test_one_ending_the_database_refuses_spoils_no_other(place: Place):
+    good, bad = await place.claimed(), await place.claimed()
+    (spoiled,) = place.solved(bad)
+    spoiled = replace(spoiled, predictions=[{"label": "a \x00 that JSONB cannot hold"}])
+    await place.settler.settle([*place.solved(good), spoiled])
+    assert (await place.model(good)).status == "succeeded"
+    model = await place.model(bad)
+    assert (model.status, model.failure.code) == ("failed", "internal")
+
+
+async def test_what_needs_a_part_that_is_away_is_given_back_unspent(place: Place):
+    claim = await place.claimed()
+    assert not await place.settler.settle([Failed(claim, ConnectionRefusedError())])
+    model = await place.model(claim)
+    assert (model.status, model.attempt) == ("queued", 0)
+    assert (await place.claim(claim.task_id)).attempt == 1
+
+
+async def test_a_heartbeat_notices_a_lost_claim_and_keeps_the_others(place: Place):
+    kept, lost = await place.claimed(), await place.claimed()
+    await place.taken_by_another(lost)
+    await place.leases.beat()
+    assert place.leases.holds(kept) and not place.leases.holds(lost)
+
+
+async def test_another_tenant_finds_no_model_even_where_it_is_cached(place: Place):
+    claim = await place.claimed()
+    await place.settler.settle(place.solved(claim))
+    assert await place.models.adapted(claim.tenant, claim.adapted_model)
+    async with place.stack.database.begin() as connection:
+        stranger = await ensure_tenant(connection, "stranger")
+    with pytest.raises(NotFound):
+        await place.models.adapted(stranger, claim.adapted_model)
+
+
+async def test_a_state_that_changed_on_disk_is_not_used(place: Place):
+    claim = await place.claimed()
+    await place.settler.settle(place.solved(claim))
+    key = (await place.model(claim)).object_key
+    place.objects.put(key, place.objects.get(key)[:-4] + b"\x00\x00\x80\x40")  # another float, and a finite one
+    read_back = Models(place.stack.database, place.objects, place.stack.device)
+    with pytest.raises(Damaged):
+        await read_back.adapted(claim.tenant, claim.adapted_model)
