@@ -1,4 +1,6 @@
-"""The scale of logits that was never meta-trained: from leave-one-out answers, with a prior where they are few."""
+"""From scores to logits: scales that were never meta-trained, by leave-one-out, with a prior where rows are few."""
+
+from math import sqrt
 
 import torch
 from torch import Tensor
@@ -8,6 +10,7 @@ from kshot.learners.losses import row_losses
 
 _OCTAVES = torch.linspace(-6.0, 6.0, 25)
 _PRIOR_STD = 1.5  # octaves
+_LEAST_GAP = 1e-3
 
 
 def fit_scale(logits: Tensor, packed: Packed, left_out: Tensor, usual: Tensor) -> Tensor:
@@ -23,3 +26,32 @@ def fit_scale(logits: Tensor, packed: Packed, left_out: Tensor, usual: Tensor) -
         scaled = logits * (usual * 2**octave)[:, None, None]
         evidence[:, g] -= (row_losses(packed.task, scaled, packed.targets, packed.outputs) * left_out).sum(1)
     return usual * (evidence.softmax(1) @ octaves).exp2()
+
+
+def usual_scale(fit: Tensor, packed: Packed, width: int) -> Tensor:
+    """The logits' scale to expect (B,), given the fit (B, N, C) of the support rows themselves.
+
+    The gap between a row's own class and the others is worth 0.6 sqrt(width) nats: in more dimensions an unseen row's
+    score is farther from the fitted ones, but also surer.
+    """
+    own = (fit * packed.targets).sum(2)
+    ways = packed.outputs.sum(1, keepdim=True)
+    others = ((fit * packed.outputs.unsqueeze(1)).sum(2) - own) / (ways - 1).clamp(min=1)
+    gap = ((own - others) * packed.rows).sum(1) / packed.rows.sum(1)
+    nats = min(max(0.6 * sqrt(width), 1.0), 12.0)
+    return nats * gap.clamp(min=_LEAST_GAP).reciprocal()
+
+
+def class_gains(fit: Tensor, packed: Packed) -> Tensor:
+    """A factor for each class's scores (B, 1, C), about 1: as 1 / sqrt(the class's mean score for its own rows).
+
+    All classes' directions then have the same length in the metric of the fit, as in discriminant analysis; without it
+    classes far from the rest win too often, the more the more classes there are. 1 in tasks that have one example of
+    each class, where that length is mostly noise. ``fit``: (B, N, C), centred scores of the support rows.
+    """
+    sizes = packed.targets.sum(1)
+    own = (fit * packed.targets).sum(1) / sizes.clamp(min=1)
+    own = own.clamp(min=_LEAST_GAP) * packed.outputs
+    mean = own.sum(1, keepdim=True) / packed.outputs.sum(1, keepdim=True)
+    several = (sizes > 1.5).any(1, keepdim=True) & packed.outputs
+    return torch.where(several, own / mean, 1.0).rsqrt().unsqueeze(1)

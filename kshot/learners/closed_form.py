@@ -35,14 +35,13 @@ class Problem:
 class Solution:
     """What solving gives, per task.
 
-    ``weight``: (B, C, d). ``errors``: (B, N, C), target minus fit. ``left_out``: (B, N, C), target minus the fit made
-    without that row, the other rows' weights unchanged. ``noise``: (B, C), variance of a target about the truth.
+    ``weight``: (B, C, d). ``left_out``: (B, N, C), target minus the fit made without that row, the other rows' weights
+    unchanged. ``noise``: (B, C), variance of a target about the truth.
     The variance of the fit at features z is noise * (1/n + isotropic ||z||^2 -+ ||factor z||^2), minus where
     ``isotropic`` (B,) is positive. ``factor``: (B, r, d).
     """
 
     weight: Tensor
-    errors: Tensor
     left_out: Tensor
     noise: Tensor
     factor: Tensor
@@ -52,8 +51,9 @@ class Solution:
 def centred(packed: Packed, evened: bool) -> Problem:
     """The problem of a packed support: classes weigh the same whatever their size.
 
-    ``evened``: divide each feature by sqrt(v + 2 median v), v its variance over the support. Plain numbers on unlike
-    scales become comparable, while embeddings, whose features are alike, hardly change.
+    ``evened``: plain numbers on unlike scales become comparable. Each feature is divided by sqrt(v + floor), v its
+    variance over the support, floor = 4 median (1 + (20 median / mean)^2). Where the mean is far above the median this
+    is little more than standardising; embeddings, whose features are alike, all get the same divisor.
     """
     x, y = packed.x.double(), packed.targets.double()
     n = packed.rows.sum(1, keepdim=True)
@@ -69,8 +69,10 @@ def centred(packed: Packed, evened: bool) -> Problem:
 def _spread(a: Tensor, n: Tensor) -> Tensor:
     variance: Tensor = a.square().sum(1) / n
     moving = variance > 1e-12 * variance.amax(1, keepdim=True)  # features that are constant have no say
-    median = variance.masked_fill(~moving, torch.nan).nanmedian(1, keepdim=True).values
-    return (variance + 2 * median.nan_to_num(1.0)).sqrt()
+    known = variance.masked_fill(~moving, torch.nan)
+    median, mean = known.nanmedian(1, keepdim=True).values, known.nanmean(1, keepdim=True)
+    floor = 4 * median * (1 + (20 * median / mean).square())
+    return (variance + floor.nan_to_num(1.0)).sqrt()
 
 
 def weights(problem: Problem, l2: Tensor) -> Tensor:
@@ -96,9 +98,14 @@ def solve(problem: Problem, l2: Tensor) -> Solution:
         factor = torch.linalg.solve_triangular(cholesky, identity, upper=False)
         isotropic = torch.zeros_like(l2)
     kept = (kept - root.square() / n).clamp(min=_LEAST_KEPT).unsqueeze(2)
-    unweighted = errors / root.clamp(min=_LEAST_KEPT).unsqueeze(2)
+    left_out = errors / kept / root.clamp(min=_LEAST_KEPT).unsqueeze(2)
     noise = (errors.square() / kept).sum(1) / n
-    return Solution(weight, unweighted, unweighted / kept, noise, factor, isotropic)
+    return Solution(weight, left_out, noise, factor, isotropic)
+
+
+def fitted(problem: Problem, weight: Tensor) -> Tensor:
+    """The answers (B, N, C) to the support rows themselves, less the offset; 0 in padded rows."""
+    return problem.a @ weight.transpose(1, 2) / problem.root.clamp(min=_LEAST_KEPT).unsqueeze(2)
 
 
 def fits_in_dual(n: int, d: int) -> bool:

@@ -1,23 +1,21 @@
 """The ridge penalty where none was meta-learned: by exact leave-one-out, with a prior where the support is small."""
 
 from collections.abc import Iterator
-from math import sqrt
 
 import torch
 from torch import Tensor
 
 from kshot.learners.batching import Packed
+from kshot.learners.calibration import class_gains, usual_scale
 from kshot.learners.closed_form import Problem, gram
 from kshot.learners.losses import row_losses
 
 # Penalties in octaves of the mean squared norm of a row. Measured on text embeddings and on tables of numbers
 # (benchmarks): for classes 1 is hard to beat, and squared error alone would choose too little; with one shot, more.
-_CLASSES_GRID, _CLASSES_PRIOR_STD = torch.arange(-10.0, 7.0), 1.0
-_ONE_SHOT_OCTAVES = 1.6
+_CLASSES_GRID, _CLASSES_PRIOR_STD = torch.arange(-10.0, 9.0), 1.0
+_ONE_SHOT_OCTAVES = 1.0
 _VALUES_GRID, _VALUES_PRIOR_MEAN, _VALUES_PRIOR_STD = torch.arange(-20.0, 5.0), -4.0, 4.0
 _LEAST_ERROR = 1e-8  # of the targets' variance
-
-_LEAST_GAP = 1e-3
 
 
 def choose_l2(problem: Problem, packed: Packed, left_out: Tensor) -> Tensor:
@@ -31,7 +29,9 @@ def choose_l2(problem: Problem, packed: Packed, left_out: Tensor) -> Tensor:
     believed = left_out.to(norm)
     if packed.task == "classification":
         grid = _CLASSES_GRID.to(norm)
-        start = torch.where(believed.sum(1) > 0, 0.0, _ONE_SHOT_OCTAVES)
+        start = torch.where(believed.sum(1) > 0, 0.0, _ONE_SHOT_OCTAVES) + (packed.outputs.sum(1) / 5).log2().clamp(
+            min=0
+        )
         evidence = _classes_evidence(problem, packed, believed, norm, grid)
         prior = -0.5 * ((grid - start[:, None]) / _CLASSES_PRIOR_STD).square()
     else:
@@ -42,25 +42,13 @@ def choose_l2(problem: Problem, packed: Packed, left_out: Tensor) -> Tensor:
     return norm * octaves.exp2()
 
 
-def usual_scale(fit: Tensor, packed: Packed, width: int) -> Tensor:
-    """The logits' scale to expect (B,), given the fit (B, N, C) of the support rows themselves.
-
-    The gap between a row's own class and the others is worth 0.6 sqrt(width) nats: in more dimensions an unseen row's
-    score is farther from the fitted ones, but also surer.
-    """
-    own = (fit * packed.targets).sum(2)
-    ways = packed.outputs.sum(1, keepdim=True)
-    others = ((fit * packed.outputs.unsqueeze(1)).sum(2) - own) / (ways - 1).clamp(min=1)
-    gap = ((own - others) * packed.rows).sum(1) / packed.rows.sum(1)
-    nats = min(max(0.6 * sqrt(width), 1.0), 12.0)
-    return nats * gap.clamp(min=_LEAST_GAP).reciprocal()
-
-
 def _classes_evidence(problem: Problem, packed: Packed, believed: Tensor, norm: Tensor, grid: Tensor) -> Tensor:
     """Minus the cross-entropy of the left-out rows, (B, G)."""
     evidence = []
     for fit, errors in _leave_one_out_fits(problem, packed, norm, grid):
-        logits = usual_scale(fit, packed, problem.a.shape[2])[:, None, None] * (packed.targets - errors)
+        gains = class_gains(fit, packed)
+        scale = usual_scale(fit * gains, packed, problem.a.shape[2])[:, None, None]
+        logits = scale * gains * (packed.targets - problem.offset.unsqueeze(1) - errors)
         evidence.append(-(row_losses(packed.task, logits, packed.targets, packed.outputs) * believed).sum(1))
     return torch.stack(evidence, 1)
 
@@ -81,7 +69,10 @@ def _values_evidence(problem: Problem, packed: Packed, believed: Tensor, norm: T
 def _leave_one_out_fits(
     problem: Problem, packed: Packed, norm: Tensor, grid: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """For each penalty of the grid the fit and the left-out errors, both (B, N, C): one eigendecomposition for all."""
+    """For each penalty of the grid the fit less the offset, and the left-out errors, both (B, N, C).
+
+    One eigendecomposition serves all of them.
+    """
     a, t, root = problem.a, problem.t, problem.root
     matrix = gram(problem)
     s, vectors = torch.linalg.eigh(matrix)
@@ -95,4 +86,4 @@ def _leave_one_out_fits(
         fit = p @ (shrunk.unsqueeze(2) * projected)
         kept = 1 - (p.square() @ shrunk.unsqueeze(2)).squeeze(2) - mean_share
         errors = (t - fit) / kept.clamp(min=1e-9).unsqueeze(2) / safe_root
-        yield packed.targets - (t - fit) / safe_root, errors * packed.rows.unsqueeze(2)
+        yield fit / safe_root, errors * packed.rows.unsqueeze(2)

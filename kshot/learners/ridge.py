@@ -16,10 +16,10 @@ from kshot.contracts.wire import Inputs
 from kshot.encoders.base import Encoder
 from kshot.learners.base import Head, Learner, Output, State, Support, check_finite, check_supports, device_of
 from kshot.learners.batching import Packed, alike, embed, grouped, pack, pad
-from kshot.learners.calibration import fit_scale
-from kshot.learners.closed_form import Problem, Solution, centred, fits_in_dual, solve, weights
+from kshot.learners.calibration import class_gains, fit_scale, usual_scale
+from kshot.learners.closed_form import Problem, Solution, centred, fits_in_dual, fitted, solve, weights
 from kshot.learners.losses import embedding_meta_loss
-from kshot.learners.penalty import choose_l2, usual_scale
+from kshot.learners.penalty import choose_l2
 from kshot.learners.quality import accuracy_quality, can_leave_out, mse_quality
 
 _FIRST_LOGIT_SCALE = 10.0
@@ -30,9 +30,9 @@ class Ridge(Learner):
 
     Meta-learned: ``log_l2`` and, for classes, ``log_logit_scale`` (R2-D2's bias cancels in a softmax, and the offset
     comes from centring). A checkpoint without them gets features on an even scale, and both numbers by exact
-    leave-one-out. The caller's ``l2`` is plain ridge regression with that penalty.
-    State: ``centre`` and ``spread`` (d), ``weight`` (C, d), ``offset`` (C); ``scale`` () for classes;
-    ``noise`` (C), ``rows`` (), ``factor`` (r, d), ``isotropic`` () for values, where two rows or more tell the noise.
+    leave-one-out. With the caller's ``l2`` the features are taken as they are.
+    State: ``centre`` and ``spread`` (d), ``weight`` (C, d); ``scale`` () for classes; ``offset`` (C) for values, and
+    where two rows or more tell the noise, ``noise`` (C), ``rows`` (), ``factor`` (r, d), ``isotropic`` ().
     """
 
     name = "ridge"
@@ -60,9 +60,12 @@ class Ridge(Learner):
             problem = centred(support, evened=False)
             l2 = head["log_l2"].double().exp().expand(len(query))
             z = query.double() - problem.centre.unsqueeze(1)
-            outputs = z @ weights(problem, l2).transpose(1, 2) + problem.offset.unsqueeze(1)
+            weight = weights(problem, l2)
+            outputs = z @ weight.transpose(1, 2)
             if support.task == "classification":
-                outputs = outputs * head["log_logit_scale"].exp()
+                outputs = outputs * head["log_logit_scale"].exp() * class_gains(fitted(problem, weight), support)
+            else:
+                outputs = outputs + problem.offset.unsqueeze(1)
             return outputs.to(query.dtype)
 
         return embedding_meta_loss(encoder, device_of(encoder, head), supports, queries, targets, answer)
@@ -115,17 +118,24 @@ def _penalty(problem: Problem, packed: Packed, left_out: Tensor, head: Head, l2:
 
 
 def _classifiers(packed: Packed, problem: Problem, solution: Solution, head: Head, left_out: Tensor) -> list[State]:
-    scores = packed.targets - solution.left_out
+    fit = fitted(problem, solution.weight)
+    gains = class_gains(fit, packed)
+    scores = gains * (packed.targets - problem.offset.unsqueeze(1) - solution.left_out)
     if "log_logit_scale" in head:
         scales = head["log_logit_scale"].exp().expand(len(scores))
     else:
-        usual = usual_scale(packed.targets - solution.errors, packed, packed.x.shape[2])
+        usual = usual_scale(fit * gains, packed, packed.x.shape[2])
         scales = fit_scale(scores, packed, left_out, usual)
     scores, classes, left_out = scores.cpu(), packed.targets.argmax(2).cpu(), left_out.cpu()
     states = []
     for i, (n, n_way) in enumerate(_sizes(packed)):
         quality = accuracy_quality(scores[i, :n, :n_way], classes[i, :n], left_out[i, :n])
-        tensors = _linear(problem, solution, i, n_way) | {"scale": scales[i]}
+        tensors = {
+            "centre": problem.centre[i],
+            "spread": problem.spread[i],
+            "weight": solution.weight[i, :n_way] * gains[i, 0, :n_way, None],
+            "scale": scales[i],
+        }
         states.append(State("classification", n_way, _stored(tensors), quality))
     return states
 
@@ -134,7 +144,12 @@ def _regressors(packed: Packed, problem: Problem, solution: Solution, head: Head
     residuals = solution.left_out.cpu()
     states = []
     for i, (n, n_targets) in enumerate(_sizes(packed)):
-        tensors = _linear(problem, solution, i, n_targets)
+        tensors = {
+            "centre": problem.centre[i],
+            "spread": problem.spread[i],
+            "weight": solution.weight[i, :n_targets],
+            "offset": problem.offset[i, :n_targets],
+        }
         if n > 1:
             rows = min(n, solution.factor.shape[1])
             tensors |= {"noise": solution.noise[i, :n_targets], "rows": packed.rows[i].sum()}
@@ -148,15 +163,6 @@ def _sizes(packed: Packed) -> list[tuple[int, int]]:
     return list(zip(packed.rows.sum(1).tolist(), packed.outputs.sum(1).tolist(), strict=True))
 
 
-def _linear(problem: Problem, solution: Solution, i: int, n_outputs: int) -> dict[str, Tensor]:
-    return {
-        "centre": problem.centre[i],
-        "spread": problem.spread[i],
-        "weight": solution.weight[i, :n_outputs],
-        "offset": problem.offset[i, :n_outputs],
-    }
-
-
 def _stored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
 
@@ -168,11 +174,12 @@ def _predict(states: Sequence[State], features: Sequence[Tensor]) -> list[Output
         return pad([state.tensors[name] for state in states])
 
     z = (pad(features) - stacked("centre").unsqueeze(1)) / stacked("spread").unsqueeze(1)
-    values = z @ stacked("weight").transpose(1, 2) + stacked("offset").unsqueeze(1)
+    values = z @ stacked("weight").transpose(1, 2)
     sizes = [(len(x), len(state.tensors["weight"])) for x, state in zip(features, states, strict=True)]
     if states[0].task == "classification":
         logits = values * torch.stack([state.tensors["scale"] for state in states])[:, None, None]
         return [Output(logits=logits[i, :q, :c]) for i, (q, c) in enumerate(sizes)]
+    values = values + stacked("offset").unsqueeze(1)
     if "noise" not in states[0].tensors:
         return [Output(values=values[i, :q, :c]) for i, (q, c) in enumerate(sizes)]
     isotropic = torch.stack([state.tensors["isotropic"] for state in states])[:, None]

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from math import log2
 from pathlib import Path
 
 import torch
@@ -51,10 +52,14 @@ def ridge(checkpoint: Checkpoint, support: Support, query: Inputs) -> Tensor:
     head = ridge_loop.fit(x, y, w, l2, spread)
     if support.n_way is None:
         return head(q)
+    fit = head(x) - head.offset
+    gains = ridge_loop.class_gains(fit, support.targets)
+    logits = gains * (head(q) - head.offset)
     if "log_logit_scale" in checkpoint.head:
-        return head(q) * checkpoint.head["log_logit_scale"].exp()
-    left_out = believed(ridge_loop.leave_one_out(x, y, w, l2, spread), support.targets)
-    return head(q) * posterior_scale(left_out, support.targets, usual_scale(head(x), y, x.shape[1]))
+        return logits * checkpoint.head["log_logit_scale"].exp()
+    left_out = gains * (ridge_loop.leave_one_out(x, y, w, l2, spread) - head.offset)
+    usual = usual_scale(gains * fit, y, x.shape[1])
+    return logits * posterior_scale(believed(left_out, support.targets), support.targets, usual)
 
 
 def usual_scale(fit: Tensor, one_hot: Tensor, width: int) -> float:
@@ -69,19 +74,22 @@ def posterior_l2(x: Tensor, y: Tensor, w: Tensor, spread: Tensor, support: Suppo
         return 1.0  # any: there is nothing to fit
     z = (x - (w[:, None] * x).sum(0) / w.sum()) / spread
     norm = float((w[:, None] * z.square()).sum() / w.sum()) or 1.0
-    evidence, grid = [], torch.arange(-10.0, 7.0) if support.n_way else torch.arange(-20.0, 5.0)
+    evidence, grid = [], torch.arange(-10.0, 9.0) if support.n_way else torch.arange(-20.0, 5.0)
     for octave in grid.tolist():
         l2 = norm * 2**octave
         left_out = ridge_loop.leave_one_out(x, y, w, l2, spread)
         if support.n_way:
-            logits = usual_scale(ridge_loop.fit(x, y, w, l2, spread)(x), y, x.shape[1]) * left_out
+            head = ridge_loop.fit(x, y, w, l2, spread)
+            fit = head(x) - head.offset
+            gains = ridge_loop.class_gains(fit, support.targets)
+            logits = usual_scale(gains * fit, y, x.shape[1]) * gains * (left_out - head.offset)
             evidence.append(-cross_entropy(believed(logits, support.targets), support.targets))
         else:
             mse = (left_out - y).square().mean(0) / (y - y.mean(0)).square().mean(0)
             evidence.append(float(-0.5 * len(x) * (mse + 1e-8).log().sum()))
     if support.n_way:
-        repeated = torch.bincount(support.targets).max() > 1
-        prior = -0.5 * (grid - (0.0 if repeated else 1.6)).square()
+        one_shot = float(torch.bincount(support.targets).max() == 1)
+        prior = -0.5 * (grid - one_shot - max(0.0, log2(support.n_way / 5))).square()
     else:
         prior = -0.5 * ((grid + 4) / 4).square()
     return norm * 2 ** float((torch.tensor(evidence) + prior).softmax(0) @ grid)
