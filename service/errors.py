@@ -1,6 +1,7 @@
 """Every error as RFC 9457 problem details, FastAPI's own included. A body never holds a path, SQL, a trace or input."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -90,7 +91,20 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = _CODES.get(error.status_code, "error")
     detail = "no such path" if error.status_code == 404 else HTTPStatus(error.status_code).phrase
-    return _respond(error.status_code, code, detail, request_id_of(request), headers=dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods(request))
+    return _respond(error.status_code, code, detail, request_id_of(request), headers=headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """All methods of a path, as RFC 9110 wants them in Allow; Starlette knows those of one route alone."""
+    found: set[str] = set()
+    for template, verbs in request.app.openapi()["paths"].items():
+        pattern = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template))
+        if re.fullmatch(pattern, request.scope["path"]):
+            found |= {verb.upper() for verb in verbs}
+    return sorted(found)
 
 
 def _respond(

@@ -16,14 +16,21 @@ _REF = "#/components/schemas/{model}"
 _REQUESTS: list[type[BaseModel]] = [
     api.AdaptRequest, api.ExamplesRequest, api.PredictRequest, api.ChangeRequest, api.NewKeyRequest, api.Problem,
 ]  # fmt: skip
+_PARTS = {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
 _MULTIPART = {
     "type": "object",
-    "properties": {"request": {"type": "string", "description": "JSON: everything but examples and inputs"}},
-    "additionalProperties": {
-        "description": "`support[label]`, repeated: one example each; `query`, repeated: one input each. "
-        "Images as files, texts as UTF-8.",
-        "anyOf": [{"type": "string", "format": "binary"}, {"type": "string"}],
+    "properties": {
+        "request": {
+            "type": "string",
+            "contentMediaType": JSON,
+            "description": "JSON: everything but examples and inputs",
+        },
+        "query": {**_PARTS, "description": "One part per input to answer: images as files, texts as UTF-8"},
     },
+    "patternProperties": {
+        r"^support\[.+\]$": {**_PARTS, "description": "One part per example; its label stands in the brackets"}
+    },
+    "additionalProperties": False,
 }
 _SAFETENSORS = {
     "type": "string",

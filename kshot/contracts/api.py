@@ -30,6 +30,9 @@ Metadata = Annotated[
     Field(max_length=32, description="Yours: kept and returned, never read"),
 ]
 
+# The service refuses empty lists itself: it can say what one row should look like.
+Rows = Annotated[list[Any], Field(json_schema_extra={"minItems": 1})]
+
 
 class Examples(Model):
     """Labelled examples. Labels: all strings or all integers for classes; numbers or lists of numbers for regression.
@@ -37,14 +40,14 @@ class Examples(Model):
     Images: base64 PNG or JPEG, or data URLs. Vectors: lists of numbers. Texts: strings.
     """
 
-    inputs: list[Any]
-    labels: list[Any]
+    inputs: Rows
+    labels: Rows
 
 
 class Query(Model):
     """Inputs to be answered in the same call."""
 
-    inputs: list[Any]
+    inputs: Rows
 
 
 class AdaptSettings(Model):
@@ -96,7 +99,7 @@ class PredictSettings(Model):
 class PredictRequest(PredictSettings):
     """`POST /v1/predict`: answers of a stored adapted model, or of an inline support set (one-shot)."""
 
-    inputs: list[Any]
+    inputs: Rows
     support: Examples | None = None
 
 

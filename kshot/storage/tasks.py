@@ -5,7 +5,7 @@ the lease, so a worker that was stopped past its lease touches nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import and_, func, or_, select, tuple_, update
@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kshot.contracts.errors import Poison
-from kshot.contracts.tasks import Failure, Quality, Timings
+from kshot.contracts.tasks import Failure, Payload, Quality, Timings
 from kshot.storage.tables import adapted_models, results, seconds_from_now, tasks
 
 _REAPER_LOCK = 0x6B73686F74  # "kshot"
@@ -200,7 +200,7 @@ async def reap(connection: AsyncConnection) -> list[str]:
             tasks.c.lease_until < func.now(),
             tasks.c.attempt >= tasks.c.max_attempts,
         )
-        .values(status="failed", failure=failure.model_dump(), finished_at=func.now())
+        .values(status="failed", failure=failure.model_dump(), finished_at=func.now(), payload=None)
         .returning(tasks.c.id, tasks.c.adapted_model_id)
     )
     rows = poisoned.all()
@@ -230,16 +230,17 @@ def _held_by(claim: Claim) -> Any:
 
 
 async def _finish(connection: AsyncConnection, claim: Claim, *, status: str, failure: Failure | None) -> bool:
-    done = await connection.execute(
-        update(tasks)
-        .where(_held_by(claim))
-        .values(
-            status=status,
-            failure=failure.model_dump() if failure else None,
-            finished_at=func.clock_timestamp(),
-            lease_until=None,
-        )
-    )
+    values: dict[str, Any] = {
+        "status": status,
+        "failure": failure.model_dump() if failure else None,
+        "finished_at": func.clock_timestamp(),
+        "lease_until": None,
+    }
+    if status == "failed":  # no model: nothing to be made from the support any more
+        values["payload"] = None
+    elif (payload := Payload.decode(claim.payload)).query is not None:  # the support is kept, what was asked is not
+        values["payload"] = replace(payload, query=None).encode()
+    done = await connection.execute(update(tasks).where(_held_by(claim)).values(**values))
     return done.rowcount == 1
 
 

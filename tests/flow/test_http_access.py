@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from kshot.contracts.ids import new_id
+from kshot.contracts.tasks import Payload
 from tests.flow.conftest import HttpStack
 from tests.flow.http_stack import ADMIN_KEY, CHECKOUT, PYTHON, assert_problem, run_api, vector_task
 
@@ -224,7 +225,9 @@ def test_logs_are_structured_with_request_id_and_hold_no_key_and_no_payload(
 
 def test_query_inputs_are_kept_only_with_store_true(tenant: Tenants, query: Query) -> None:
     client = tenant("a")
-    model = client.post("/adapt", json=vector_task(5)).json()["id"]
+    model = client.post("/adapt", json=vector_task(5, query={"inputs": [[1, 2, 3, 4]]})).json()["id"]
+    kept = Payload.decode(query("SELECT payload FROM tasks WHERE adapted_model_id = $1", model)[0]["payload"])
+    assert kept.query is None and kept.support is not None and len(kept.support) == 6
     for store in (False, True):
         body = {"model": model, "inputs": [[1, 2, 3, 4]], "store": store}
         prediction = client.post("/predict", json=body).json()

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from tests.flow.conftest import HttpStack
 from tests.flow.http_stack import assert_problem, b64, drawing_file, vector_task
 
 pytestmark = pytest.mark.flow
@@ -264,33 +262,3 @@ def test_checkpoints_aliases_and_limits(tenant: Tenants) -> None:
     assert {(alias["name"], alias["alias"]) for alias in aliases} >= {("plain", "production")}
     limits = client.get("/v1/limits").json()
     assert limits["max_support"] == 2000 and limits["max_ways"] == 200 and limits["max_body_bytes"] == 32 * 2**20
-
-
-def test_two_hundred_concurrent_tasks_of_two_tenants_are_not_mixed(tenant: Tenants, http_stack: HttpStack) -> None:
-    clients = [tenant("a"), tenant("b")]
-
-    def ask(i: int) -> tuple[dict[str, Any], httpx.Response]:
-        rng = np.random.default_rng(1000 + i)
-        n_way, k_shot, width = int(rng.integers(2, 5)), int(rng.integers(1, 4)), int(rng.choice([3, 5]))
-        centres = rng.normal(size=(n_way, width)) * 8
-        rows = [(centre + rng.normal(size=width)).round(3).tolist() for centre in centres for _ in range(k_shot)]
-        labels = [f"{i}-{way}" for way in range(n_way) for _ in range(k_shot)]
-        learner = "protonet" if i % 3 else "ridge"
-        query = {"inputs": centres.round(3).tolist()}
-        body = {"checkpoint": "plain", "support": {"inputs": rows, "labels": labels}, "query": query,
-                "options": {"learner": learner}}  # fmt: skip
-        return body, clients[i % 2].post("/adapt", json=body, headers={"Prefer": "wait=60"})
-
-    with ThreadPoolExecutor(40) as pool:
-        answers = list(pool.map(ask, range(200)))
-    for i, (body, answer) in enumerate(answers):
-        assert answer.status_code == 201, answer.text
-        assert set(answer.json()["classes"]) == set(body["support"]["labels"]), i
-    assert len({answer.json()["id"] for _, answer in answers}) == 200
-    for body, answer in answers[::20]:
-        alone = clients[0].post("/predict", json={**{k: body[k] for k in ("checkpoint", "support", "options")},
-                                                  "inputs": body["query"]["inputs"]}).json()  # fmt: skip
-        for mine, theirs in zip(answer.json()["predictions"], alone["predictions"], strict=True):
-            assert mine["label"] == theirs["label"]
-            for label, probability in mine["probabilities"].items():
-                assert probability == pytest.approx(theirs["probabilities"][label], abs=1e-4)

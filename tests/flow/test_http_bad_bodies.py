@@ -153,6 +153,7 @@ def test_path_tricks_in_ids_and_names_are_404_or_422(client: httpx.Client, trick
 def test_unknown_paths_and_methods_are_problems_too(client: httpx.Client) -> None:
     assert_problem(client.get("/v1/nothing"), 404, "not_found")
     assert_problem(client.put("/adapt"), 405, "method_not_allowed")
+    assert client.put("/v1/adapted-models/am_x").headers["allow"] == "DELETE, GET, PATCH"
     assert_problem(client.post("/adapt", content=b"{}", headers={**JSON, "Content-Encoding": "gzip"}), 415)
     assert_problem(client.post("/adapt", data={"a": "b"}), 415)
     assert_problem(client.post("/adapt", json=vector_task(0), headers={"Idempotency-Key": "a b"}), 422)

@@ -13,12 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from kshot.contracts.checkpoints import EncoderSpec, LearnerSpec, Lineage, Manifest, VectorInput
 from kshot.contracts.ids import new_id
+from kshot.contracts.tasks import Payload
 from kshot.storage.adapted_models import NewAdaptedModel
 from kshot.storage.checkpoints import register
 from kshot.storage.database import open_database
 from kshot.storage.tables import DEFAULT_TENANT
 from kshot.storage.tasks import NewTask
 from standalone import EmbeddedServers, embedded_servers
+
+PAYLOAD = Payload().encode()
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -75,7 +78,7 @@ def a_model(checkpoint: str, **changes: Any) -> NewAdaptedModel:
 
 
 def its_task(model: NewAdaptedModel) -> NewTask:
-    return NewTask(new_id("task"), model.tenant, model.id, model.checkpoint, b"payload", None, None)
+    return NewTask(new_id("task"), model.tenant, model.id, model.checkpoint, PAYLOAD, None, None)
 
 
 async def another_tenant(connection: AsyncConnection) -> str:
