@@ -2,14 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+import structlog
+from pydantic import ValidationError
 from redis.exceptions import ResponseError
 
+from kshot.contracts.model import Model
 from kshot.contracts.tasks import Doorbell, PredictCall, Reply
 from kshot.queue.streams import ADAPT_STREAM, GROUP, PREDICT_STREAM, Messages, by_stream, open_redis
 
 _BLOCK_MS = 2000
 _REPLY_STREAM_LIFE_S = 600
+
+M = TypeVar("M", bound=Model)
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,8 @@ class WorkQueue:
         calls: list[Delivered] = []
         for stream, messages in by_stream(found):
             if stream.decode() == ADAPT_STREAM:
-                bells = [Doorbell.model_validate_json(fields[b"bell"]) for _, fields in messages]
+                read = [_read(Doorbell, fields, b"bell") for _, fields in messages]
+                bells = [bell for bell in read if bell is not None]
                 await self._remove(ADAPT_STREAM, [message for message, _ in messages])
             else:
                 calls = await self._delivered(messages)
@@ -78,10 +87,14 @@ class WorkQueue:
             answer = await self._sender.xautoclaim(
                 PREDICT_STREAM, GROUP, self._worker, min_idle_time=idle_ms, count=count
             )
+            stale = await self._sender.xautoclaim(
+                ADAPT_STREAM, GROUP, self._worker, min_idle_time=idle_ms, count=count, justid=True
+            )
         except ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
             return []
+        await self._remove(ADAPT_STREAM, stale)  # bells: whoever polls Postgres finds their tasks
         return await self._delivered(answer[1])
 
     async def done(self, calls: Sequence[Delivered]) -> None:
@@ -104,16 +117,16 @@ class WorkQueue:
             return []
         seconds, microseconds = await self._sender.time()
         now_ms = seconds * 1000 + microseconds / 1000
-        return [
-            Delivered(
-                message=message,
-                call=PredictCall.model_validate_json(fields[b"call"]),
-                payload=fields[b"payload"],
-                waited_ms=max(0.0, now_ms - int(message.split(b"-")[0])),
-            )
-            for message, fields in messages
-            if fields
-        ]
+        delivered, unreadable = [], []
+        for message, fields in messages:
+            call = _read(PredictCall, fields, b"call")
+            if call is None:
+                unreadable.append(message)
+                continue
+            waited_ms = max(0.0, now_ms - int(message.split(b"-")[0]))
+            delivered.append(Delivered(message, call, fields[b"payload"], waited_ms))
+        await self._remove(PREDICT_STREAM, unreadable)
+        return delivered
 
     async def _remove(self, stream: str, messages: Sequence[bytes]) -> None:
         if not messages:
@@ -131,3 +144,12 @@ class WorkQueue:
             except ResponseError as error:
                 if "BUSYGROUP" not in str(error):
                     raise
+
+
+def _read(kind: type[M], fields: dict[bytes, bytes], name: bytes) -> M | None:
+    """None where the message is gone, or of another version's making: it must not stop the ones behind it."""
+    try:
+        return kind.model_validate_json(fields[name])
+    except (KeyError, ValidationError) as error:
+        _log.error("message_unreadable", kind=kind.__name__, error=type(error).__name__)
+        return None

@@ -89,3 +89,28 @@ async def test_a_stopped_server_is_away_and_comes_back(ends, servers: EmbeddedSe
     assert await front.ping()
     assert await front.ring("task_2")
     assert "task_2" in [bell.task_id for bell in (await take_some(one)).bells]
+
+
+async def test_a_message_nobody_can_read_stops_none_behind_it(ends):
+    front, one, two = ends
+    redis = one._sender
+    await one.take(10, block=False)  # makes the group
+    await redis.xadd("kshot:adapt", {"bell": b'{"of": "another version"}'})
+    await redis.xadd("kshot:predict", {"call": b"{}", "payload": b""})
+    assert await front.ring("task_1")
+    assert await front.send(a_call(front), b"payload")
+    taken = await take_some(one)
+    assert [bell.task_id for bell in taken.bells] == ["task_1"]
+    assert [call.payload for call in taken.calls] == [b"payload"]
+    assert await redis.xlen("kshot:adapt") == 0
+    assert await redis.xlen("kshot:predict") == 1  # the call, until it is done
+
+
+async def test_bells_of_a_dead_worker_do_not_stay_in_the_stream(ends):
+    front, one, two = ends
+    await one.take(10, block=False)
+    assert await front.ring("task_1")
+    redis = one._sender
+    await redis.xreadgroup("workers", "wrk_dead", {"kshot:adapt": ">"}, count=10)
+    await two.take_over(0, 10)
+    assert await redis.xlen("kshot:adapt") == 0
