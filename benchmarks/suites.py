@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
-from kshot.contracts.checkpoints import EncoderSpec, TextInput
+from kshot.contracts.checkpoints import EncoderSpec, ImageInput, TextInput
 from kshot.encoders.registry import build_encoder
 from kshot.episodes.pool import Pool, pool_from_labels
 from kshot.episodes.sampling import Episode, EpisodeShape, episodes
@@ -26,6 +27,7 @@ from kshot.training.data import load_pool
 SEED = 20_261_122
 _N_QUERY = 15
 _N_QUERY_POINTS = 100
+_GLYPH = ImageInput(height=28, width=28, channels=1, invert=True)
 
 Tasks = Callable[[Path], Iterator[Episode]]
 Encode = Callable[[Any], Any]
@@ -66,11 +68,11 @@ def _drawn(pool: Callable[[Path], Pool], n_way: int, k_shot: int) -> Tasks:
 
 
 def _omniglot(data: Path) -> Pool:
-    return load_pool("omniglot", "test", data)
+    return load_pool("omniglot", "test", data, _GLYPH)
 
 
 def _banking(data: Path) -> Pool:
-    return load_pool("banking77", "all", data)
+    return load_pool("banking77", "all", data, TextInput())
 
 
 @cache
@@ -89,7 +91,8 @@ def _banking_vectors(data: Path) -> Pool:
     texts = _banking(data)
     encoder = build_encoder(EncoderSpec(name="text"), TextInput())
     assert isinstance(texts.inputs, list)
-    vectors = encoder(encoder.prepare(texts.inputs, "cpu")).numpy()
+    with torch.no_grad():
+        vectors = encoder(encoder.prepare(texts.inputs, torch.device("cpu"))).numpy()
     return Pool(vectors, texts.classes, texts.rows)
 
 
