@@ -1,8 +1,8 @@
 """What a learner is: two pure functions over ragged batches of tasks, and the same with gradients for training.
 
-Invariants every learner keeps (tests/kshot/learners/test_invariants.py): a task's answer does not depend on the tasks
-beside it, nor a query's on the other queries; the order of the support and the names of classes change nothing; the
-same call gives the same bytes; the batched path equals a plain loop.
+Invariants every learner keeps (tests/kshot/learners/test_learner_invariants.py): a task's answer does not depend on
+the tasks beside it, nor a query's on the other queries; the order of the support and the names of classes change
+nothing; the same call gives the same bytes; the batched path equals a plain loop.
 """
 
 from abc import ABC, abstractmethod

@@ -10,11 +10,12 @@ from kshot.learners.calibration import class_gains, usual_scale
 from kshot.learners.closed_form import Problem, gram
 from kshot.learners.losses import row_losses
 
-# Penalties in octaves of the mean squared norm of a row. Measured on text embeddings and on tables of numbers
-# (benchmarks): for classes 1 is hard to beat, and squared error alone would choose too little; with one shot, more.
+# Penalties in octaves of the mean squared norm of a row. For classes the prior is narrow: on text embeddings, small
+# pictures and tables (BANKING77, CLINC150, digits, wine, breast cancer) no estimate from a few dozen rows beat an l2 of
+# that norm, twice as much with one shot, and more with more classes.
 _CLASSES_GRID, _CLASSES_PRIOR_STD = torch.arange(-10.0, 9.0), 1.0
-_ONE_SHOT_OCTAVES = 1.0
-_VALUES_GRID, _VALUES_PRIOR_MEAN, _VALUES_PRIOR_STD = torch.arange(-20.0, 5.0), -4.0, 4.0
+_ONE_SHOT_OCTAVES, _USUAL_WAYS = 1.0, 5
+_VALUES_GRID, _VALUES_PRIOR_MEAN, _VALUES_PRIOR_STD = torch.arange(-20.0, 5.0), -2.0, 3.0
 _LEAST_ERROR = 1e-8  # of the targets' variance
 
 
@@ -29,11 +30,10 @@ def choose_l2(problem: Problem, packed: Packed, left_out: Tensor) -> Tensor:
     believed = left_out.to(norm)
     if packed.task == "classification":
         grid = _CLASSES_GRID.to(norm)
-        start = torch.where(believed.sum(1) > 0, 0.0, _ONE_SHOT_OCTAVES) + (packed.outputs.sum(1) / 5).log2().clamp(
-            min=0
-        )
+        more_ways = (packed.outputs.sum(1) / _USUAL_WAYS).log2().clamp(min=0)
+        expected = torch.where(believed.sum(1) > 0, 0.0, _ONE_SHOT_OCTAVES) + more_ways
         evidence = _classes_evidence(problem, packed, believed, norm, grid)
-        prior = -0.5 * ((grid - start[:, None]) / _CLASSES_PRIOR_STD).square()
+        prior = -0.5 * ((grid - expected[:, None]) / _CLASSES_PRIOR_STD).square()
     else:
         grid = _VALUES_GRID.to(norm)
         evidence = _values_evidence(problem, packed, believed, norm, grid)

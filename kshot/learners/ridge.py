@@ -152,10 +152,16 @@ def _regressors(packed: Packed, problem: Problem, solution: Solution, head: Head
         }
         if n > 1:
             rows = min(n, solution.factor.shape[1])
-            tensors |= {"noise": solution.noise[i, :n_targets], "rows": packed.rows[i].sum()}
+            tensors |= {"noise": solution.noise[i, :n_targets] * _doubt_of_noise(n), "rows": packed.rows[i].sum()}
             tensors |= {"factor": solution.factor[i, :rows], "isotropic": solution.isotropic[i]}
         states.append(State("regression", None, _stored(tensors), mse_quality(residuals[i, :n, :n_targets])))
     return states
+
+
+def _doubt_of_noise(n: int) -> float:
+    """By how much a noise estimated from n rows widens the answer: the variance of Student's t (at n >= 4)."""
+    freedom = max(n - 1, 3)
+    return freedom / (freedom - 2)
 
 
 def _sizes(packed: Packed) -> list[tuple[int, int]]:

@@ -91,7 +91,7 @@ def posterior_l2(x: Tensor, y: Tensor, w: Tensor, spread: Tensor, support: Suppo
         one_shot = float(torch.bincount(support.targets).max() == 1)
         prior = -0.5 * (grid - one_shot - max(0.0, log2(support.n_way / 5))).square()
     else:
-        prior = -0.5 * ((grid + 4) / 4).square()
+        prior = -0.5 * ((grid + 2) / 3).square()
     return norm * 2 ** float((torch.tensor(evidence) + prior).softmax(0) @ grid)
 
 
