@@ -13,7 +13,7 @@ class StoreSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="KSHOT_", extra="ignore", frozen=True)
 
     database_url: str = Field(validation_alias="DATABASE_URL")
-    objects: Path
+    objects: Path = Path.home() / ".kshot" / "objects"
 
 
 class WorkerSettings(StoreSettings):

@@ -32,8 +32,8 @@ from kshot.storage.database import open_database
 from kshot.storage.tables import DEFAULT_TENANT
 from kshot.storage.tasks import NewTask, insert_task
 from standalone import EmbeddedServers
+from tests.flow.http_stack import CHECKOUT, migrate_and_publish
 
-CHECKOUT = Path(__file__).parents[2]
 LEASE_S = 2.0
 DEFAULTS = LearnerOptions()
 WIDTH = 8
@@ -238,11 +238,7 @@ def environment(servers: EmbeddedServers, objects: Path) -> dict[str, str]:
 def prepare(servers: EmbeddedServers, folder: Path) -> Path:
     """Migrate, publish; returns the object store's folder."""
     objects = folder / "objects"
-    environ = {**os.environ, **environment(servers, objects)}
-    checkpoints = write_checkpoints(folder / "checkpoints")
-    run = [sys.executable, "-m"]
-    subprocess.run([*run, "alembic", "upgrade", "head"], cwd=CHECKOUT, env=environ, check=True)
-    subprocess.run([*run, "workers", "publish", str(checkpoints)], cwd=CHECKOUT, env=environ, check=True)
+    migrate_and_publish(environment(servers, objects), write_checkpoints(folder / "checkpoints"))
     return objects
 
 

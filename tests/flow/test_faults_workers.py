@@ -152,3 +152,17 @@ async def test_predictions_of_a_worker_that_died_are_taken_over(stack: Stack):
     for reply in replies:
         assert [p["label"] for p in reply.predictions] == [support.classes[k] for k in support.targets]
     assert await stack.scalar("SELECT count(*) FROM predictions WHERE adapted_model_id = :id", id=model.model_id) == 3
+
+
+async def test_a_prediction_nobody_waits_for_any_more_is_dropped(stack: Stack):
+    with stack.worker() as worker:
+        model = await stack.submit("near", blobs(6))
+        await stack.until(model, "succeeded")
+        worker.signal(signal.SIGSTOP)
+        with pytest.raises(TimeoutError):
+            await stack.predict(model, blobs(6).inputs, wait_s=0.3)
+        worker.signal(signal.SIGCONT)
+        assert (await stack.predict(model, blobs(6).inputs)).predictions  # the stream is read in order
+        assert await stack.front.backlog() == 0
+    statement = "SELECT count(*) FROM predictions WHERE adapted_model_id = :id"
+    assert await stack.scalar(statement, id=model.model_id) == 1
