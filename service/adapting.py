@@ -18,7 +18,7 @@ from service.state import State
 from service.waiting import pending_answer, wait_until_done
 
 
-def get_idempotency_key(
+async def get_idempotency_key(
     idempotency_key: Annotated[
         str | None,
         Header(

@@ -41,7 +41,7 @@ async def get_caller(
 CallerDep = Annotated[Caller, Depends(get_caller)]
 
 
-def get_admin(caller: CallerDep) -> Caller:
+async def get_admin(caller: CallerDep) -> Caller:
     """The same where the route is for administrators."""
     if caller.role != "admin":
         raise Forbidden("this needs an admin key")

@@ -3,18 +3,10 @@
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-import asyncpg
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from kshot.contracts.errors import KshotError, Unavailable
-
-_AWAY = (OSError, TimeoutError, PoolTimeout, OperationalError, InterfaceError,
-         asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError,
-         asyncpg.AdminShutdownError, asyncpg.InterfaceError)  # fmt: skip
-_SHUTTING_DOWN = ("57P", "08", "53")
-"""SQLSTATE classes: operator intervention, connection exceptions, out of resources."""
+from kshot.storage.database import is_away
 
 
 class Database:
@@ -49,10 +41,7 @@ def _away_is_unavailable() -> Iterator[None]:
         yield
     except KshotError:
         raise
-    except _AWAY as error:
-        raise Unavailable("the database is away; try again", retry_after=2) from error
-    except DBAPIError as error:
-        state = str(getattr(error.orig, "sqlstate", "") or "")
-        if error.connection_invalidated or state.startswith(_SHUTTING_DOWN):
+    except Exception as error:
+        if is_away(error):
             raise Unavailable("the database is away; try again", retry_after=2) from error
         raise

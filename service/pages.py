@@ -19,7 +19,7 @@ class Cursor:
     after: str | None
 
 
-def get_cursor(
+async def get_cursor(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     after: Annotated[str | None, Query(pattern=_CURSOR, description="`last_id` of the page before")] = None,
 ) -> Cursor:

@@ -38,7 +38,7 @@ def parse_prefer(header: str | None) -> Preference:
     return Preference(0 if wait is None else wait, ", ".join(applied))
 
 
-def get_preference(
+async def get_preference(
     prefer: Annotated[
         str | None,
         Header(description="`wait=N` (0-60 s, default 10) before a 202; `respond-async` for a 202 at once"),

@@ -79,7 +79,7 @@ class State:
         task.add_done_callback(self._background.discard)
 
 
-def get_state(request: Request) -> State:
+async def get_state(request: Request) -> State:
     """The state of the app that serves this request."""
     state: State = request.app.state.kshot
     return state
