@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from standalone.errors import StandaloneError
 
@@ -87,21 +87,30 @@ def embedded_servers(home: Path | None = None) -> Iterator[EmbeddedServers]:
         with temporary_home() as folder, embedded_servers(folder) as servers:
             yield servers
         return
+    with tempfile.TemporaryFile("w+") as complaints:  # not a pipe, which nobody would empty
+        process = _start_servers(home, complaints)
+        try:
+            servers = EmbeddedServers(process, home, _answer(process))
+        except StandaloneError:
+            complaints.seek(0)
+            raise StandaloneError(complaints.read().strip()) from None
+        try:
+            yield servers
+        finally:
+            servers.close()
+
+
+def _start_servers(home: Path, complaints: IO[str]) -> "subprocess.Popen[str]":
     environ = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-m", "standalone", "servers", "--until-stdin-closes"],
         cwd=CHECKOUT,
         env=environ | {"KSHOT_HOME": str(home)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=complaints,
         text=True,
     )
-    servers = EmbeddedServers(process, home, _answer(process))
-    try:
-        yield servers
-    finally:
-        servers.close()
 
 
 @contextmanager
@@ -116,10 +125,9 @@ def temporary_home() -> Iterator[Path]:
 
 
 def _answer(process: "subprocess.Popen[str]") -> dict[str, Any]:
-    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
-        process.wait()
-        raise StandaloneError(process.stderr.read().strip() or f"the servers ended with code {process.returncode}")
+        raise StandaloneError(f"the servers ended with code {process.wait()}")
     answer: dict[str, Any] = json.loads(line)
     return answer
