@@ -28,7 +28,7 @@ class Tuned(Encoder):
 
 
 def precompute(encoder: Encoder, pool: Pool) -> tuple[Encoder, Pool]:
-    """An encoder and a pool with the same embeddings as these, without a frozen backbone; others come back as they are."""
+    """The same embeddings without a frozen backbone: an encoder and a pool of features; others come back as they are."""
     if not isinstance(encoder, FrozenEncoder):
         return encoder, pool
     features = []

@@ -1,0 +1,119 @@
+"""conv4: shapes, query independence, folding, and derivatives that vmap and double backward leave right."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+
+from kshot.contracts.checkpoints import ImageInput
+from kshot.contracts.errors import Invalid
+from kshot.encoders.conv4 import Conv4, Norm, Pooling, fold_batch_norm
+
+SPEC = ImageInput(height=28, width=28, channels=1, invert=True)
+CPU = torch.device("cpu")
+
+
+def pictures(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, 28, 28, 1), dtype=np.uint8)
+
+
+def trained(norm: Norm, channels: int = 64) -> Conv4:
+    """An encoder whose norms are away from their first values."""
+    torch.manual_seed(1)
+    encoder = Conv4(SPEC, norm=norm, channels=channels)
+    with torch.no_grad():
+        for name, tensor in encoder.state_dict().items():
+            if "norm" in name and tensor.is_floating_point():
+                tensor.add_(torch.rand_like(tensor) * 0.5)
+    return encoder.eval()
+
+
+@pytest.mark.parametrize(("pooling", "width"), [("max", 64), ("stride", 256)])
+def test_out_dim_is_the_width_of_the_embedding(pooling: Pooling, width: int) -> None:
+    encoder = Conv4(SPEC, pooling=pooling).eval()
+    assert encoder.out_dim == width
+    assert encoder.embed(pictures(3), CPU).shape == (3, width)
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "affine"])
+def test_an_embedding_does_not_depend_on_its_neighbours(norm: Norm) -> None:
+    encoder, inputs = trained(norm), pictures(8)
+    together = encoder.embed(inputs, CPU)
+    alone = torch.cat([encoder.embed(inputs[i : i + 1], CPU) for i in range(8)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_batch_statistics_are_used_while_training() -> None:
+    encoder, inputs = trained("batch").train(), pictures(8)
+    alone = encoder.embed(inputs[:2], CPU)
+    assert not torch.allclose(encoder.embed(inputs, CPU)[:2], alone, atol=1e-3)
+
+
+def test_folding_the_batch_norm_changes_nothing() -> None:
+    batch, affine = trained("batch"), Conv4(SPEC, norm="affine").eval()
+    affine.load_state_dict(fold_batch_norm(batch.state_dict()))
+    torch.testing.assert_close(affine.embed(pictures(4), CPU), batch.embed(pictures(4), CPU), rtol=1e-4, atol=1e-4)
+
+
+def test_group_norm_equals_the_native_one() -> None:
+    encoder = trained("group")
+    norm = encoder.blocks[1].norm
+    x = torch.randn(3, 64, 7, 7)
+    native = torch.nn.functional.group_norm(x, 8, norm.weight, norm.bias)
+    torch.testing.assert_close(norm(x), native, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["group", "affine"])
+def test_stacked_weights_under_vmap_equal_one_by_one(norm: Norm) -> None:
+    encoder = trained(norm, channels=8)
+    x = encoder.prepare(pictures(6), CPU).reshape(2, 3, 1, 28, 28)
+    models = [{n: p.detach() * (1 + 0.1 * i) for n, p in encoder.named_parameters()} for i in range(2)]
+    stacked = {name: torch.stack([model[name] for model in models]) for name in models[0]}
+    many = vmap(lambda weights, block: functional_call(encoder, weights, (block,)))(stacked, x)
+    for i, model in enumerate(models):
+        torch.testing.assert_close(many[i], functional_call(encoder, model, (x[i],)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["group", "affine"])
+def test_second_order_gradients_under_vmap_match_finite_differences(norm: Norm) -> None:
+    """The gradient through one inner step, which native norms under vmap have got wrong."""
+    encoder = trained(norm, channels=8).double()
+    x = encoder.prepare(pictures(4), CPU).double().reshape(2, 2, 1, 28, 28)
+    start = {name: p.detach() for name, p in encoder.named_parameters()}
+
+    def loss(weights: dict[str, Tensor], block: Tensor) -> Tensor:
+        return functional_call(encoder, weights, (block,)).square().mean()
+
+    def after_a_step(weights: dict[str, Tensor], block: Tensor) -> Tensor:
+        steps = grad(loss)(weights, block)
+        return loss({name: w - 0.1 * steps[name] for name, w in weights.items()}, block)
+
+    def outer(weights: dict[str, Tensor]) -> Tensor:
+        return vmap(after_a_step, in_dims=(None, 0))(weights, x).sum()
+
+    gradient = grad(outer)(start)
+    generator = torch.Generator().manual_seed(0)
+    direction = {n: torch.randn(w.shape, generator=generator, dtype=w.dtype) for n, w in start.items()}
+    analytic = sum(float((gradient[n] * d).sum()) for n, d in direction.items())
+    step = 1e-6
+    ahead = outer({n: w + step * direction[n] for n, w in start.items()})
+    behind = outer({n: w - step * direction[n] for n, w in start.items()})
+    assert analytic == pytest.approx(float(ahead - behind) / (2 * step), rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(2, 28, 28, 3), (2, 27, 28, 1), (2, 28, 28)])
+def test_pictures_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(Invalid, match=r"\(28, 28, 1\)"):
+        Conv4(SPEC).prepare(np.zeros(shape, np.uint8), CPU)
+
+
+def test_pictures_too_small_for_four_halvings_are_refused() -> None:
+    with pytest.raises(Invalid, match="16 x 16"):
+        Conv4(ImageInput(height=15, width=28, channels=1))
+
+
+def test_prepare_normalises_as_the_spec_says() -> None:
+    spec = ImageInput(height=16, width=16, channels=3, mean=(0.5, 0.25, 0.0), std=(0.5, 1.0, 2.0))
+    x = Conv4(spec).prepare(np.full((1, 16, 16, 3), 255, np.uint8), CPU)
+    assert x[0, :, 0, 0].tolist() == pytest.approx([1.0, 0.75, 0.5])
