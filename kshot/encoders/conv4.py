@@ -98,15 +98,16 @@ class GroupNorm(nn.Module):
 _NORMS: dict[Norm, type[nn.Module]] = {"batch": nn.BatchNorm2d, "group": GroupNorm, "affine": Affine}
 
 
-def fold_batch_norm(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A ``norm="batch"`` encoder's tensors as those of a ``norm="affine"`` one that does the same in eval mode."""
+def fold_batch_norm(state: dict[str, Tensor], gain: float = 1.0) -> dict[str, Tensor]:
+    """A ``norm="batch"`` encoder's tensors as those of a ``norm="affine"`` one that does the same in eval mode, times ``gain``."""
     folded = {name: tensor for name, tensor in state.items() if name.endswith("conv.weight")}
     for block in range(_BLOCKS):
         norm = f"blocks.{block}.norm"
         scale = state[f"{norm}.weight"] * torch.rsqrt(state[f"{norm}.running_var"] + _EPSILON)
         folded[f"{norm}.weight"] = scale
         folded[f"{norm}.bias"] = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale
-    return folded
+    last = f"blocks.{_BLOCKS - 1}.norm"  # a factor passes through the maximum and the ReLU that follow
+    return folded | {name: folded[name] * gain for name in (f"{last}.weight", f"{last}.bias")}
 
 
 def _halved(side: int, pooling: Pooling) -> int:

@@ -100,8 +100,7 @@ def _start(recipe: Recipe, out: Path) -> Model:
     encoder = build_encoder(recipe.encoder, recipe.input)
     if recipe.start is not None:
         parent = load_checkpoint(out.parent / recipe.start.parent).encoder.state_dict()
-        folded = fold_batch_norm(parent) if recipe.encoder.options.get("norm") == "affine" else parent
-        encoder.load_state_dict(folded)
+        encoder.load_state_dict(fold_batch_norm(parent, recipe.start.gain))
     generator = torch.Generator().manual_seed(recipe.seed)
     head = learner.init_head(encoder, recipe.tasks[0], recipe.n_targets, generator)
     return Model(learner, encoder, {name: nn.Parameter(tensor) for name, tensor in head.items()})

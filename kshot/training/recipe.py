@@ -21,9 +21,14 @@ class Data(Stored):
 
 
 class Start(Stored):
-    """Begin at another checkpoint's encoder (a folder beside this one) instead of at random."""
+    """Begin at another checkpoint's encoder (a folder beside this one) instead of at random.
+
+    ``gain``: its embedding times this number. With a larger embedding and a smaller inner_lr the head takes the same
+    steps while the layers below take smaller ones, which keeps an inner loop stable that would otherwise overshoot.
+    """
 
     parent: Name
+    gain: float = 1.0
 
 
 class Training(Stored):
