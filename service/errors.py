@@ -55,6 +55,11 @@ def internal_problem(request_id: str | None) -> Response:
     return _respond(500, "internal", "an internal error; the request id finds it in the log", request_id)
 
 
+def unreadable_problem(status: int) -> Response:
+    """The answer to bytes that are no HTTP request: 400, or 431 where the headers have no end."""
+    return _respond(status, "unreadable_request", "this is no HTTP request the server reads", None)
+
+
 def fault_items(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[ProblemItem]:
     """Pydantic's faults as ours: where and what, without the input."""
     return [_item(fault, prefix) for fault in error.errors(include_input=False, include_context=False)]

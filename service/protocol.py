@@ -1,10 +1,14 @@
-"""A deadline for every request to arrive. uvicorn has none: partial headers or a dripping body would hold a
-connection for ever."""
+"""A deadline and a bound for every request's arrival. uvicorn has neither: partial headers or a dripping body would
+hold a connection for ever, and endless headers would fill memory."""
 
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from service.errors import unreadable_problem
+
+_MAX_HEAD_BYTES = 64 * 1024
 
 
 def protocol_with_deadline(deadline_s: float) -> type[asyncio.Protocol]:
@@ -13,6 +17,8 @@ def protocol_with_deadline(deadline_s: float) -> type[asyncio.Protocol]:
 
     class DeadlineProtocol(HttpToolsProtocol):
         _timer: asyncio.TimerHandle | None = None
+        _head_bytes = 0
+        _in_head = True
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -25,15 +31,35 @@ def protocol_with_deadline(deadline_s: float) -> type[asyncio.Protocol]:
         def data_received(self, data: bytes) -> None:
             if self._timer is None and not self._answering():
                 self._arm()
+            self._head_bytes += len(data)
             super().data_received(data)
+            if self._in_head and self._head_bytes > _MAX_HEAD_BYTES:
+                self._refuse(431)
 
         def on_message_begin(self) -> None:
             self._arm()
             super().on_message_begin()
 
+        def on_headers_complete(self) -> None:
+            self._in_head = False
+            super().on_headers_complete()
+
         def on_message_complete(self) -> None:
+            self._in_head, self._head_bytes = True, 0
             self._disarm()
             super().on_message_complete()
+
+        def send_400_response(self, msg: str) -> None:
+            self._refuse(400)
+
+        def _refuse(self, status: int) -> None:
+            """A problem, though no request could be made of what came."""
+            if self.transport.is_closing():
+                return
+            body = unreadable_problem(status).body
+            head = b"content-type: application/problem+json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+            self.transport.write(STATUS_LINE[status] + head % len(body) + bytes(body))
+            self.transport.close()
 
         def _answering(self) -> bool:
             return self.cycle is not None and not self.cycle.response_complete

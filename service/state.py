@@ -10,7 +10,6 @@ from typing import Annotated, Any, TypeVar
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
-from kshot.contracts.ids import is_id
 from kshot.queue.front import FrontQueue
 from kshot.storage.checkpoints import StoredCheckpoint, get_checkpoint
 from kshot.storage.objects import ObjectStore
@@ -57,7 +56,6 @@ class State:
         if id not in self._checkpoints:
             async with self.database.reading() as connection:
                 self._checkpoints[id] = await get_checkpoint(connection, id)
-            assert is_id(id, "ckpt")
         self._checkpoints.move_to_end(id)
         while len(self._checkpoints) > _CHECKPOINTS_KEPT:
             self._checkpoints.popitem(last=False)

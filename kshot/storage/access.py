@@ -60,6 +60,14 @@ async def insert_key(
     return _key(row)
 
 
+async def get_key(connection: AsyncConnection, id: str) -> Key:
+    """One key by id. Raises NotFound."""
+    row = (await connection.execute(select(api_keys).where(api_keys.c.id == id))).one_or_none()
+    if row is None:
+        raise NotFound("no API key with this id")
+    return _key(row)
+
+
 async def authenticate(connection: AsyncConnection, secret: str) -> Key:
     """The key behind a secret. Unauthenticated: unknown, revoked or expired, in one wording."""
     row = (

@@ -8,17 +8,21 @@ from starlette.responses import Response
 
 from kshot.contracts import api
 from kshot.contracts.errors import NotFound
-from kshot.contracts.ids import is_id
+from kshot.contracts.ids import is_id, new_id
+from kshot.storage import idempotency
 from kshot.storage.access import (
     audit,
     ensure_tenant,
     generate_secret,
+    get_key,
     insert_key,
     list_keys,
     revoke_key,
     tenant_names,
 )
+from kshot.storage.objects import sha256
 from service import views
+from service.adapting import IdempotencyDep
 from service.auth import AdminDep
 from service.bodies.requests import validate
 from service.bodies.stream import read_raw
@@ -38,15 +42,24 @@ _MAX_BYTES = 64 * 1024
     status_code=201,
     response_model=api.ApiKey,
     openapi_extra=body_of(api.NewKeyRequest, json_only=True),
-    responses=problems(400, 403, 413, 415, 422),
+    responses={
+        200: {"model": api.ApiKey, "description": "The same Idempotency-Key made it before; without the secret"},
+        **problems(400, 403, 413, 415, 422),
+    },
 )
-async def make(request: Request, state: StateDep, caller: AdminDep) -> Response:
-    """The secret is in `key`, this once. A new key is never the answer to an older request, so there is no replay."""
+async def make(request: Request, state: StateDep, caller: AdminDep, idempotency_key: IdempotencyDep) -> Response:
+    """The secret is in `key`, this once: a repeated Idempotency-Key gets the same object without it."""
     raw = await read_raw(request, _MAX_BYTES)
     wanted = validate(api.NewKeyRequest, strict_object(raw.data))
     secret = generate_secret()
     expires_in = wanted.expires_in_seconds
     async with state.database.transaction() as connection:
+        if idempotency_key is not None:
+            fresh, digest = new_id("key"), sha256(b"api-keys" + raw.data)
+            made = await idempotency.take(connection, caller.tenant, idempotency_key, digest, fresh)
+            if made != fresh:
+                key, names = await get_key(connection, made), await tenant_names(connection)
+                return views.respond(views.api_key(key, names[key.tenant]), 200)
         tenant = caller.tenant if wanted.tenant is None else await ensure_tenant(connection, wanted.tenant)
         key = await insert_key(
             connection,
@@ -56,6 +69,8 @@ async def make(request: Request, state: StateDep, caller: AdminDep) -> Response:
             role=wanted.role,
             expires_at=None if expires_in is None else datetime.now(UTC) + timedelta(seconds=expires_in),
         )
+        if idempotency_key is not None:
+            await idempotency.rebind(connection, caller.tenant, idempotency_key, key.id)
         await _note(connection, request, caller, "api_key.create", key.id)
         names = await tenant_names(connection)
     return views.respond(views.api_key(key, names[key.tenant], secret), 201)

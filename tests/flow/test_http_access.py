@@ -111,6 +111,15 @@ def test_the_secret_is_shown_once(http_stack: HttpStack, admin: httpx.Client) ->
     assert all(key["key"] is None for key in listed.json()["data"])
 
 
+def test_an_idempotency_key_makes_one_api_key_and_never_shows_its_secret_again(admin: httpx.Client) -> None:
+    body, headers = {"name": "once", "tenant": "idempotent"}, {"Idempotency-Key": "one-key"}
+    first, again = (admin.post("/v1/api-keys", json=body, headers=headers) for _ in range(2))
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json() == {**first.json(), "key": None}
+    other = admin.post("/v1/api-keys", json={**body, "name": "twice"}, headers=headers)
+    assert_problem(other, 422, "idempotency_key_reused")
+
+
 def test_a_revoked_or_expired_key_is_401_at_once(http_stack: HttpStack, admin: httpx.Client) -> None:
     made = http_stack.key("revoked")
     client = http_stack.client(made["key"])

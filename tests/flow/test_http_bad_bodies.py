@@ -157,3 +157,23 @@ def test_unknown_paths_and_methods_are_problems_too(client: httpx.Client) -> Non
     assert_problem(client.post("/adapt", content=b"{}", headers={**JSON, "Content-Encoding": "gzip"}), 415)
     assert_problem(client.post("/adapt", data={"a": "b"}), 415)
     assert_problem(client.post("/adapt", json=vector_task(0), headers={"Idempotency-Key": "a b"}), 422)
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: " + b"a" * 200_000, 431),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X-A: b\r\n" * 20_000, 431),
+        (b"not http at all\r\n\r\n", 400),
+        (b"POST /adapt HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", 400),
+    ],
+)
+def test_endless_headers_and_what_is_no_http_are_refused(
+    http_stack: HttpStack, request_bytes: bytes, status: int
+) -> None:
+    with socket.create_connection(("127.0.0.1", http_stack.api.port)) as connection:
+        connection.settimeout(10)
+        connection.sendall(request_bytes)
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert b"application/problem+json" in answer and b'"status":%d' % status in answer
