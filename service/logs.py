@@ -34,6 +34,7 @@ def configure_logs() -> None:
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("uvicorn.error").setLevel(logging.INFO)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns about every malformed byte
 
 
 def where(error: BaseException) -> list[str]:
