@@ -44,14 +44,15 @@ class Queues:
     async def next(self) -> list[Work] | None:
         """The next batch; None once closed and empty."""
         idle = False
-        while not self._by_key:
-            if self._closed:
-                return None
-            idle = True
-            await self._arrival(None)
-        if not idle:
-            await self._linger()
-        return self._pop(self._oldest())
+        while self._by_key or not self._closed:
+            if not self._by_key:
+                idle = True
+                await self._arrival(None)
+            elif not idle:
+                await self._linger()
+            if self._by_key:  # while it waited, all may have been taken out
+                return self._pop(self._oldest())
+        return None
 
     def take_out(self, unwanted: Callable[[Work], bool]) -> list[Work]:
         """Remove the items that are not to run after all."""
@@ -78,7 +79,7 @@ class Queues:
             pass
 
     async def _linger(self) -> None:
-        while not self._closed and not self._full(key := self._oldest()):
+        while self._by_key and not self._closed and not self._full(key := self._oldest()):
             left = self._by_key[key][0].arrived + LINGER_S - time.monotonic()
             if left <= 0:
                 return

@@ -6,7 +6,7 @@ import structlog
 
 from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import Doorbell, PredictCall, Reply
-from kshot.queue.streams import ADAPT_STREAM, PREDICT_STREAM, REPLY_PREFIX, Away, by_stream, open_redis
+from kshot.queue.streams import ADAPT_STREAM, PREDICT_STREAM, REPLY_PREFIX, Away, by_stream, open_redis, read_message
 
 _BLOCK_MS = 2000
 _log = structlog.get_logger()
@@ -91,7 +91,9 @@ class FrontQueue:
                 await self._trim(last)
 
     def _deliver(self, fields: dict[bytes, bytes]) -> None:
-        reply = Reply.model_validate_json(fields[b"reply"])
+        reply = read_message(Reply, fields, b"reply")
+        if reply is None:
+            return
         future = self._waiting.pop(reply.id, None)
         if future is not None and not future.done():
             future.set_result(reply)

@@ -2,22 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
-import structlog
-from pydantic import ValidationError
 from redis.exceptions import ResponseError
 
-from kshot.contracts.model import Model
 from kshot.contracts.tasks import Doorbell, PredictCall, Reply
-from kshot.queue.streams import ADAPT_STREAM, GROUP, PREDICT_STREAM, Messages, by_stream, open_redis
+from kshot.queue.streams import ADAPT_STREAM, GROUP, PREDICT_STREAM, Messages, by_stream, open_redis, read_message
 
 _BLOCK_MS = 2000
 _REPLY_STREAM_LIFE_S = 600
-
-M = TypeVar("M", bound=Model)
-
-_log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -74,7 +66,7 @@ class WorkQueue:
         calls: list[Delivered] = []
         for stream, messages in by_stream(found):
             if stream.decode() == ADAPT_STREAM:
-                read = [_read(Doorbell, fields, b"bell") for _, fields in messages]
+                read = [read_message(Doorbell, fields, b"bell") for _, fields in messages]
                 bells = [bell for bell in read if bell is not None]
                 await self._remove(ADAPT_STREAM, [message for message, _ in messages])
             else:
@@ -119,12 +111,12 @@ class WorkQueue:
         now_ms = seconds * 1000 + microseconds / 1000
         delivered, unreadable = [], []
         for message, fields in messages:
-            call = _read(PredictCall, fields, b"call")
+            call = read_message(PredictCall, fields, b"call")
             if call is None:
                 unreadable.append(message)
                 continue
             waited_ms = max(0.0, now_ms - int(message.split(b"-")[0]))
-            delivered.append(Delivered(message, call, fields[b"payload"], waited_ms))
+            delivered.append(Delivered(message, call, fields.get(b"payload", b""), waited_ms))
         await self._remove(PREDICT_STREAM, unreadable)
         return delivered
 
@@ -144,12 +136,3 @@ class WorkQueue:
             except ResponseError as error:
                 if "BUSYGROUP" not in str(error):
                     raise
-
-
-def _read(kind: type[M], fields: dict[bytes, bytes], name: bytes) -> M | None:
-    """None where the message is gone, or of another version's making: it must not stop the ones behind it."""
-    try:
-        return kind.model_validate_json(fields[name])
-    except (KeyError, ValidationError) as error:
-        _log.error("message_unreadable", kind=kind.__name__, error=type(error).__name__)
-        return None

@@ -120,6 +120,30 @@ async def test_items_can_be_taken_out_again():
     assert await waiting.next() == [works[0], works[2]]
 
 
+async def test_what_is_taken_out_during_the_moment_for_company_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(batching, "LINGER_S", 30.0)
+    waiting = queues()
+    waiting.put(adapt(0))
+    batch = asyncio.create_task(waiting.next())
+    await asyncio.sleep(0.01)
+    waiting.take_out(lambda work: True)
+    waiting.close()
+    assert await batch is None
+
+
+async def test_after_all_was_taken_out_the_next_item_still_comes(monkeypatch):
+    monkeypatch.setattr(batching, "LINGER_S", 30.0)
+    waiting = queues()
+    waiting.put(adapt(0))
+    batch = asyncio.create_task(waiting.next())
+    await asyncio.sleep(0.01)
+    waiting.take_out(lambda work: True)
+    work = adapt(1)
+    waiting.put(work)
+    waiting.close()
+    assert await batch == [work]
+
+
 def test_seeds_and_options_a_learner_ignores_do_not_split_batches():
     def key(learner: str, **options: float) -> Key:
         payload = Payload(blobs(0), options=LearnerOptions(**options))

@@ -92,7 +92,7 @@ async def test_a_stopped_server_is_away_and_comes_back(ends, servers: EmbeddedSe
 
 
 async def test_a_message_nobody_can_read_stops_none_behind_it(ends):
-    front, one, two = ends
+    front, one, _ = ends
     redis = one._sender
     await one.take(10, block=False)  # makes the group
     await redis.xadd("kshot:adapt", {"bell": b'{"of": "another version"}'})
@@ -114,3 +114,13 @@ async def test_bells_of_a_dead_worker_do_not_stay_in_the_stream(ends):
     await redis.xreadgroup("workers", "wrk_dead", {"kshot:adapt": ">"}, count=10)
     await two.take_over(0, 10)
     assert await redis.xlen("kshot:adapt") == 0
+
+
+async def test_a_reply_nobody_can_read_stops_none_behind_it(ends):
+    front, one, _ = ends
+    waiting = front.expect("am_1")
+    redis = one._sender
+    await redis.xadd(front.reply_to, {"reply": b'{"id": "am_1", "of": "a newer version"}'})
+    await redis.xadd(front.reply_to, {"other": b""})
+    await one.reply([(front.reply_to, Reply(id="am_1", predictions=[{"label": "a"}]))])
+    assert (await asyncio.wait_for(waiting, 5)).predictions == [{"label": "a"}]
