@@ -30,9 +30,10 @@ class LocalObjects:
         folder.mkdir(parents=True, exist_ok=True)
 
     def put(self, key: str, blob: bytes) -> None:
-        """Write to a temporary name, fsync, rename: a crash or a full disk leaves no partial blob."""
+        """Write to a temporary name, fsync, rename, fsync the folder: a crash or a full disk leaves no partial blob,
+        and a blob once put outlives a power loss."""
         path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         temporary = path.with_name(f".{path.name}.{uuid4().hex}")
         try:
             with temporary.open("wb") as file:
@@ -40,6 +41,7 @@ class LocalObjects:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
+            _sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -58,6 +60,23 @@ class LocalObjects:
         if not _KEY.fullmatch(key):
             raise ValueError("not an object key")
         return self._folder / key
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Names lie in the folder, and reach the disk with it alone."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sha256(blob: bytes) -> str:
