@@ -13,7 +13,7 @@ from kshot.storage.tasks import Claim
 from kshot.storage.workers import worker_gone, worker_seen
 from workers.answering import Answerer, delivered_of
 from workers.batching import Queues
-from workers.device import is_lost
+from workers.device import DeviceLost, is_lost
 from workers.executing import solve
 from workers.intake import Intake
 from workers.leases import Leases
@@ -32,10 +32,6 @@ _REAP_S = 5.0
 _DRAIN_S = 10.0
 
 _log = structlog.get_logger()
-
-
-class DeviceLost(RuntimeError):
-    """The GPU's context broke. The process must end: a supervisor starts a new one, the leases bring the work back."""
 
 
 class AdaptationWorker:
@@ -71,11 +67,11 @@ class AdaptationWorker:
             every(beat_s, self._intake.take_over),
         )
         compute = asyncio.create_task(self._compute())
-        await asyncio.wait([compute, stopped], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([compute, stopped, *sources], return_when=asyncio.FIRST_COMPLETED)
         await self._drain(compute, sources)
         await _cancel([*hearts, stopped])
         await self._leave()
-        compute.result()
+        _raise_first([compute, *sources])
 
     async def _compute(self) -> None:
         while (batch := await self._queues.next()) is not None:
@@ -83,19 +79,20 @@ class AdaptationWorker:
                 await self._run(batch)
 
     async def _last_chances(self) -> None:
-        """Run each task at its last attempt by itself, between batches, so that it takes no other task down."""
+        """Run each task at its last attempt by itself, between batches, so that it takes no other task down: those
+        that were computed are committed before it starts, and it is before the next one does."""
         more = True
-
-        async def next_one() -> None:
-            nonlocal more
-            async with self._processor:
-                work = await self._intake.claim_last_chance()
-                more = work is not None
-                if work is not None:
-                    await self._run([work])
-
         while more:
-            await self._intake.steps.run(next_one())
+            async with self._processor:
+                await self._endings.finish()
+                more = await self._intake.steps.run(self._last_chance())
+                await self._endings.finish()
+
+    async def _last_chance(self) -> bool:
+        work = await self._intake.claim_last_chance()
+        if work is not None:
+            await self._run([work])
+        return work is not None
 
     async def _run(self, batch: list[Work]) -> None:
         wanted = [work for work in batch if self._is_wanted(work)]
@@ -169,6 +166,12 @@ class AdaptationWorker:
 
 def _start(*loops: Coroutine[Any, Any, None]) -> list["asyncio.Task[None]"]:
     return [asyncio.create_task(loop) for loop in loops]
+
+
+def _raise_first(ended: Sequence["asyncio.Task[None]"]) -> None:
+    for task in ended:
+        if not task.cancelled():
+            task.result()
 
 
 async def _cancel(tasks: Sequence["asyncio.Task[Any]"]) -> None:

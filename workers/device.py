@@ -5,8 +5,17 @@ from typing import Literal
 import torch
 
 
+class DeviceLost(RuntimeError):
+    """The GPU's context broke. The process must end: a supervisor starts a new one, the leases bring the work back."""
+
+
 def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """``auto`` is the GPU where there is one. Raises RuntimeError where ``cuda`` is wanted and absent."""
+    """``auto`` is the GPU where there is one. Raises RuntimeError where ``cuda`` is wanted and absent.
+
+    TF32 is switched off: with its 10 bits of mantissa, what a GPU answers would depend on what shares the batch.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
         raise RuntimeError("KSHOT_DEVICE=cuda, but torch sees no GPU; set KSHOT_DEVICE=auto or cpu")

@@ -8,6 +8,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from kshot.storage import database
+from workers.device import DeviceLost
 
 T = TypeVar("T")
 
@@ -40,10 +41,15 @@ async def patiently(action: Callable[[], Awaitable[T]], *, tries: int | None = N
 
 
 async def every(seconds: float, action: Callable[[], Awaitable[object]]) -> None:
-    """Repeat the action for as long as the worker lives; a failure is logged, and the next turn comes."""
+    """Repeat the action for as long as the worker lives; a failure is logged, and the next turn comes.
+
+    Raises DeviceLost: the worker does not live on.
+    """
     while True:
         try:
             await action()
+        except DeviceLost:
+            raise
         except Exception as error:
             _log.warning(
                 "periodic_failed", what=action.__qualname__, error=type(error).__name__, exc_info=not is_away(error)

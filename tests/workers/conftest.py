@@ -11,6 +11,7 @@ from kshot.checkpoints import Checkpoint
 from kshot.storage.database import open_database
 from standalone import EmbeddedServers, embedded_servers
 from tests.workers import samples
+from tests.workers.place import Place, open_place
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -34,3 +35,11 @@ async def database(servers: EmbeddedServers) -> AsyncIterator[AsyncEngine]:
     opened = open_database(servers.database_url)
     yield opened
     await opened.dispose()
+
+
+@pytest.fixture
+async def place(
+    servers: EmbeddedServers, database: AsyncEngine, tmp_path: Path, checkpoint: Checkpoint
+) -> AsyncIterator[Place]:
+    async with open_place(servers, database, tmp_path, checkpoint) as opened:
+        yield opened

@@ -1,103 +1,16 @@
 """What ends a claim, on real Postgres and Valkey: once, whoever else tries, and whatever is away meanwhile."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import torch
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from kshot.checkpoints import Checkpoint, save_checkpoint
 from kshot.contracts.errors import AdaptationFailed, NotFound
-from kshot.contracts.ids import new_id
-from kshot.contracts.tasks import LearnerOptions, Payload
-from kshot.queue.work import WorkQueue
-from kshot.storage import tasks
 from kshot.storage.access import ensure_tenant
-from kshot.storage.adapted_models import AdaptedModel, NewAdaptedModel, get_adapted_model, insert_adapted_model
-from kshot.storage.objects import LocalObjects
-from kshot.storage.tables import DEFAULT_TENANT
-from kshot.storage.tasks import Claim, NewTask
-from standalone import EmbeddedServers
+from tests.workers.place import Place
 from tests.workers.samples import blobs
-from workers.batching import Limits
-from workers.decoding import adapt_work
-from workers.executing import solve
-from workers.leases import Leases
 from workers.models import Damaged, Models
-from workers.publishing import publish
-from workers.settling import Settler
-from workers.stack import Stack
-from workers.work import Failed, Outcome
-
-
-@dataclass(frozen=True)
-class Place:
-    """The parts that end claims, and a published checkpoint."""
-
-    stack: Stack
-    objects: LocalObjects
-    models: Models
-    leases: Leases
-    settler: Settler
-    checkpoint: Checkpoint
-    checkpoint_id: str
-
-    async def claimed(self) -> Claim:
-        """A fresh task, claimed."""
-        task_id, model_id, support = new_id("task"), new_id("am"), blobs(0)
-        model = NewAdaptedModel(
-            id=model_id, tenant=DEFAULT_TENANT, checkpoint=self.checkpoint_id, checkpoint_name="settled", alias=None,
-            learner="protonet", options={}, task="classification", classes=support.classes, k_shot=[], n_support=4,
-            input_shape=support.inputs.shape[1:], fingerprint=None, parent=None, metadata={}, ttl_s=None,
-        )  # fmt: skip
-        payload = Payload(support, options=LearnerOptions()).encode()
-        async with self.stack.database.begin() as connection:
-            await insert_adapted_model(connection, model)
-            task = NewTask(task_id, DEFAULT_TENANT, model_id, self.checkpoint_id, payload, None, None)
-            await tasks.insert_task(connection, task)
-        return await self.claim(task_id)
-
-    async def claim(self, task_id: str, lease_s: float = 60) -> Claim:
-        async with self.stack.database.begin() as connection:
-            (claim,) = await tasks.claim(connection, self.stack.worker, lease_s, 1, [task_id])
-        self.leases.hold([claim])
-        return claim
-
-    async def taken_by_another(self, claim: Claim) -> Claim:
-        """The lease passes, and another worker claims."""
-        async with self.stack.database.begin() as connection:
-            await tasks.heartbeat(connection, [claim], -1)
-            (other,) = await tasks.claim(connection, "wrk_other", 60, 1, [claim.task_id])
-        return other
-
-    def solved(self, claim: Claim) -> list[Outcome]:
-        return solve(self.checkpoint, [adapt_work(claim)])
-
-    async def model(self, claim: Claim) -> AdaptedModel:
-        async with self.stack.database.connect() as connection:
-            return await get_adapted_model(connection, claim.tenant, claim.adapted_model)
-
-    async def results(self, claim: Claim) -> int:
-        async with self.stack.database.connect() as connection:
-            statement = text("SELECT count(*) FROM results WHERE task_id = :id")
-            return int(await connection.scalar(statement, {"id": claim.task_id}) or 0)
-
-
-@pytest.fixture
-async def place(
-    servers: EmbeddedServers, database: AsyncEngine, tmp_path: Path, checkpoint: Checkpoint
-) -> AsyncIterator[Place]:
-    objects, device = LocalObjects(tmp_path / "objects"), torch.device("cpu")
-    save_checkpoint(tmp_path / "protonet", checkpoint)
-    checkpoint_id = await publish(database, objects, tmp_path / "protonet")
-    queue = WorkQueue(servers.redis_url, "wrk_me")
-    stack = Stack("wrk_me", device, 60, Limits(64, 256), database, queue, objects)
-    models, leases = Models(database, objects, device), Leases(database, 60)
-    yield Place(stack, objects, models, leases, Settler(stack, models, leases), checkpoint, checkpoint_id)
-    await queue.close()
+from workers.work import Failed
 
 
 async def test_a_solved_task_succeeds_and_its_state_is_there_to_predict_with(place: Place):
