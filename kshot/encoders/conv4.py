@@ -99,7 +99,7 @@ _NORMS: dict[Norm, type[nn.Module]] = {"batch": nn.BatchNorm2d, "group": GroupNo
 
 
 def fold_batch_norm(state: dict[str, Tensor], gain: float = 1.0) -> dict[str, Tensor]:
-    """A ``norm="batch"`` encoder's tensors as those of a ``norm="affine"`` one that does the same in eval mode, times ``gain``."""
+    """A ``norm="batch"`` encoder's tensors as an ``affine`` one's: the embeddings of eval mode, times ``gain``."""
     folded = {name: tensor for name, tensor in state.items() if name.endswith("conv.weight")}
     for block in range(_BLOCKS):
         norm = f"blocks.{block}.norm"

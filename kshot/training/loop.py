@@ -72,7 +72,7 @@ def with_evaluation(checkpoint: Checkpoint, rows: list[EvaluationRow]) -> Checkp
 
 def _descend(recipe: Recipe, model: Model, loss: TaskLoss, save: Callable[[int], Checkpoint], report: Report) -> None:
     training = recipe.training
-    optimiser = torch.optim.Adam(model.parameters(), training.lr, weight_decay=training.weight_decay)
+    optimiser = torch.optim.Adam(model.parameters(), training.lr)
     rng = np.random.default_rng(recipe.seed)
     model.encoder.train(training.scheme == "folded")
     report_every, save_every = (max(1, training.steps // parts) for parts in (_REPORTS, _SAVES))
@@ -85,6 +85,8 @@ def _descend(recipe: Recipe, model: Model, loss: TaskLoss, save: Callable[[int],
             raise FloatingPointError(f"the meta-loss is not finite at step {step}")
         optimiser.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
+        if training.max_gradient is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), training.max_gradient)
         optimiser.step()
         recent.append(value.item())
         if step % report_every == 0:

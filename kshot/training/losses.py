@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kshot.contracts.errors import Invalid
 from kshot.encoders.base import Encoder
+from kshot.encoders.frozen import FrozenEncoder
 from kshot.episodes.pool import Pool
 from kshot.episodes.sampling import Episode, EpisodeShape, sample_episode
 from kshot.episodes.sinusoids import sample_sinusoid
@@ -35,6 +36,8 @@ def task_loss(recipe: Recipe, learner: Learner, encoder: Encoder, head: Head, da
     if training.scheme == "episodes":
         return _episodes_loss(learner, encoder, head, training, options, partial(_episode, pool, training))
     shortened, features = precompute(encoder, pool)
+    if isinstance(encoder, FrozenEncoder):
+        encoder.centre_on(torch.as_tensor(features.inputs))
 
     def folded(rng: np.random.Generator) -> Tensor:
         losses = []

@@ -28,7 +28,7 @@ class Tuned(Encoder):
 
 
 def precompute(encoder: Encoder, pool: Pool) -> tuple[Encoder, Pool]:
-    """The same embeddings without a frozen backbone: an encoder and a pool of features; others come back as they are."""
+    """The same embeddings without a frozen backbone: an encoder and a pool of features. Others come back as is."""
     if not isinstance(encoder, FrozenEncoder):
         return encoder, pool
     features = []

@@ -36,7 +36,8 @@ class Training(Stored):
 
     ``scheme``: ``folded`` for learners that work on embeddings (:mod:`kshot.training.metric`), ``episodes`` for
     gradient learners, whose encoder never sees batch statistics. ``meta_batch``: draws per step. ``precision``: what
-    the encoder of a folded scheme computes in. ``options``: learner options of meta-training alone.
+    the encoder of a folded scheme computes in. ``max_gradient``: the gradient is scaled down to this norm.
+    ``options``: learner options of meta-training alone.
     """
 
     steps: int = Field(ge=0)
@@ -46,7 +47,7 @@ class Training(Stored):
     k_shot: Range = (1, 1)
     n_query: int = 1
     lr: float = 1e-3
-    weight_decay: float = 0.0
+    max_gradient: float | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     options: dict[str, int | float | str | bool] = {}
 

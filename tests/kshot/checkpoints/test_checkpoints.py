@@ -106,7 +106,9 @@ def test_other_weights_than_the_manifest_names_are_refused() -> None:
         parse_checkpoint(document, spoiled)
 
 
-@pytest.mark.parametrize("spoil", [lambda w: w[:-4], lambda w: w + b"\0\0\0\0", lambda w: b"\xff" * 8 + w[8:], lambda w: b""])
+@pytest.mark.parametrize(
+    "spoil", [lambda w: w[:-4], lambda w: w + b"\0\0\0\0", lambda w: b"\xff" * 8 + w[8:], lambda w: b""]
+)
 def test_broken_safetensors_are_refused(spoil: Callable[[bytes], bytes]) -> None:
     document, weights = dump_checkpoint(checkpoint())
     weights = spoil(weights)

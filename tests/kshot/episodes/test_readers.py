@@ -93,7 +93,9 @@ def test_csv_with_line_breaks_in_texts() -> None:
     assert [rows.tolist() for rows in pool.rows] == [[0, 2], [1]]
 
 
-@pytest.mark.parametrize("content", [b"", b"text,other\na,b\n", b"text,label\n", b"text,label\n\xff,a\n", b'text,label\n"a,b\n'])
+@pytest.mark.parametrize(
+    "content", [b"", b"text,other\na,b\n", b"text,label\n", b"text,label\n\xff,a\n", b'text,label\n"a,b\n']
+)
 def test_what_is_no_labelled_csv_is_refused(content: bytes) -> None:
     with pytest.raises(Invalid):
         read_text_csv(content)
