@@ -45,11 +45,11 @@ def unpack(buffer: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
 def split(buffer: bytes) -> tuple[str, dict[str, Array]]:
     """The text of the metadata entry ``header`` (``{}`` without one) and the arrays, for bodies a caller made.
 
-    Raises Invalid where the buffer is truncated, overlaps, has trailing bytes or an unknown dtype.
+    Raises Invalid where the buffer is truncated, overlaps, has trailing bytes, an unknown dtype or an odd shape.
     """
     arrays = {name: _array(tensor) for name, tensor in _tensors(buffer)}
     length = int.from_bytes(buffer[:8], "little")
-    metadata = json.loads(buffer[8 : 8 + length]).get("__metadata__", {})
+    metadata = json.loads(buffer[8 : 8 + length]).get("__metadata__") or {}  # safetensors reads null as none
     return str(metadata.get("header", "{}")), arrays
 
 
@@ -65,7 +65,10 @@ def _array(tensor: Mapping[str, Any]) -> Array:
     dtype = _DTYPES.get(tensor["dtype"])
     if dtype is None:
         raise Invalid(f"dtype {tensor['dtype']} is not supported; send one of {', '.join(_DTYPES)}")
-    return np.frombuffer(tensor["data"], dtype=dtype).reshape(tensor["shape"])
+    try:
+        return np.frombuffer(tensor["data"], dtype=dtype).reshape(tensor["shape"])
+    except (ValueError, OverflowError) as error:  # shapes that multiply to the right size, and that numpy cannot hold
+        raise Invalid("a tensor's shape has too many or too large dimensions") from error
 
 
 def put_inputs(arrays: dict[str, Array], header: dict[str, Any], name: str, inputs: Inputs) -> None:

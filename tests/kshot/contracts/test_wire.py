@@ -61,6 +61,10 @@ GOOD = {"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
         lying(GOOD) + b"tail",
         lying({"x": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}}),
         lying({"x": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 8]}}),
+        lying({"x": {"dtype": "F32", "shape": [1] * 70, "data_offsets": [0, 4]}}, b"\0" * 4),
+        lying({"x": {"dtype": "F32", "shape": [0, 2**62], "data_offsets": [0, 0]}}, b""),
+        lying({"x": {"dtype": "F32", "shape": [0, 2**63 + 1], "data_offsets": [0, 0]}}, b""),
+        lying({"__metadata__": [1]} | GOOD),
         lying(GOOD | {"y": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}),
         lying({"x": {"dtype": "F8_E4M3", "shape": [8], "data_offsets": [0, 8]}}),
         lying({"x": {"dtype": "OBJECT", "shape": [1], "data_offsets": [0, 8]}}),
@@ -72,6 +76,11 @@ GOOD = {"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
 def test_lying_buffers_are_refused(buffer: bytes):
     with pytest.raises(Invalid):
         unpack(buffer)
+
+
+def test_metadata_null_is_no_metadata():
+    header, arrays = unpack(lying({"__metadata__": None} | GOOD))
+    assert header == {} and arrays["x"].tolist() == [0, 0]
 
 
 @given(st.binary(max_size=200))
