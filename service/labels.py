@@ -1,5 +1,6 @@
 """Labels -> targets: which kind of task they mean, and the arrays a learner takes."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,7 @@ PARAM = "support.labels"
 _MAX_LABEL_CHARS = 200
 _MAX_TARGETS = 64
 _INT64 = 2**63
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 
 def choose_task(
@@ -37,9 +39,11 @@ def choose_task(
     return "regression" if not named and any(isinstance(label, float | list) for label in labels) else "classification"
 
 
-def class_targets(labels: Sequence[object], max_ways: int) -> tuple[Array, tuple[Label, ...]]:
-    """Labels as int64 (n,) indices into the classes, which are in order of first appearance."""
-    classes: dict[Label, int] = {}
+def class_targets(
+    labels: Sequence[object], max_ways: int, known: Sequence[Label] = ()
+) -> tuple[Array, tuple[Label, ...]]:
+    """Labels as int64 (n,) indices into the classes: those ``known`` before, then new ones as they appear."""
+    classes: dict[Label, int] = {label: k for k, label in enumerate(known)}
     targets = [classes.setdefault(_class_label(label, i), len(classes)) for i, label in enumerate(labels)]
     if len({type(label) for label in classes}) > 1:
         raise Invalid("labels must be all strings or all integers", param=PARAM)
@@ -48,6 +52,13 @@ def class_targets(labels: Sequence[object], max_ways: int) -> tuple[Array, tuple
     if len(classes) > max_ways:
         raise Invalid(f"{len(classes)} classes; at most {max_ways} are allowed", param=PARAM)
     return np.array(targets, dtype=np.int64), tuple(classes)
+
+
+def as_known(names: Sequence[object], known: Sequence[Label]) -> list[object]:
+    """Names of multipart parts, which are strings, as integers where the classes known before are integers."""
+    if not known or isinstance(known[0], str):
+        return list(names)
+    return [int(str(name)) if _INTEGER.fullmatch(str(name)) else name for name in names]
 
 
 def number_targets(labels: Sequence[object], n_targets: int | None, *, named: bool = False) -> Array:

@@ -11,7 +11,7 @@ from kshot.contracts.tasks import LearnerOptions, SupportSet
 from kshot.contracts.wire import Inputs
 from kshot.inputs import describe, input_shape
 from service.bodies.raw_inputs import RawInputs, RawSupport, Values
-from service.labels import choose_task, class_targets, number_targets
+from service.labels import as_known, choose_task, class_targets, number_targets
 from service.settings import Settings
 
 
@@ -26,13 +26,7 @@ class Meaning:
 def read_support(raw: RawSupport, manifest: Manifest, options: LearnerOptions, limits: Settings) -> Meaning:
     """Decode and check a support set. Raises Invalid naming the parameter; UnsupportedMediaType for odd images."""
     learner = choose_learner(manifest, options)
-    n = len(raw.inputs)
-    if n == 0:
-        raise Invalid(f"no examples; each is {describe(manifest.input)} with a label", param="support.inputs")
-    if len(raw.labels) != n:
-        raise Invalid(f"{n} inputs but {len(raw.labels)} labels; each input needs one", param="support.labels")
-    if n > limits.max_support:
-        raise Invalid(f"{n} examples; at most {limits.max_support} are allowed", param="support.inputs")
+    _check_counts(raw, 0, manifest.input, limits)
     task = choose_task(manifest, learner, options, raw.labels, named=raw.named)
     if task == "classification":
         targets, classes = class_targets(raw.labels, limits.max_ways)
@@ -51,28 +45,42 @@ def read_query(
     if len(raw) > limits.max_query:
         raise Invalid(f"{len(raw)} inputs; at most {limits.max_query} are allowed", param=param)
     inputs = _decode(raw, spec, param, limits)
-    if input_shape(inputs) != shape:
-        wanted = f"{shape[0]} numbers" if len(shape) == 1 else f"shape {shape}"
-        raise Invalid(f"the support has inputs of {wanted}, these have {input_shape(inputs)}", param=param)
+    _check_shape(inputs, shape, param)
     return inputs
 
 
 def extend_support(parent: SupportSet, raw: RawSupport, manifest: Manifest, limits: Settings) -> SupportSet:
-    """The parent's examples and these, in this order; classes new here come last."""
-    options = LearnerOptions(task=parent.task)
-    if len(raw.inputs) == 0 or len(raw.inputs) != len(raw.labels):
-        raise Invalid("as many labels as inputs, and at least one", param="support.labels")
-    if len(parent) + len(raw.inputs) > limits.max_support:
-        raise Invalid(f"more than {limits.max_support} examples together", param="support.inputs")
+    """The parent's examples and these, in this order; classes new here come last. Raises as `read_support`."""
+    _check_counts(raw, len(parent), manifest.input, limits)
+    classes = parent.classes
     if parent.task == "classification":
-        before = [parent.classes[target] for target in parent.targets.tolist()]
-        targets, classes = class_targets([*before, *raw.labels], limits.max_ways)
+        labels = as_known(raw.labels, classes) if raw.named else raw.labels
+        added, classes = class_targets(labels, limits.max_ways, classes)
     else:
         added = number_targets(raw.labels, parent.targets.shape[1], named=raw.named)
-        targets, classes = np.concatenate([parent.targets, added]), ()
-    shape = input_shape(parent.inputs)
-    inputs = read_query(raw.inputs, manifest.input, shape, limits, "support.inputs")
-    return SupportSet(options.task or parent.task, _joined(parent.inputs, inputs), targets, classes)
+    before = 0 if isinstance(parent.inputs, list) else parent.inputs.nbytes
+    inputs = _decode(raw.inputs, manifest.input, "support.inputs", limits, before)
+    _check_shape(inputs, input_shape(parent.inputs), "support.inputs")
+    targets = np.concatenate([parent.targets, added])
+    return SupportSet(parent.task, _joined(parent.inputs, inputs), targets, classes)
+
+
+def _check_counts(raw: RawSupport, before: int, spec: InputSpec, limits: Settings) -> None:
+    """As many labels as inputs, at least one, and with those ``before`` not too many."""
+    n = len(raw.inputs)
+    if n == 0:
+        raise Invalid(f"no examples; each is {describe(spec)} with a label", param="support.inputs")
+    if len(raw.labels) != n:
+        raise Invalid(f"{n} inputs but {len(raw.labels)} labels; each input needs one", param="support.labels")
+    if before + n > limits.max_support:
+        together = f" with the parent's {before}" if before else ""
+        raise Invalid(f"{n} examples{together}; at most {limits.max_support} are allowed", param="support.inputs")
+
+
+def _check_shape(inputs: Inputs, shape: tuple[int, ...], param: str) -> None:
+    if input_shape(inputs) != shape:
+        wanted = f"{shape[0]} numbers" if len(shape) == 1 else f"shape {shape}"
+        raise Invalid(f"the support has inputs of {wanted}, these have {input_shape(inputs)}", param=param)
 
 
 def _joined(first: Inputs, second: Inputs) -> Inputs:
@@ -83,8 +91,9 @@ def _joined(first: Inputs, second: Inputs) -> Inputs:
     return np.concatenate([first, second])
 
 
-def _decode(raw: RawInputs, spec: InputSpec, param: str, limits: Settings) -> Inputs:
-    size = len(raw) * _bytes_per_input(raw, spec)
+def _decode(raw: RawInputs, spec: InputSpec, param: str, limits: Settings, before: int = 0) -> Inputs:
+    """``before``: bytes of inputs decoded earlier, which these will be joined to."""
+    size = before + len(raw) * _bytes_per_input(raw, spec)
     if size > limits.max_decoded_bytes:
         allowed = limits.max_decoded_bytes
         raise Invalid(f"these inputs take {size} bytes once decoded; at most {allowed} are allowed", param=param)

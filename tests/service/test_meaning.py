@@ -194,12 +194,44 @@ def test_examples_extend_a_support_set() -> None:
     numbers = SupportSet("regression", np.ones((1, 1), np.float32), np.ones((1, 2), np.float32))
     more = extend_support(numbers, RawSupport(Values([[2.0]]), [[1, 2.5]]), manifest(), LIMITS)
     assert more.targets.tolist() == [[1.0, 1.0], [1.0, 2.5]]
-    for raw in (
-        RawSupport(Values([]), []),
-        RawSupport(Values([[1.0]]), [5]),
-        RawSupport(Values([[1.0, 2.0]]), ["a"]),
-        RawSupport(Values([[1.0]] * 9), ["a"] * 9),
-        RawSupport(Values([[1.0]]), ["a", "b"]),
-    ):
-        with pytest.raises(Invalid):
-            extend_support(parent, raw, manifest(), LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "labels", "param", "message"),
+    [
+        ([], [], "support.inputs", "no examples"),
+        ([[1.0]], [], "support.labels", "1 inputs but 0 labels"),
+        ([[1.0]], ["a", "b"], "support.labels", "1 inputs but 2 labels"),
+        ([[1.0]] * 9, ["a"] * 9, "support.inputs", "9 examples with the parent's 2; at most 10"),
+        ([[1.0]], [5], "support.labels", "all strings or all integers"),
+        ([[1.0], [1.0]], ["a", ""], r"support.labels[1]", "1 to 200 characters"),
+        ([[1.0]] * 3, ["c", "d", "e"], "support.labels", "5 classes; at most 4"),
+        ([[1.0, 2.0]], ["a"], "support.inputs", "inputs of 1 numbers"),
+    ],
+)
+def test_added_examples_are_checked_as_a_support_set_is(
+    inputs: list[Any], labels: list[Any], param: str, message: str
+) -> None:
+    parent = SupportSet("classification", np.ones((2, 1), np.float32), np.array([0, 1]), ("a", "b"))
+    with pytest.raises(Invalid, match=message) as caught:
+        extend_support(parent, RawSupport(Values(inputs), labels), manifest(), LIMITS)
+    assert caught.value.param == param
+
+
+def test_added_examples_count_with_the_parents_bytes() -> None:
+    tight = LIMITS.model_copy(update={"max_decoded_bytes": 100})
+    parent = SupportSet("classification", np.ones((2, 10), np.float32), np.array([0, 1]), ("a", "b"))
+    with pytest.raises(Invalid, match="120 bytes once decoded"):
+        extend_support(parent, RawSupport(Values([[1.0] * 10]), ["a"]), manifest(), tight)
+
+
+def test_names_of_added_parts_are_the_parents_classes() -> None:
+    parent = SupportSet("classification", ["x", "y"], np.array([0, 1]), (7, -1))
+    texts = manifest(TextInput())
+    grown = extend_support(parent, RawSupport(Values(["z", "w"]), ["-1", "3"], named=True), texts, LIMITS)
+    assert grown.classes == (7, -1, 3) and grown.targets.tolist() == [0, 1, 1, 2]
+    for odd in ("up", "1.0", "007"):
+        with pytest.raises(Invalid, match="all strings or all integers"):
+            extend_support(parent, RawSupport(Values(["z"]), [odd], named=True), texts, LIMITS)
+    in_words = SupportSet("classification", ["x", "y"], np.array([0, 1]), ("1", "2"))
+    assert extend_support(in_words, RawSupport(Values(["z"]), ["2"], named=True), texts, LIMITS).classes == ("1", "2")
