@@ -14,20 +14,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kshot.contracts.api import Problem, ProblemItem
-from kshot.contracts.errors import KshotError
+from kshot.contracts.errors import Invalid, KshotError
 
 MEDIA_TYPE = "application/problem+json"
+_MAX_ITEMS = 20
+_MAX_PARAM_CHARS = 200
 _CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 422: "invalid"}
 
 
-class InvalidFields(KshotError):
-    """A body whose fields are off; ``items`` name each of them."""
-
-    code, status = "invalid", 422
+class InvalidFields(Invalid):
+    """A body whose fields are off; ``items`` name each of them, up to 20."""
 
     def __init__(self, items: Sequence[ProblemItem]) -> None:
         super().__init__(items[0].message, param=items[0].param)
-        self.items = items
+        self.items = items[:_MAX_ITEMS]
 
 
 def install(app: FastAPI) -> None:
@@ -76,7 +76,7 @@ def _item(fault: Mapping[str, Any], prefix: tuple[str, ...]) -> ProblemItem:
     for part in (*prefix, *fault["loc"]):
         param += f"[{part}]" if isinstance(part, int) else f".{part}" if param else str(part)
     unknown = fault["type"] == "extra_forbidden"
-    return ProblemItem(param=param, message="unknown field" if unknown else str(fault["msg"]))
+    return ProblemItem(param=param[:_MAX_PARAM_CHARS], message="unknown field" if unknown else str(fault["msg"]))
 
 
 async def _on_kshot_error(request: Request, error: Exception) -> Response:

@@ -11,6 +11,8 @@ JSON = "application/json"
 MULTIPART = "multipart/form-data"
 SAFETENSORS = "application/vnd.safetensors"
 ANY = (JSON, MULTIPART, SAFETENSORS)
+SMALL_BYTES = 64 * 1024
+"""Limit of bodies that hold settings alone: they are parsed in the event loop."""
 
 
 @dataclass(frozen=True)

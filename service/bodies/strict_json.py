@@ -6,6 +6,8 @@ from typing import Any, NoReturn
 
 from kshot.contracts.errors import Invalid, KshotError, UnreadableBody
 
+_MAX_KEYS = 1000
+"""Of one object: no body of ours has more than a few dozen, and each unknown key would become a fault to report."""
 _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -14,7 +16,7 @@ def strict_json(raw: bytes) -> Any:
     """The value of a JSON text.
 
     UnreadableBody (400): no UTF-8, no JSON, nested too deeply, an integer of thousands of digits.
-    Invalid (422): NaN or Infinity, a key twice in one object, NUL or a lone surrogate in a string.
+    Invalid (422): NaN or Infinity, a key twice or thousands of keys in one object, NUL or a lone surrogate in a string.
     """
     try:
         text = raw.decode("utf-8")
@@ -45,6 +47,8 @@ def strict_object(raw: bytes) -> dict[str, Any]:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > _MAX_KEYS:
+        raise Invalid(f"a JSON object may have at most {_MAX_KEYS} keys")
     found = dict(pairs)
     if len(found) != len(pairs):
         raise Invalid("a key appears twice in one JSON object")

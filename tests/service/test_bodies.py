@@ -210,6 +210,13 @@ def test_fields_that_are_off_are_named(body: dict[str, Any], param: str) -> None
     assert any(item.param.startswith(param) for item in caught.value.items), caught.value.items
 
 
+def test_a_body_full_of_faults_names_a_few_of_them() -> None:
+    body = {"checkpoint": "c", "support": {"inputs": [], "labels": []}, **{"k" * 300 + str(i): 1 for i in range(900)}}
+    with pytest.raises(InvalidFields) as caught:
+        parse_adapt(Raw(JSON, b"", json.dumps(body).encode()))
+    assert len(caught.value.items) == 20 and all(len(item.param) == 200 for item in caught.value.items)
+
+
 def test_examples_and_predict_requests() -> None:
     body = b'{"support": {"inputs": ["a"], "labels": ["x"]}}'
     assert parse_examples(Raw(JSON, b"", body)).support is not None

@@ -79,6 +79,12 @@ def test_messages_do_not_quote_the_body() -> None:
         assert "secret" not in caught.value.message
 
 
+def test_objects_of_thousands_of_keys() -> None:
+    assert len(strict_json(json.dumps({str(i): i for i in range(1000)}).encode())) == 1000
+    with pytest.raises(Invalid, match="keys"):
+        strict_json(json.dumps([{str(i): i for i in range(1001)}]).encode())
+
+
 def test_an_object_is_expected() -> None:
     with pytest.raises(Invalid):
         strict_object(b"[]")
