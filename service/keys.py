@@ -22,9 +22,7 @@ async def prepare_keys(settings: Settings) -> bool:
                 await authenticate(connection, secret)
             return await any_key(connection)
     except Unauthenticated:
-        raise Conflict(
-            "KSHOT_ADMIN_KEY was revoked, or its first 12 characters are another key's; choose another one"
-        ) from None
+        raise Conflict("KSHOT_ADMIN_KEY was revoked; choose another one") from None
     finally:
         await database.close()
 

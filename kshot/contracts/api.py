@@ -149,7 +149,8 @@ class AdaptedModel(Answer):
     n_support: int
     quality: Quality | None = None
     predictions: list[dict[str, Any]] | None = Field(
-        default=None, description="Answers to `query`, in its order: {label, probabilities} or {value, std}"
+        default=None,
+        description="Answers to `query`, in its order: {label, probabilities} or {value, std}; null in lists",
     )
     timings: Timings | None = None
     error: Failure | None = Field(default=None, description="Why it failed")

@@ -12,9 +12,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kshot.contracts.errors import NotFound, Unauthenticated
+from kshot.contracts.errors import Conflict, NotFound, Unauthenticated
 from kshot.contracts.ids import new_id
-from kshot.storage.tables import api_keys, audit_log, tenants
+from kshot.storage.tables import api_keys, audit_log, seconds_from_now, tenants
 
 Role = Literal["user", "admin"]
 _PREFIX_LENGTH = 12
@@ -40,9 +40,12 @@ def generate_secret() -> str:
 
 
 async def insert_key(
-    connection: AsyncConnection, *, secret: str, tenant: str, name: str, role: Role, expires_at: datetime | None = None
+    connection: AsyncConnection, *, secret: str, tenant: str, name: str, role: Role, expires_in_s: float | None = None
 ) -> Key:
-    """Store a key by its sha256. A key that is stored already (the bootstrap key at every start) stays as it is."""
+    """Store a key by its sha256. A key that is stored already (the bootstrap key at every start) stays as it is.
+
+    Raises Conflict where the prefix is another key's.
+    """
     await connection.execute(
         insert(api_keys)
         .values(
@@ -52,11 +55,13 @@ async def insert_key(
             role=role,
             prefix=secret[:_PREFIX_LENGTH],
             sha256=_digest(secret),
-            expires_at=expires_at,
+            expires_at=None if expires_in_s is None else seconds_from_now(expires_in_s),
         )
         .on_conflict_do_nothing()
     )
     row = (await connection.execute(select(api_keys).where(api_keys.c.prefix == secret[:_PREFIX_LENGTH]))).one()
+    if not hmac.compare_digest(row.sha256, _digest(secret)):
+        raise Conflict("the first 12 characters of this key are another key's; make another one")
     return _key(row)
 
 

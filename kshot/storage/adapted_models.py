@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import Select, case, func, null, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kshot.contracts.errors import Conflict, Expired, NotFound
+from kshot.contracts.errors import Conflict, Expired, Invalid, NotFound
 from kshot.contracts.tasks import Failure, Label
-from kshot.storage.tables import adapted_models, results, seconds_from_now, tasks
+from kshot.storage.tables import adapted_models, predictions, results, seconds_from_now, tasks
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,10 @@ class NewAdaptedModel:
 
 @dataclass(frozen=True)
 class AdaptedModel:
-    """An adapted model as stored. ``status`` is its task's; result fields are None until it succeeded."""
+    """An adapted model as stored. ``status`` is its task's; result fields are None until it succeeded.
+
+    ``predictions``, which may be many megabytes, are None in lists.
+    """
 
     id: str
     tenant: str
@@ -99,7 +102,10 @@ async def insert_adapted_model(connection: AsyncConnection, model: NewAdaptedMod
 
 
 async def find_same(connection: AsyncConnection, tenant: str, fingerprint: str) -> AdaptedModel | None:
-    """The tenant's live model with this fingerprint. An expired one gives its fingerprint up to the next."""
+    """The tenant's live model with this fingerprint, held until the transaction ends: nobody deletes it meanwhile.
+
+    An expired one gives its fingerprint up to the next.
+    """
     await connection.execute(
         update(adapted_models)
         .where(
@@ -110,9 +116,25 @@ async def find_same(connection: AsyncConnection, tenant: str, fingerprint: str) 
         )
         .values(fingerprint=None)
     )
-    found = await connection.execute(_whole(tenant).where(adapted_models.c.fingerprint == fingerprint))
-    row = found.one_or_none()
+    wanted = _whole(tenant).where(adapted_models.c.fingerprint == fingerprint)
+    row = (await connection.execute(wanted.with_for_update(of=adapted_models, key_share=True))).one_or_none()
     return None if row is None else _model(row)
+
+
+async def was_asked(connection: AsyncConnection, model: AdaptedModel, payload: bytes) -> bool:
+    """Whether the model, not made yet, was asked for with this very payload: its query will be answered with it."""
+    found = await connection.scalar(select(tasks.c.payload == payload).where(tasks.c.id == model.task_id))
+    return bool(found)
+
+
+async def extend(connection: AsyncConnection, model: AdaptedModel, ttl_s: float) -> AdaptedModel:
+    """Let the model live at least ``ttl_s`` seconds from now; never shorter than before."""
+    await connection.execute(
+        update(adapted_models)
+        .where(adapted_models.c.id == model.id, adapted_models.c.expires_at < seconds_from_now(ttl_s))
+        .values(expires_at=seconds_from_now(ttl_s))
+    )
+    return await get_adapted_model(connection, model.tenant, model.id)
 
 
 async def get_adapted_model(connection: AsyncConnection, tenant: str, id: str) -> AdaptedModel:
@@ -129,9 +151,10 @@ async def get_adapted_model(connection: AsyncConnection, tenant: str, id: str) -
 async def list_adapted_models(
     connection: AsyncConnection, tenant: str, *, limit: int, after: str | None
 ) -> list[AdaptedModel]:
-    """Newest first, ``after`` exclusive; without expired ones."""
-    query = _whole(tenant).where((adapted_models.c.expires_at > func.now()) | adapted_models.c.expires_at.is_(None)
-                                 | adapted_models.c.pinned)  # fmt: skip
+    """Newest first, ``after`` exclusive; without expired ones, and without predictions."""
+    query = _whole(tenant, with_predictions=False).where(
+        (adapted_models.c.expires_at > func.now()) | adapted_models.c.expires_at.is_(None) | adapted_models.c.pinned
+    )
     if after is not None:
         query = query.where(adapted_models.c.id < after)
     rows = await connection.execute(query.order_by(adapted_models.c.id.desc()).limit(limit))
@@ -147,7 +170,10 @@ async def change_adapted_model(
     pinned: bool | None = None,
     metadata: dict[str, Any] | None = None,
 ) -> AdaptedModel:
-    """Change what may change: the time to live (counted from now), the pin, the metadata."""
+    """Change what may change: the time to live (counted from now), the pin, the metadata.
+
+    Raises Invalid where the model would expire by losing its pin.
+    """
     await get_adapted_model(connection, tenant, id)
     values: dict[str, Any] = {}
     if ttl_s is not None:
@@ -158,23 +184,39 @@ async def change_adapted_model(
         values["metadata"] = metadata
     if values:
         await connection.execute(update(adapted_models).where(adapted_models.c.id == id).values(**values))
-    return await get_adapted_model(connection, tenant, id)
+    try:
+        return await get_adapted_model(connection, tenant, id)
+    except Expired:
+        raise Invalid("its time passed while it was pinned; send ttl_seconds too", param="ttl_seconds") from None
 
 
 async def delete_adapted_model(connection: AsyncConnection, tenant: str, id: str) -> str | None:
-    """Delete: the support set is erased, an open task cancelled. Returns the state's object key, to be deleted too."""
-    row = (await connection.execute(_whole(tenant).where(adapted_models.c.id == id))).one_or_none()
-    if row is None:
+    """Delete: the support set and every prediction are erased, an open task cancelled.
+
+    Returns the object key of the state, to be deleted too. Raises NotFound.
+    """
+    # The task first, as workers and the reaper do: then neither can wait for the other, and once the row is ours no
+    # worker adds a result that we would not see.
+    open_now = tasks.c.status.in_(["queued", "running"])
+    task = await connection.scalar(
+        update(tasks)
+        .where(tasks.c.adapted_model_id == id, tasks.c.tenant_id == tenant)
+        .values(status=case((open_now, "cancelled"), else_=tasks.c.status), payload=None)
+        .returning(tasks.c.id)
+    )
+    deleted = await connection.execute(
+        update(adapted_models)
+        .where(adapted_models.c.id == id, adapted_models.c.tenant_id == tenant, adapted_models.c.deleted_at.is_(None))
+        .values(deleted_at=func.now(), fingerprint=None)
+    )
+    if deleted.rowcount == 0:
         raise NotFound("no adapted model with this id")
     await connection.execute(
-        update(adapted_models).where(adapted_models.c.id == id).values(deleted_at=func.now(), fingerprint=None)
+        update(predictions).where(predictions.c.adapted_model_id == id).values(predictions=[], inputs=None)
     )
-    its_task = tasks.c.adapted_model_id == id
-    await connection.execute(
-        update(tasks).where(its_task, tasks.c.status.in_(["queued", "running"])).values(status="cancelled")
+    key: str | None = await connection.scalar(
+        update(results).where(results.c.task_id == task).values(predictions=null()).returning(results.c.object_key)
     )
-    await connection.execute(update(tasks).where(its_task).values(payload=None))
-    key: str | None = row.object_key
     return key
 
 
@@ -195,7 +237,7 @@ async def queue_position(connection: AsyncConnection, model: AdaptedModel) -> in
     return int(position or 0)
 
 
-def _whole(tenant: str) -> Select[Any]:
+def _whole(tenant: str, *, with_predictions: bool = True) -> Select[Any]:
     """Every query on adapted models starts here, so that none can forget the tenant or the deleted ones."""
     return (
         select(
@@ -207,7 +249,7 @@ def _whole(tenant: str) -> Select[Any]:
             results.c.object_key,
             results.c.object_sha256,
             results.c.quality,
-            results.c.predictions,
+            results.c.predictions if with_predictions else null().label("predictions"),
             results.c.timings,
             ((adapted_models.c.expires_at < func.now()) & ~adapted_models.c.pinned).label("expired"),
         )

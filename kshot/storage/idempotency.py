@@ -1,5 +1,8 @@
 """Idempotency keys: the same POST sent twice creates once. Kept 24 hours, per tenant."""
 
+from dataclasses import dataclass
+from datetime import datetime
+
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -10,8 +13,17 @@ from kshot.storage.tables import idempotency_keys, seconds_from_now
 _KEPT_S = 24 * 3600
 
 
-async def take(connection: AsyncConnection, tenant: str, key: str, body_sha256: str, object_id: str) -> str:
-    """Bind ``key`` to ``object_id``; returns the id it is bound to: an earlier one where the key was used before.
+@dataclass(frozen=True)
+class Bound:
+    """What a key stands for. ``at`` equals the object's ``created_at`` where one transaction, one request, made both;
+    a key that was bound to an object found has a later time."""
+
+    object_id: str
+    at: datetime
+
+
+async def take(connection: AsyncConnection, tenant: str, key: str, body_sha256: str, object_id: str) -> Bound:
+    """Bind ``key`` to ``object_id``; returns what it is bound to: an earlier id where the key was used before.
 
     A parallel request with the same key waits here until the first one's transaction ends.
     Raises IdempotencyKeyReused where the earlier body was another one.
@@ -37,7 +49,7 @@ async def take(connection: AsyncConnection, tenant: str, key: str, body_sha256: 
         raise IdempotencyKeyReused(
             "this Idempotency-Key was used with another body; send a fresh key", param="Idempotency-Key"
         )
-    return str(row.object_id)
+    return Bound(row.object_id, row.created_at)
 
 
 async def rebind(connection: AsyncConnection, tenant: str, key: str, object_id: str) -> None:
@@ -45,7 +57,18 @@ async def rebind(connection: AsyncConnection, tenant: str, key: str, object_id: 
     await connection.execute(
         idempotency_keys.update()
         .where(idempotency_keys.c.tenant_id == tenant, idempotency_keys.c.key == key)
-        .values(object_id=object_id)
+        .values(object_id=object_id, created_at=func.clock_timestamp())
+    )
+
+
+async def free(connection: AsyncConnection, tenant: str, key: str, object_id: str) -> None:
+    """Unbind a key from an object that came to nothing through no fault of the caller's."""
+    await connection.execute(
+        delete(idempotency_keys).where(
+            idempotency_keys.c.tenant_id == tenant,
+            idempotency_keys.c.key == key,
+            idempotency_keys.c.object_id == object_id,
+        )
     )
 
 

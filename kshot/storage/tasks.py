@@ -5,7 +5,7 @@ the lease, so a worker that was stopped past its lease touches nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import and_, func, or_, select, tuple_, update
@@ -13,10 +13,13 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kshot.contracts.errors import Poison
-from kshot.contracts.tasks import Failure, Payload, Quality, Timings
+from kshot.contracts.tasks import Failure, Quality, Timings
 from kshot.storage.tables import adapted_models, results, seconds_from_now, tasks
 
 _REAPER_LOCK = 0x6B73686F74  # "kshot"
+
+CLAIM_BYTES = 256 * 1024 * 1024
+"""Payloads of one claim, together: they are all in memory at once, and decoded beside that."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,17 @@ class Claim:
 
 @dataclass(frozen=True)
 class NewResult:
-    """What a completed adaptation leaves: the state's place in the object store and the answer's parts."""
+    """What a completed adaptation leaves: the state's place in the object store and the answer's parts.
+
+    ``payload``: the task's payload without what was asked, which is not kept; None where nothing was.
+    """
 
     object_key: str
     object_sha256: str
     quality: Quality | None
     predictions: list[dict[str, Any]] | None
     timings: Timings
+    payload: bytes | None = None
 
 
 async def insert_task(connection: AsyncConnection, task: NewTask) -> None:
@@ -83,21 +90,31 @@ async def claim(
     ids: Sequence[str] | None = None,
     *,
     last_chance: bool = False,
+    max_bytes: int = CLAIM_BYTES,
 ) -> list[Claim]:
-    """Claim up to ``limit`` open tasks, oldest first; only those of ``ids`` where given (rung tasks).
+    """Claim up to ``limit`` open tasks, oldest first; only those of ``ids`` where given (rung tasks). Fewer where
+    their payloads are larger than ``CLAIM_BYTES`` together, but at least one.
 
     Tasks with one attempt left are claimed with ``last_chance`` alone, so that a worker can run each by itself:
     among them is the one that ends its workers, and it must not spend its neighbours' attempts too.
     """
     open_now = or_(tasks.c.status == "queued", and_(tasks.c.status == "running", tasks.c.lease_until < func.now()))
     left = tasks.c.max_attempts - tasks.c.attempt
-    wanted = select(tasks.c.id).where(open_now, left == 1 if last_chance else left > 1)
+    wanted = select(tasks.c.id, tasks.c.created_at, func.octet_length(tasks.c.payload).label("bytes")).where(
+        open_now, left == 1 if last_chance else left > 1)
     if ids is not None:
         wanted = wanted.where(tasks.c.id.in_(ids))
     picked = wanted.order_by(tasks.c.created_at).limit(limit).with_for_update(skip_locked=True).cte("picked")
+    in_order = (picked.c.created_at, picked.c.id)
+    counted = select(
+        picked.c.id,
+        func.sum(picked.c.bytes).over(order_by=in_order).label("bytes"),
+        func.row_number().over(order_by=in_order).label("place"),
+    ).subquery()
+    fitting = select(counted.c.id).where(or_(counted.c.bytes <= max_bytes, counted.c.place == 1))
     taken = await connection.execute(
         update(tasks)
-        .where(tasks.c.id == picked.c.id, adapted_models.c.id == tasks.c.adapted_model_id)
+        .where(tasks.c.id.in_(fitting), adapted_models.c.id == tasks.c.adapted_model_id)
         .values(
             status="running",
             attempt=tasks.c.attempt + 1,
@@ -154,7 +171,8 @@ async def heartbeat(connection: AsyncConnection, claims: Sequence[Claim], lease_
 
 async def complete(connection: AsyncConnection, claim: Claim, result: NewResult) -> bool:
     """Mark the task succeeded and insert its one result row. False: the lease was lost, and nothing was written."""
-    if not await _finish(connection, claim, status="succeeded", failure=None):
+    kept = {} if result.payload is None else {"payload": result.payload}
+    if not await _finish(connection, claim, status="succeeded", failure=None, **kept):
         return False
     await connection.execute(
         insert(results).values(
@@ -171,7 +189,8 @@ async def complete(connection: AsyncConnection, claim: Claim, result: NewResult)
 
 async def fail(connection: AsyncConnection, claim: Claim, failure: Failure) -> bool:
     """Mark the task failed for good. False: the lease was lost, and nothing was written."""
-    if not await _finish(connection, claim, status="failed", failure=failure):
+    # no model, so nothing is to be made from the support any more
+    if not await _finish(connection, claim, status="failed", failure=failure.model_dump(), payload=None):
         return False
     await _forget_fingerprints(connection, [claim.adapted_model])
     return True
@@ -229,18 +248,9 @@ def _held_by(claim: Claim) -> Any:
     )
 
 
-async def _finish(connection: AsyncConnection, claim: Claim, *, status: str, failure: Failure | None) -> bool:
-    values: dict[str, Any] = {
-        "status": status,
-        "failure": failure.model_dump() if failure else None,
-        "finished_at": func.clock_timestamp(),
-        "lease_until": None,
-    }
-    if status == "failed":  # no model: nothing to be made from the support any more
-        values["payload"] = None
-    elif (payload := Payload.decode(claim.payload)).query is not None:  # the support is kept, what was asked is not
-        values["payload"] = replace(payload, query=None).encode()
-    done = await connection.execute(update(tasks).where(_held_by(claim)).values(**values))
+async def _finish(connection: AsyncConnection, claim: Claim, **values: Any) -> bool:
+    ended = {"finished_at": func.clock_timestamp(), "lease_until": None}
+    done = await connection.execute(update(tasks).where(_held_by(claim)).values(ended | values))
     return done.rowcount == 1
 
 

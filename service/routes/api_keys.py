@@ -1,7 +1,5 @@
 """API keys, for administrators."""
 
-from datetime import UTC, datetime, timedelta
-
 from fastapi import APIRouter, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
@@ -25,7 +23,7 @@ from service import views
 from service.adapting import IdempotencyDep
 from service.auth import AdminDep
 from service.bodies.requests import validate
-from service.bodies.stream import read_raw
+from service.bodies.stream import SMALL_BYTES, read_raw
 from service.bodies.strict_json import strict_object
 from service.errors import request_id_of
 from service.openapi import body_of, problems
@@ -33,7 +31,6 @@ from service.pages import CursorDep, page_of
 from service.state import StateDep
 
 router = APIRouter(prefix="/api-keys", tags=["API keys"])
-_MAX_BYTES = 64 * 1024
 
 
 @router.post(
@@ -44,21 +41,20 @@ _MAX_BYTES = 64 * 1024
     openapi_extra=body_of(api.NewKeyRequest, json_only=True),
     responses={
         200: {"model": api.ApiKey, "description": "The same Idempotency-Key made it before; without the secret"},
-        **problems(400, 403, 413, 415, 422),
+        **problems(400, 403, 409, 413, 415, 422),
     },
 )
 async def make(request: Request, state: StateDep, caller: AdminDep, idempotency_key: IdempotencyDep) -> Response:
     """The secret is in `key`, this once: a repeated Idempotency-Key gets the same object without it."""
-    raw = await read_raw(request, _MAX_BYTES)
+    raw = await read_raw(request, SMALL_BYTES)
     wanted = validate(api.NewKeyRequest, strict_object(raw.data))
     secret = generate_secret()
-    expires_in = wanted.expires_in_seconds
     async with state.database.transaction() as connection:
         if idempotency_key is not None:
             fresh, digest = new_id("key"), sha256(b"api-keys" + raw.data)
-            made = await idempotency.take(connection, caller.tenant, idempotency_key, digest, fresh)
-            if made != fresh:
-                key, names = await get_key(connection, made), await tenant_names(connection)
+            bound = await idempotency.take(connection, caller.tenant, idempotency_key, digest, fresh)
+            if bound.object_id != fresh:
+                key, names = await get_key(connection, bound.object_id), await tenant_names(connection)
                 return views.respond(views.api_key(key, names[key.tenant]), 200)
         tenant = caller.tenant if wanted.tenant is None else await ensure_tenant(connection, wanted.tenant)
         key = await insert_key(
@@ -67,7 +63,7 @@ async def make(request: Request, state: StateDep, caller: AdminDep, idempotency_
             tenant=tenant,
             name=wanted.name,
             role=wanted.role,
-            expires_at=None if expires_in is None else datetime.now(UTC) + timedelta(seconds=expires_in),
+            expires_in_s=wanted.expires_in_seconds,
         )
         if idempotency_key is not None:
             await idempotency.rebind(connection, caller.tenant, idempotency_key, key.id)

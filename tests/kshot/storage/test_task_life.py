@@ -1,17 +1,28 @@
 """A task is claimed by one worker at a time, and only the holder of the lease finishes it."""
 
 import asyncio
+from dataclasses import replace
 
+import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from kshot.contracts.errors import NotFound
+from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import Failure, Timings
-from kshot.storage.adapted_models import delete_adapted_model, get_adapted_model, insert_adapted_model
+from kshot.storage.adapted_models import (
+    delete_adapted_model,
+    get_adapted_model,
+    insert_adapted_model,
+    list_adapted_models,
+)
+from kshot.storage.predictions import NewPrediction, insert_predictions
 from kshot.storage.tables import DEFAULT_TENANT
 from kshot.storage.tasks import Claim, NewResult, claim, complete, fail, heartbeat, insert_task, reap, release
 from tests.kshot.storage.conftest import a_model, its_task
 
-RESULT = NewResult("states/x", "sha", None, None, Timings(queue_ms=0, compute_ms=0, batch_size=1))
+TIMINGS = Timings(queue_ms=0, compute_ms=0, batch_size=1)
+RESULT = NewResult("states/x", "sha", None, None, TIMINGS)
 
 
 async def accept(database: AsyncEngine, checkpoint: str) -> tuple[str, str]:
@@ -101,3 +112,56 @@ async def test_a_deleted_model_is_never_claimed_nor_completed(database: AsyncEng
         )
     assert kept == 0
     assert await take(database, "w", queued) == []
+
+
+async def test_deletion_waits_for_a_worker_that_is_completing_and_erases_what_it_wrote(
+    database: AsyncEngine, checkpoint: str
+):
+    task, model = await accept(database, checkpoint)
+    (held,) = await take(database, "w", task)
+    asked = NewPrediction(new_id("pred"), DEFAULT_TENANT, model, checkpoint, [{"label": "a"}], b"inputs", TIMINGS)
+
+    async def delete() -> str | None:
+        async with database.begin() as connection:
+            return await delete_adapted_model(connection, DEFAULT_TENANT, model)
+
+    async with database.begin() as connection:
+        assert await complete(connection, held, replace(RESULT, predictions=[{"label": "a"}]))
+        await insert_predictions(connection, [asked])
+        deleting = asyncio.create_task(delete())
+        assert not (await asyncio.wait([deleting], timeout=0.3))[0], "it waits for the row"
+    assert await deleting == RESULT.object_key
+    async with database.begin() as connection:
+        erased = await connection.execute(
+            text("SELECT r.predictions, p.predictions, p.inputs FROM results r, predictions p "
+                 "WHERE r.task_id = :t AND p.id = :p"), {"t": task, "p": asked.id},
+        )  # fmt: skip
+        assert tuple(erased.one()) == (None, [], None)
+        with pytest.raises(NotFound):
+            await delete_adapted_model(connection, DEFAULT_TENANT, model)
+
+
+async def test_deletion_and_a_failing_worker_do_not_wait_for_each_other(database: AsyncEngine, checkpoint: str):
+    task, model = await accept(database, checkpoint)
+    (held,) = await take(database, "w", task)
+    async with database.begin() as failing:
+        await failing.execute(text("SELECT 1 FROM tasks WHERE id = :t FOR UPDATE"), {"t": task})
+
+        async def delete() -> str | None:
+            async with database.begin() as connection:
+                return await delete_adapted_model(connection, DEFAULT_TENANT, model)
+
+        deleting = asyncio.create_task(delete())
+        assert not (await asyncio.wait([deleting], timeout=0.3))[0]
+        assert await fail(failing, held, Failure(code="invalid", message="no"))
+    assert await deleting is None
+
+
+async def test_lists_leave_predictions_out(database: AsyncEngine, checkpoint: str):
+    task, model = await accept(database, checkpoint)
+    (held,) = await take(database, "w", task)
+    async with database.begin() as connection:
+        assert await complete(connection, held, replace(RESULT, predictions=[{"label": "a"}]))
+        assert (await get_adapted_model(connection, DEFAULT_TENANT, model)).predictions == [{"label": "a"}]
+        listed = await list_adapted_models(connection, DEFAULT_TENANT, limit=100, after=None)
+    assert [item.predictions for item in listed if item.id == model] == [None]
