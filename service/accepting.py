@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kshot.contracts.errors import Conflict, QueueFull
+from kshot.contracts.errors import Conflict, KshotError, QueueFull
 from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import LearnerOptions, Payload, SupportSet
 from kshot.contracts.wire import Inputs
@@ -17,22 +17,26 @@ from kshot.storage.access import audit
 from kshot.storage.adapted_models import (
     AdaptedModel,
     NewAdaptedModel,
+    extend,
     find_same,
     get_adapted_model,
     insert_adapted_model,
+    was_asked,
 )
 from kshot.storage.checkpoints import StoredCheckpoint
 from kshot.storage.tasks import NewTask, count_open, insert_task
 from service.auth import Caller
 from service.labels import k_shot
 from service.state import State
+from service.views import PENDING
 
 
 @dataclass(frozen=True)
 class Order:
-    """An adaptation a caller asks for, decoded and checked."""
+    """An adaptation a caller asks for, decoded and checked. ``reference`` is the checkpoint as the caller named it."""
 
     checkpoint: StoredCheckpoint
+    reference: str
     alias: str | None
     learner: str
     options: LearnerOptions
@@ -45,15 +49,24 @@ class Order:
 
 @dataclass(frozen=True)
 class Accepted:
-    """``how``: a new model, the one an idempotency key made before, or one with the same support."""
+    """The model that answers an order.
+
+    ``own``: this request made it, or an earlier one with the same idempotency key; else an equal order did.
+    ``answers``: the predictions stored with it are (or will be) the answers to this order's query.
+    """
 
     model: AdaptedModel
-    how: Literal["new", "replayed", "same"]
+    own: bool
+    answers: bool
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """An order with everything that takes time to compute, so that the transaction stays short."""
+    """An order with everything that takes time to compute, so that the transaction stays short.
+
+    ``fingerprint``: of what makes two models the same. ``digest``: of what makes two requests the same; it holds the
+    checkpoint's name as sent, so that a retry stays a retry where an alias moved in between.
+    """
 
     order: Order
     payload: bytes
@@ -62,17 +75,18 @@ class Prepared:
 
 
 def prepare(order: Order) -> Prepared:
-    """Encode the payload and hash what makes two requests the same."""
-    payload = Payload(order.support, order.query, order.options).encode()
-    what = [order.checkpoint.id, order.learner, order.options.model_dump(mode="json"), order.support.task,
-            list(order.support.classes), list(order.support.targets.shape)]  # fmt: skip
-    same = hashlib.sha256(json.dumps(what).encode())
-    same.update(order.support.targets.tobytes())
-    _update(same, order.support.inputs)
-    whole = same.copy()
-    _update(whole, order.query)
-    whole.update(json.dumps([order.ttl_s, order.metadata, order.parent], sort_keys=True).encode())
-    return Prepared(order, payload, same.hexdigest(), whole.hexdigest())
+    """Encode the payload and hash what makes two orders the same."""
+    support = order.support
+    what = [order.options.model_dump(mode="json"), list(support.classes), list(support.targets.shape), order.parent]
+    examples = hashlib.sha256(json.dumps(what).encode())
+    examples.update(support.targets.tobytes())
+    _update(examples, support.inputs)
+    model, request = examples.copy(), examples
+    model.update(json.dumps([order.checkpoint.id, order.learner, support.task]).encode())
+    request.update(json.dumps([order.reference, order.ttl_s, order.metadata], sort_keys=True).encode())
+    _update(request, order.query)
+    payload = Payload(support, order.query, order.options).encode()
+    return Prepared(order, payload, model.hexdigest(), request.hexdigest())
 
 
 async def accept(
@@ -81,45 +95,65 @@ async def accept(
     """Record the order, or find the model that answers it already. QueueFull where too much is open."""
     new_model, new_task = _rows(state, caller, prepared, request_id)
     async with state.database.transaction() as connection:
+
+        async def note(action: str, id: str) -> None:
+            await audit(
+                connection, tenant=caller.tenant, key=caller.key, action=action, object_id=id, request_id=request_id
+            )
+
         if idempotency_key is not None:
-            bound = await idempotency.take(connection, caller.tenant, idempotency_key, prepared.digest, new_model.id)
-            if bound != new_model.id:
-                return Accepted(await get_adapted_model(connection, caller.tenant, bound), "replayed")
-        same = await _insert(connection, state, caller, new_model)
+            replayed = await _replayed(connection, caller.tenant, idempotency_key, prepared.digest, new_model.id)
+            if replayed is not None:
+                return replayed
+        same = await _insert(connection, state, caller, new_model, prepared.payload)
         if same is not None:
             if idempotency_key is not None:
                 await idempotency.rebind(connection, caller.tenant, idempotency_key, same.id)
-            return Accepted(same, "same")
+            await note("adapted_model.extend", same.id)
+            extended = await extend(connection, same, prepared.order.ttl_s)
+            return Accepted(extended, own=False, answers=same.status in PENDING)
         await insert_task(connection, new_task)
-        await audit(
-            connection,
-            tenant=caller.tenant,
-            key=caller.key,
-            action="adapted_model.create",
-            object_id=new_model.id,
-            request_id=request_id,
-        )
+        await note("adapted_model.create", new_model.id)
         model = await get_adapted_model(connection, caller.tenant, new_model.id)
     state.in_background(state.queue.ring(new_task.id))
-    return Accepted(model, "new")
+    return Accepted(model, own=True, answers=True)
+
+
+async def _replayed(connection: AsyncConnection, tenant: str, key: str, digest: str, new_id: str) -> Accepted | None:
+    """The model this key stands for; None where the key is new. A model that failed through no fault of the caller's
+    frees its key: the retry deserves another try."""
+    while (bound := await idempotency.take(connection, tenant, key, digest, new_id)).object_id != new_id:
+        model = await get_adapted_model(connection, tenant, bound.object_id)
+        if model.failure is None or model.failure.code != KshotError.code:
+            own = bound.at == model.created_at
+            return Accepted(model, own=own, answers=own)
+        await idempotency.free(connection, tenant, key, model.id)
+    return None
 
 
 async def _insert(
-    connection: AsyncConnection, state: State, caller: Caller, new_model: NewAdaptedModel
+    connection: AsyncConnection, state: State, caller: Caller, new_model: NewAdaptedModel, payload: bytes
 ) -> AdaptedModel | None:
     """Insert the model; the one with the same fingerprint where there is one, also one that a parallel request
-    committed between our look and our insert."""
+    committed between our look and our insert.
+
+    One that is not made yet will hold its own order's predictions, so it serves an order of the same query alone;
+    any other order gets a model of its own, which nobody else will find.
+    """
     assert new_model.fingerprint is not None
     same = await find_same(connection, caller.tenant, new_model.fingerprint)
-    if same is not None:
+    if same is None:
+        await _check_room(connection, state, caller)
+        if await insert_adapted_model(connection, new_model):
+            return None
+        same = await find_same(connection, caller.tenant, new_model.fingerprint)
+        if same is None:
+            raise Conflict("an equal adapted model was just deleted; try again", retry_after=1)
+    if same.status not in PENDING or await was_asked(connection, same, payload):
         return same
     await _check_room(connection, state, caller)
-    if await insert_adapted_model(connection, new_model):
-        return None
-    same = await find_same(connection, caller.tenant, new_model.fingerprint)
-    if same is None:
-        raise Conflict("an equal adapted model was just deleted; try again", retry_after=1)
-    return same
+    await insert_adapted_model(connection, replace(new_model, fingerprint=None))
+    return None
 
 
 async def _check_room(connection: AsyncConnection, state: State, caller: Caller) -> None:

@@ -5,17 +5,30 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Request
 from starlette.responses import Response
 
+from kshot.contracts import api
 from kshot.contracts.errors import NotFound, rebuild
 from kshot.contracts.tasks import Payload
 from kshot.storage.adapted_models import AdaptedModel
 from service import views
-from service.accepting import Order, Prepared, accept
+from service.accepting import Prepared, accept
 from service.auth import Caller
 from service.errors import request_id_of
+from service.openapi import Responses, problems
 from service.predicting import Question, ask
 from service.prefer import Preference
 from service.state import State
 from service.waiting import pending_answer, wait_until_done
+
+RESPONSES: Responses = {
+    200: {
+        "model": api.AdaptedModel,
+        "description": "The same support, checkpoint, options and parent were adapted before. That model keeps its "
+        "metadata, and expires at the later of its own time and this request's `ttl_seconds`",
+    },
+    202: {"model": api.AdaptedModel, "description": "Accepted; follow Location"},
+    **problems(400, 403, 404, 409, 410, 413, 415, 422, 504),
+}
+"""Of every route that ends in `answer_order`."""
 
 
 async def get_idempotency_key(
@@ -51,18 +64,20 @@ async def answer_order(
     if model.status != "succeeded":
         raise NotFound("this adapted model was deleted")
     body = views.adapted_model(model)
-    if accepted.how != "new":
-        predictions = await _predict_again(request, state, caller, model, prepared.order)
+    if not accepted.answers:
+        predictions = await _predict_again(request, state, caller, model, prepared)
         body = body.model_copy(update={"predictions": predictions})
-    return views.respond(body, 200 if accepted.how == "same" else 201, headers)
+    return views.respond(body, 201 if accepted.own else 200, headers)
 
 
 async def _predict_again(
-    request: Request, state: State, caller: Caller, model: AdaptedModel, order: Order
+    request: Request, state: State, caller: Caller, model: AdaptedModel, prepared: Prepared
 ) -> list[dict[str, Any]] | None:
     """The answers to this order's query from a model that another order made."""
-    if order.query is None:
+    query = prepared.order.query
+    if query is None:
         return None
-    question = Question(model.checkpoint, model.id, Payload(query=order.query))
+    payload = await state.compute(len(prepared.payload), Payload(query=query).encode)
+    question = Question(model.checkpoint, model.id, payload)
     _, reply = await ask(state, caller, question, request_id_of(request))
     return reply.predictions

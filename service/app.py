@@ -32,6 +32,8 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.kshot = state
             yield
 
+    # The document and its pages are public on purpose, also where keys are needed: they say no more than this source
+    # does, and a browser that opens /docs has no way to send a key.
     app = FastAPI(title="kshot", version=__version__, description=_DESCRIPTION, lifespan=lifespan)
     app.add_middleware(RequestContext, metrics=metrics)
     errors.install(app)

@@ -21,7 +21,6 @@ class Metrics:
             buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60),
         )
         self.in_flight = Gauge("kshot_http_requests_in_flight", "Requests being answered", registry=self._registry)
-        self.inputs = Counter("kshot_inputs", "Inputs decoded", ["modality"], registry=self._registry)
 
     def seen(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kshot.contracts.errors import Conflict, DeadlinePassed, Invalid, QueueFull, Unavailable, rebuild
 from kshot.contracts.ids import new_id
-from kshot.contracts.tasks import AnswerOptions, Payload, PredictCall, Reply
+from kshot.contracts.tasks import AnswerOptions, PredictCall, Reply
 from kshot.queue.streams import Away
 from kshot.storage.adapted_models import AdaptedModel
 from service.auth import Caller
@@ -17,11 +17,11 @@ from service.views import PENDING
 
 @dataclass(frozen=True)
 class Question:
-    """What to predict: with a stored adapted model, or (``model`` None) with the support in the payload."""
+    """What to predict: with a stored adapted model, or (``model`` None) with the support in the encoded payload."""
 
     checkpoint: str
     model: str | None
-    payload: Payload
+    payload: bytes
     store: bool = False
 
 
@@ -47,7 +47,7 @@ async def ask(
             store_inputs=question.store,
             request_id=request_id or "",
         )
-        reply = await _send(state, call, question.payload.encode(), deadline_s)
+        reply = await _send(state, call, question.payload, deadline_s)
     if reply.failure is not None:
         raise rebuild(reply.failure.code, reply.failure.message, reply.failure.param)
     return call.id, reply

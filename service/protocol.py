@@ -11,74 +11,77 @@ from service.errors import unreadable_problem
 _MAX_HEAD_BYTES = 64 * 1024
 
 
-def protocol_with_deadline(deadline_s: float) -> type[asyncio.Protocol]:
+class DeadlineProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol, which closes the connection when a request's headers and body are not all here
     ``deadline_s`` seconds after its first byte (or after the connection opened)."""
 
-    class DeadlineProtocol(HttpToolsProtocol):
-        _timer: asyncio.TimerHandle | None = None
-        _head_bytes = 0
-        _in_head = True
+    deadline_s: float
+    _timer: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+    _in_head = True
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._timer is None and not self._answering():
             self._arm()
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > _MAX_HEAD_BYTES:
+            self._refuse(431)
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._disarm()
-            super().connection_lost(exc)
+    def on_message_begin(self) -> None:
+        self._arm()
+        super().on_message_begin()
 
-        def data_received(self, data: bytes) -> None:
-            if self._timer is None and not self._answering():
-                self._arm()
-            self._head_bytes += len(data)
-            super().data_received(data)
-            if self._in_head and self._head_bytes > _MAX_HEAD_BYTES:
-                self._refuse(431)
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
 
-        def on_message_begin(self) -> None:
-            self._arm()
-            super().on_message_begin()
+    def on_message_complete(self) -> None:
+        self._in_head, self._head_bytes = True, 0
+        self._disarm()
+        super().on_message_complete()
 
-        def on_headers_complete(self) -> None:
-            self._in_head = False
-            super().on_headers_complete()
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400)
 
-        def on_message_complete(self) -> None:
-            self._in_head, self._head_bytes = True, 0
-            self._disarm()
-            super().on_message_complete()
+    def _refuse(self, status: int) -> None:
+        """A problem, though no request could be made of what came."""
+        if self.transport.is_closing():
+            return
+        body = unreadable_problem(status).body
+        head = b"content-type: application/problem+json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+        self.transport.write(STATUS_LINE[status] + head % len(body) + bytes(body))
+        self.transport.close()
 
-        def send_400_response(self, msg: str) -> None:
-            self._refuse(400)
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
-        def _refuse(self, status: int) -> None:
-            """A problem, though no request could be made of what came."""
-            if self.transport.is_closing():
-                return
-            body = unreadable_problem(status).body
-            head = b"content-type: application/problem+json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
-            self.transport.write(STATUS_LINE[status] + head % len(body) + bytes(body))
+    def _arm(self) -> None:
+        self._disarm()
+        self._timer = self.loop.call_later(self.deadline_s, self._close)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _close(self) -> None:
+        self._timer = None
+        if not self.transport.is_closing():
             self.transport.close()
 
-        def _answering(self) -> bool:
-            return self.cycle is not None and not self.cycle.response_complete
 
-        def _arm(self) -> None:
-            self._disarm()
-            self._timer = self.loop.call_later(deadline_s, self._close)
-
-        def _disarm(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-
-        def _close(self) -> None:
-            self._timer = None
-            if not self.transport.is_closing():
-                self.transport.close()
-
-    return DeadlineProtocol
+def protocol_with_deadline(deadline_s: float) -> type[asyncio.Protocol]:
+    """The protocol with this deadline; uvicorn makes its instances itself."""
+    return type("DeadlineProtocol", (DeadlineProtocol,), {"deadline_s": deadline_s})
 
 
 def as_uvicorn_http(protocol: type[asyncio.Protocol]) -> Any:

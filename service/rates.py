@@ -35,15 +35,21 @@ class Rates:
         limiter = self._shared if time.monotonic() >= self._away_until else self._local
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                allowed = await limiter.hit(self._item, tenant)
+                wait_s = await self._count(limiter, tenant)
         except Away:
             self._away_until = time.monotonic() + _PAUSE_S
-            allowed = await self._local.hit(self._item, tenant)
-        if not allowed:
+            wait_s = await self._count(self._local, tenant)
+        if wait_s is not None:
             raise RateLimited(
-                f"more than {self._item.amount} requests in a minute; try again later",
-                retry_after=60 / self._item.amount,
+                f"more than {self._item.amount} requests in a minute; try again later", retry_after=wait_s
             )
+
+    async def _count(self, limiter: SlidingWindowCounterRateLimiter, tenant: str) -> float | None:
+        """None where the request is within the rate, else the seconds until the window lets the next one in."""
+        if await limiter.hit(self._item, tenant):
+            return None
+        stats = await limiter.get_window_stats(self._item, tenant)
+        return stats.reset_time - time.time()
 
     async def close(self) -> None:
         """Close the connections."""

@@ -26,7 +26,9 @@ class LearnerOptions(Model):
         default=None, description="Ridge only: the penalty lambda."
     )
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
-        default=None, description="Default: derived from the task."
+        default=None,
+        description="Reserved for learners that draw at random. No learner does yet: it changes no answer, "
+        "but requests with different seeds are different requests.",
     )
 
 

@@ -8,13 +8,13 @@ from kshot.contracts.errors import Invalid
 from kshot.inputs import input_shape
 from kshot.storage.checkpoints import StoredCheckpoint
 from service.accepting import Order, Prepared, prepare
-from service.adapting import IdempotencyDep, answer_order
+from service.adapting import RESPONSES, IdempotencyDep, answer_order
 from service.auth import CallerDep
 from service.bodies.requests import Parsed, parse_adapt
 from service.bodies.stream import ANY, read_raw
 from service.finding import find_checkpoint
 from service.meaning import read_query, read_support
-from service.openapi import body_of, problems
+from service.openapi import body_of
 from service.prefer import PreferenceDep
 from service.settings import Settings
 from service.state import StateDep
@@ -28,11 +28,7 @@ router = APIRouter(tags=["adapt"])
     status_code=201,
     response_model=api.AdaptedModel,
     openapi_extra=body_of(api.AdaptRequest),
-    responses={
-        200: {"model": api.AdaptedModel, "description": "The same support was adapted before"},
-        202: {"model": api.AdaptedModel, "description": "Accepted; follow Location"},
-        **problems(400, 403, 404, 409, 410, 413, 415, 422, 504),
-    },
+    responses=RESPONSES,
 )
 async def adapt(
     request: Request, state: StateDep, caller: CallerDep, preference: PreferenceDep, key: IdempotencyDep
@@ -62,6 +58,7 @@ def _prepare(
     return prepare(
         Order(
             checkpoint=checkpoint,
+            reference=settings.checkpoint,
             alias=alias,
             learner=meaning.learner,
             options=settings.options,

@@ -21,10 +21,10 @@ from kshot.storage.adapted_models import (
 from kshot.storage.checkpoints import StoredCheckpoint
 from service import views
 from service.accepting import Order, Prepared, prepare
-from service.adapting import IdempotencyDep, answer_order
+from service.adapting import RESPONSES, IdempotencyDep, answer_order
 from service.auth import CallerDep
 from service.bodies.requests import Parsed, parse_examples, validate
-from service.bodies.stream import ANY, read_raw
+from service.bodies.stream import ANY, SMALL_BYTES, read_raw
 from service.bodies.strict_json import strict_object
 from service.errors import request_id_of
 from service.finding import find_adapted_model
@@ -42,7 +42,7 @@ router = APIRouter(prefix="/adapted-models", tags=["adapted models"])
 
 @router.get("", summary="List adapted models", response_model=api.Page[api.AdaptedModel], responses=problems(422))
 async def list_models(state: StateDep, caller: CallerDep, cursor: CursorDep) -> Response:
-    """Newest first; without expired and deleted ones."""
+    """Newest first; without expired and deleted ones, and without `predictions`: get one model to read them."""
     async with state.database.reading() as connection:
         rows = await list_adapted_models(connection, caller.tenant, limit=cursor.limit + 1, after=cursor.after)
     return views.respond(page_of([views.adapted_model(row) for row in rows], cursor.limit))
@@ -68,9 +68,12 @@ async def get_model(
     responses=problems(400, 404, 410, 413, 415, 422),
 )
 async def change_model(id: str, request: Request, state: StateDep, caller: CallerDep) -> Response:
-    """`ttl_seconds` counts from now. Weights never change."""
+    """`ttl_seconds` counts from now. A model whose time passed while it was pinned needs it to lose the pin.
+
+    Weights never change.
+    """
     _check_id(id)
-    raw = await read_raw(request, state.settings.max_body_bytes)
+    raw = await read_raw(request, SMALL_BYTES)
     change = validate(api.ChangeRequest, strict_object(raw.data))
     async with state.database.transaction() as connection:
         model = await change_adapted_model(
@@ -89,7 +92,7 @@ async def change_model(id: str, request: Request, state: StateDep, caller: Calle
 
 @router.delete("/{id}", summary="Delete an adapted model", response_model=api.Deleted, responses=problems(404))
 async def delete_model(id: str, request: Request, state: StateDep, caller: CallerDep) -> Response:
-    """Its support set and state are erased."""
+    """Its support set, its state and all predictions made with it are erased."""
     _check_id(id)
     async with state.database.transaction() as connection:
         object_key = await delete_adapted_model(connection, caller.tenant, id)
@@ -112,11 +115,7 @@ async def delete_model(id: str, request: Request, state: StateDep, caller: Calle
     status_code=201,
     response_model=api.AdaptedModel,
     openapi_extra=body_of(api.ExamplesRequest),
-    responses={
-        200: {"model": api.AdaptedModel, "description": "The same support was adapted before"},
-        202: {"model": api.AdaptedModel, "description": "Accepted; follow Location"},
-        **problems(400, 404, 409, 410, 413, 415, 422, 504),
-    },
+    responses=RESPONSES,
 )
 async def add_examples(
     id: str, request: Request, state: StateDep, caller: CallerDep, preference: PreferenceDep, key: IdempotencyDep
@@ -155,6 +154,7 @@ def _prepare(
     return prepare(
         Order(
             checkpoint=checkpoint,
+            reference=parent.id,
             alias=parent.alias,
             learner=parent.learner,
             options=LearnerOptions.model_validate(parent.options, strict=False),

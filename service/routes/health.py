@@ -1,4 +1,4 @@
-"""Liveness, readiness, metrics: the routes that need no key."""
+"""Liveness and readiness, which need no key, and metrics, which need an administrator's."""
 
 import asyncio
 from typing import Literal
@@ -9,7 +9,9 @@ from starlette.responses import Response
 
 from kshot.contracts.api import Answer
 from kshot.contracts.errors import Unavailable
+from service.auth import AdminDep
 from service.metrics import CONTENT_TYPE
+from service.openapi import problems
 from service.state import State, StateDep
 from service.views import respond
 
@@ -60,17 +62,23 @@ async def readyz(state: StateDep) -> Response:
     return respond(Readiness(status=status, parts=parts), 200 if database else 503)
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
-async def metrics(state: StateDep) -> Response:
-    """Counts and durations of this process, without tenants."""
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems()},
+)
+async def metrics(state: StateDep, caller: AdminDep) -> Response:
+    """Counts and durations of this process, without tenants. A keyed server wants an admin key."""
     return Response(state.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
 
 async def _database(state: State) -> tuple[bool, int]:
     try:
-        async with asyncio.timeout(_PATIENCE_S), state.database.reading() as connection:
-            await connection.execute(text("SELECT 1"))
-        return True, len(await state.workers())
+        async with asyncio.timeout(_PATIENCE_S):
+            async with state.database.reading() as connection:
+                await connection.execute(text("SELECT 1"))
+            return True, len(await state.workers())
     except (Unavailable, TimeoutError):
         return False, 0
 

@@ -69,7 +69,9 @@ async def _stored(
     spec = (await state.checkpoint(model.checkpoint)).manifest.input
     payload = await state.compute(
         n_bytes,
-        lambda: Payload(query=read_query(query, spec, model.input_shape, state.settings, "inputs"), answer=answer),
+        lambda: Payload(
+            query=read_query(query, spec, model.input_shape, state.settings, "inputs"), answer=answer
+        ).encode(),
         images=spec.modality == "image",
     )
     ref = api.CheckpointRef(id=model.checkpoint, name=model.checkpoint_name, alias=model.alias)
@@ -87,13 +89,13 @@ async def _one_shot(state: State, parsed: Parsed[PredictSettings], n_bytes: int)
     checkpoint, alias = await find_checkpoint(state, settings.checkpoint)
     manifest = checkpoint.manifest
 
-    def decode() -> Payload:
+    def encode() -> bytes:
         meaning = read_support(support, manifest, settings.options, state.settings)
         shape = input_shape(meaning.support.inputs)
         inputs = read_query(query, manifest.input, shape, state.settings, "inputs")
-        return Payload(meaning.support, inputs, settings.options, _answer(settings, meaning.support.task))
+        return Payload(meaning.support, inputs, settings.options, _answer(settings, meaning.support.task)).encode()
 
-    payload = await state.compute(n_bytes, decode, images=manifest.input.modality == "image")
+    payload = await state.compute(n_bytes, encode, images=manifest.input.modality == "image")
     return Question(checkpoint.id, None, payload, settings.store), api.CheckpointRef(
         id=checkpoint.id, name=manifest.name, alias=alias
     )

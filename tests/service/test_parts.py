@@ -1,5 +1,7 @@
 """Small parts: preferences, hosts, errors, settings, logs."""
 
+import time
+
 import pytest
 from pydantic import ValidationError
 
@@ -8,6 +10,7 @@ from service.context import is_loopback
 from service.errors import problem_response
 from service.logs import where
 from service.prefer import Preference, parse_prefer
+from service.rates import Rates
 from service.settings import Settings
 
 
@@ -57,6 +60,19 @@ def test_problems_say_when_to_come_back() -> None:
     assert response.status_code == 429 and response.headers["retry-after"] == "1"
     assert b'"request_id":"req_1"' in response.body
     assert problem_response(Invalid("no", param="a.b"), None).media_type == "application/problem+json"
+
+
+async def test_a_refused_request_may_come_back_when_the_window_frees() -> None:
+    """Without Redis and without requests in the minute before: the next is let in once this minute is over."""
+    time.sleep(max(0, time.time() % 60 - 55))  # not across the end of a minute
+    rates = Rates("redis://127.0.0.1:1", per_minute=3)
+    for _ in range(3):
+        await rates.hit("ten_a")
+    with pytest.raises(RateLimited) as refused:
+        await rates.hit("ten_a")
+    assert refused.value.retry_after == pytest.approx(60 - time.time() % 60, abs=1)
+    await rates.hit("ten_b")
+    await rates.close()
 
 
 def test_an_admin_key_has_at_least_32_characters() -> None:
