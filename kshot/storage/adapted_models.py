@@ -122,9 +122,13 @@ async def find_same(connection: AsyncConnection, tenant: str, fingerprint: str) 
 
 
 async def was_asked(connection: AsyncConnection, model: AdaptedModel, payload: bytes) -> bool:
-    """Whether the model, not made yet, was asked for with this very payload: its query will be answered with it."""
-    found = await connection.scalar(select(tasks.c.payload == payload).where(tasks.c.id == model.task_id))
-    return bool(found)
+    """Whether the model is not made yet and was asked for with this very payload: the same query, too.
+
+    Once it is made the payload is stored without the query and tells nothing any more.
+    """
+    open_now = tasks.c.status.in_(["queued", "running"])
+    asked = select(tasks.c.payload == payload).where(tasks.c.id == model.task_id, open_now)
+    return bool(await connection.scalar(asked))
 
 
 async def extend(connection: AsyncConnection, model: AdaptedModel, ttl_s: float) -> AdaptedModel:
