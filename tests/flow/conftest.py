@@ -1,10 +1,13 @@
 """One stack for all HTTP flow tests: real Postgres and Valkey, one API process with keys, one worker process."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
@@ -12,6 +15,7 @@ from standalone import EmbeddedServers, embedded_servers
 from tests.flow.http_stack import ADMIN_KEY, Api, migrate_and_publish, run_api, run_worker, write_checkpoints
 
 _tests = count()
+Query = Callable[..., list[Any]]
 
 
 @dataclass(frozen=True)
@@ -73,3 +77,17 @@ def tenant(http_stack: HttpStack) -> Callable[[str], httpx.Client]:
     """Clients of tenants that only this test uses."""
     mine = next(_tests)
     return lambda name: http_stack.tenant(f"test-{mine}-{name}")
+
+
+@pytest.fixture
+def query(http_stack: HttpStack) -> Query:
+    """Statements on the stack's own database, as an operator would type them."""
+
+    async def run(statement: str, *values: Any) -> list[Any]:
+        connection = await asyncpg.connect(http_stack.servers.database_url)
+        try:
+            return list(await connection.fetch(statement, *values))
+        finally:
+            await connection.close()
+
+    return lambda statement, *values: asyncio.run(run(statement, *values))

@@ -1,6 +1,5 @@
 """Every row of "Access", over real HTTP. Each test is named for its row."""
 
-import asyncio
 import hashlib
 import json
 import os
@@ -11,33 +10,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 
 from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import Payload
-from tests.flow.conftest import HttpStack
+from tests.flow.conftest import HttpStack, Query
 from tests.flow.http_stack import ADMIN_KEY, CHECKOUT, PYTHON, assert_problem, run_api, vector_task
 
 pytestmark = pytest.mark.flow
 Tenants = Callable[[str], httpx.Client]
-Query = Callable[..., list[Any]]
-PUBLIC = {"/healthz", "/readyz", "/metrics"}
-
-
-@pytest.fixture
-def query(http_stack: HttpStack) -> Query:
-    """Statements on the stack's own database, as an operator would type them."""
-
-    async def run(statement: str, *values: Any) -> list[Any]:
-        connection = await asyncpg.connect(http_stack.servers.database_url)
-        try:
-            return list(await connection.fetch(statement, *values))
-        finally:
-            await connection.close()
-
-    return lambda statement, *values: asyncio.run(run(statement, *values))
+PUBLIC = {"/healthz", "/readyz"}
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +42,13 @@ def test_every_route_without_a_key_but_health_is_401(http_stack: HttpStack, oper
                 assert answer.headers["www-authenticate"] == "Bearer"
     basic = http_stack.client(None).get("/v1/limits", headers={"Authorization": "Basic eDp5"})
     assert_problem(basic, 401)
+
+
+def test_the_document_and_its_pages_are_public_on_purpose(http_stack: HttpStack) -> None:
+    """They say no more than the source does, and a browser that opens /docs has no way to send a key."""
+    stranger = http_stack.client(None)
+    for path in ("/openapi.json", "/docs", "/redoc"):
+        assert stranger.get(path).status_code == 200
 
 
 def test_tenant_b_gets_404_for_everything_of_tenant_a_as_for_a_missing_id(tenant: Tenants) -> None:
@@ -91,6 +81,7 @@ def test_a_normal_key_on_admin_routes_is_403(tenant: Tenants) -> None:
         user.get("/v1/api-keys"),
         user.post("/v1/api-keys", json={"name": "x"}),
         user.delete(f"/v1/api-keys/{new_id('key')}"),
+        user.get("/metrics"),
     ):
         assert_problem(answer, 403, "forbidden")
 
@@ -203,7 +194,8 @@ def test_the_audit_log_has_one_row_per_mutation_without_secrets_and_refuses_upda
     client.patch(f"/v1/adapted-models/{model}", json={"pinned": True})
     client.delete(f"/v1/adapted-models/{model}")
     rows = query("SELECT * FROM audit_log WHERE object_id = $1 ORDER BY id", model)
-    assert [row["action"] for row in rows] == ["adapted_model.create", "adapted_model.change", "adapted_model.delete"]
+    actions = ["create", "extend", "change", "delete"]
+    assert [row["action"] for row in rows] == [f"adapted_model.{action}" for action in actions]
     assert rows[0]["request_id"] == "audit-test" and all(row["key_id"].startswith("key_") for row in rows)
     made = http_stack.key("audited")
     created = query("SELECT * FROM audit_log WHERE object_id = $1", made["id"])
@@ -242,3 +234,14 @@ def test_query_inputs_are_kept_only_with_store_true(tenant: Tenants, query: Quer
         prediction = client.post("/predict", json=body).json()
         row = query("SELECT * FROM predictions WHERE id = $1", prediction["id"])[0]
         assert (row["inputs"] is not None) == store and row["n_query"] == 1
+
+
+def test_deletion_erases_every_prediction(tenant: Tenants, query: Query) -> None:
+    client = tenant("a")
+    model = client.post("/adapt", json=vector_task(6, query={"inputs": [[1, 2, 3, 4]]})).json()["id"]
+    client.post("/predict", json={"model": model, "inputs": [[1, 2, 3, 4]], "store": True})
+    client.delete(f"/v1/adapted-models/{model}")
+    row = query("SELECT * FROM predictions WHERE adapted_model_id = $1", model)[0]
+    assert row["inputs"] is None and row["predictions"] == "[]"
+    task = query("SELECT * FROM tasks JOIN results ON task_id = id WHERE adapted_model_id = $1", model)[0]
+    assert task["payload"] is None and task["predictions"] is None

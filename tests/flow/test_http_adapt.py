@@ -93,33 +93,6 @@ def test_prefer_wait_is_echoed(tenant: Tenants) -> None:
     assert answer.status_code == 201 and answer.headers["preference-applied"] == "wait=30"
 
 
-def test_the_same_support_gives_the_existing_model(tenant: Tenants) -> None:
-    client, other = tenant("a"), tenant("b")
-    first = client.post("/adapt", json=vector_task(7, query=QUERY))
-    same = client.post("/adapt", json=vector_task(7, query={"inputs": [[5.0, 0, 0, 0]]}, ttl_seconds=99))
-    assert (first.status_code, same.status_code) == (201, 200)
-    assert same.json()["id"] == first.json()["id"] and same.headers["location"] == first.headers["location"]
-    assert len(same.json()["predictions"]) == 1
-    assert same.json()["predictions"][0]["label"] == "right"
-    for different in (vector_task(7, options={"seed": 5}), vector_task(7, options={"l2": 3.0}), vector_task(8)):
-        answer = client.post("/adapt", json=different)
-        assert answer.status_code == 201 and answer.json()["id"] != first.json()["id"]
-    assert other.post("/adapt", json=vector_task(7)).json()["id"] != first.json()["id"]
-
-
-def test_a_deleted_model_is_not_handed_out_again(tenant: Tenants) -> None:
-    client = tenant("a")
-    first = client.post("/adapt", json=vector_task(9)).json()["id"]
-    assert client.delete(f"/v1/adapted-models/{first}").json() == {
-        "object": "adapted_model", "id": first, "deleted": True,
-    }  # fmt: skip
-    assert_problem(client.get(f"/v1/adapted-models/{first}"), 404, "not_found")
-    assert_problem(client.delete(f"/v1/adapted-models/{first}"), 404)
-    assert_problem(client.post("/predict", json={"model": first, "inputs": [[1, 0, 0, 0]]}), 404)
-    again = client.post("/adapt", json=vector_task(9))
-    assert again.status_code == 201 and again.json()["id"] != first
-
-
 def test_an_expired_model_is_gone_and_a_pinned_one_stays(tenant: Tenants) -> None:
     client = tenant("a")
     brief = client.post("/adapt", json=vector_task(10, ttl_seconds=1)).json()["id"]
@@ -134,6 +107,8 @@ def test_an_expired_model_is_gone_and_a_pinned_one_stays(tenant: Tenants) -> Non
     assert_problem(gone, 410, "expired")
     assert client.get(f"/v1/adapted-models/{kept}").json()["metadata"] == {"a": 1}
     assert [model["id"] for model in client.get("/v1/adapted-models").json()["data"]] == [kept]
+    unpin = client.patch(f"/v1/adapted-models/{kept}", json={"pinned": False})
+    assert_problem(unpin, 422, "invalid", "ttl_seconds")
     unpinned = client.patch(f"/v1/adapted-models/{kept}", json={"pinned": False, "ttl_seconds": 1000}).json()
     assert unpinned["expires_at"] is not None
 
@@ -164,6 +139,16 @@ def test_examples_make_a_child_with_more_rows_and_classes(tenant: Tenants) -> No
     assert child["predictions"][0]["label"] == "up"
     for wrong in ({"inputs": [[0.0]], "labels": ["up"]}, {"inputs": [[0, 0, 0, 0]], "labels": [1]}):
         assert_problem(client.post(f"/v1/adapted-models/{parent['id']}/examples", json={"support": wrong}), 422)
+
+
+def test_examples_as_a_form_for_a_model_whose_classes_are_integers(tenant: Tenants) -> None:
+    client = tenant("a")
+    support = {"inputs": [b64(drawing_file(i)) for i in range(2)], "labels": [7, 8]}
+    parent = client.post("/adapt", json={"checkpoint": "drawings", "support": support}).json()["id"]
+    files = [("support[8]", ("x.png", drawing_file(2))), ("support[9]", ("x.png", drawing_file(3)))]
+    answer = client.post(f"/v1/adapted-models/{parent}/examples", files=files)
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["classes"] == [7, 8, 9] and answer.json()["k_shot"] == {"7": 1, "8": 2, "9": 1}
 
 
 def test_regression_in_and_out(tenant: Tenants) -> None:

@@ -66,6 +66,15 @@ def test_duplicate_keys_nul_surrogates_unknown_fields_and_wrong_types_are_422(cl
     assert_problem(raw(client, body.encode()), 422, "invalid")
 
 
+def test_a_change_of_many_unknown_keys_or_many_bytes_is_cut_short(client: httpx.Client, model: str) -> None:
+    path = f"/v1/adapted-models/{model}"
+    for n, known in ((900, 20), (5000, 0)):
+        answer = client.patch(path, json={str(i): 0 for i in range(n)})
+        assert_problem(answer, 422, "invalid")
+        assert len(answer.json()["errors"]) == known
+    assert_problem(client.patch(path, json={"metadata": {"a": "x" * 2**16}}), 413, "too_large")
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -99,7 +99,15 @@ def test_safetensors_truncated_trailing_huge_overlapping_or_nan_are_422(client: 
     overlapping = json.loads(sound[8 : 8 + length])
     overlapping["support.inputs"]["data_offsets"] = overlapping["support.targets"]["data_offsets"]
     text = json.dumps(overlapping).encode()
+
+    def empty(*shape: int) -> bytes:
+        lying = json.dumps({"support.inputs": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}).encode()
+        return len(lying).to_bytes(8, "little") + lying
+
     for bad in (
+        empty(0, 2**62),
+        empty(0, 2**63 + 1),
+        empty(*[1] * 70, 0),
         sound[:-1],
         sound[:100],
         sound + b"trailing",

@@ -79,6 +79,28 @@ def test_without_a_worker_adaptations_wait_and_predictions_are_503(bare: Bare) -
         assert done.json()["status"] == "succeeded"
 
 
+def test_orders_that_wait_are_answered_each_its_own_query(bare: Bare) -> None:
+    def order(*query: float, **headers: str) -> httpx.Response:
+        asked = {"query": {"inputs": [[value, 0, 0, 0] for value in query]}} if query else {}
+        return bare.client.post("/adapt", json=vector_task(50, **asked), headers={**ASYNC, **headers})
+
+    bare.until(lambda: bare.client.get("/readyz").json()["parts"]["workers"] == 0)
+    orders = [(5.0,), (5.0,), (-5.0, 5.0), (), (-5.0,)]
+    answers = [order(*query) for query in orders]
+    assert [answer.status_code for answer in answers] == [202] * len(orders)
+    ids = [answer.json()["id"] for answer in answers]
+    assert ids[0] == ids[1] and len(set(ids)) == len(orders) - 1
+    keyed = order(5.0, -5.0, **{"Idempotency-Key": "waits"})
+    with bare.worker():
+        for query, answer in zip([*orders, (5.0, -5.0)], [*answers, keyed], strict=True):
+            done = bare.client.get(answer.headers["location"], params={"wait": 30}).json()
+            labels = [item["label"] for item in done["predictions"] or []]
+            assert done["status"] == "succeeded" and labels == ["right" if value > 0 else "left" for value in query]
+    bare.until(lambda: bare.client.get("/readyz").json()["parts"]["workers"] == 0)
+    again = order(5.0, -5.0, **{"Idempotency-Key": "waits"})
+    assert again.status_code == 201 and len(again.json()["predictions"]) == 2, "a replay needs no worker"
+
+
 def test_past_the_bound_a_tenant_gets_429_with_retry_after_and_loses_nothing(bare: Bare) -> None:
     bound = bare.client.get("/v1/limits").json()["max_open_tasks"]
     answers = [bare.client.post("/adapt", json=vector_task(100 + i), headers=ASYNC) for i in range(bound + 2)]
