@@ -15,7 +15,7 @@ from kshot.contracts.errors import KshotError
 from kshot.contracts.ids import new_id
 from kshot.storage.database import open_database
 from kshot.storage.objects import LocalObjects
-from workers.logs import set_up_logs
+from workers.logs import log_unhandled, set_up_logs
 from workers.settings import StoreSettings, WorkerSettings
 
 _STATEMENT_TIMEOUT_S = 10
@@ -71,6 +71,7 @@ async def _work(settings: WorkerSettings) -> None:
     from workers.stack import Stack
 
     stop = asyncio.Event()
+    asyncio.get_running_loop().set_exception_handler(log_unhandled)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     worker = new_id("wrk")

@@ -27,7 +27,10 @@ def solve(checkpoint: Checkpoint, batch: Sequence[Work]) -> list[Outcome]:
         return list(_together(checkpoint, batch))
     except Exception as error:
         if len(batch) == 1:
-            _report(batch[0], error)
+            if not isinstance(error, KshotError):  # a caller's mistake is his to read; ours needs its trace
+                _log.error(
+                    "compute_failed", request_id=batch[0].request_id, checkpoint=batch[0].key.checkpoint, exc_info=error
+                )
             return [Failed(batch[0].origin, error)]
     half = len(batch) // 2
     return solve(checkpoint, batch[:half]) + solve(checkpoint, batch[half:])
@@ -92,9 +95,3 @@ def _queue_ms(work: Work, started: float) -> float:
     """Time in the queue outside, and in the worker's own."""
     before = work.origin.waited_ms if isinstance(work.origin, Delivered) else work.origin.queue_ms
     return round(before + (started - work.arrived) * 1000, 3)
-
-
-def _report(work: Work, error: Exception) -> None:
-    """A caller's mistake is his to read; ours needs its trace, and neither may show the payload."""
-    if not isinstance(error, KshotError):
-        _log.error("compute_failed", request_id=work.request_id, checkpoint=work.key.checkpoint, exc_info=error)
