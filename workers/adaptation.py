@@ -19,7 +19,7 @@ from workers.intake import Intake
 from workers.leases import Leases
 from workers.models import Models
 from workers.patience import every
-from workers.reaper import reap
+from workers.reaper import erase, reap
 from workers.settling import Settler
 from workers.stack import Stack
 from workers.steps import Steps
@@ -29,6 +29,8 @@ from workers.work import Failed, Outcome, Work
 _POLL_S = 2.0
 _SEEN_S = 2.0
 _REAP_S = 5.0
+_ERASE_S = 60.0
+_SWEEP_S = 3600.0
 _DRAIN_S = 10.0
 
 _log = structlog.get_logger()
@@ -64,6 +66,8 @@ class AdaptationWorker:
             every(_POLL_S, self._intake.poll),
             every(_POLL_S, self._last_chances),
             every(_REAP_S, self._reap),
+            every(_ERASE_S, self._erase),
+            every(_SWEEP_S, self._sweep),
             every(beat_s, self._intake.take_over),
         )
         compute = asyncio.create_task(self._compute())
@@ -154,7 +158,13 @@ class AdaptationWorker:
             await worker_seen(connection, self._stack.worker, str(self._stack.device))
 
     async def _reap(self) -> None:
-        await reap(self._stack.database)
+        await reap(self._stack.database, self._stack.objects)
+
+    async def _erase(self) -> None:
+        await erase(self._stack.database, self._stack.objects)
+
+    async def _sweep(self) -> None:
+        await asyncio.to_thread(self._stack.objects.sweep)
 
     async def _leave(self) -> None:
         try:

@@ -1,5 +1,9 @@
 """From what was claimed or delivered to work that can be batched: one item at a time, so that a bad one fails alone."""
 
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
 from kshot.contracts.errors import Invalid
 from kshot.contracts.tasks import LearnerOptions, Payload, SupportSet
 from kshot.contracts.wire import Inputs
@@ -9,6 +13,16 @@ from kshot.queue.work import Delivered
 from kshot.storage.tasks import Claim
 from workers.models import Models
 from workers.work import Key, Operation, Work
+
+_LARGE = 1 << 18
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+async def in_thread_if_large(decode: Callable[[A], R], item: A, n_bytes: int) -> R:
+    """``decode(item)``, beside the event loop where that would be noticed there: heartbeats must not wait for it."""
+    return await asyncio.to_thread(decode, item) if n_bytes > _LARGE else decode(item)
 
 
 def adapt_work(claim: Claim) -> Work:
@@ -24,7 +38,8 @@ def adapt_work(claim: Claim) -> Work:
 
 async def predict_work(delivered: Delivered, models: Models) -> Work:
     """The work of a predict call; reads the adapted model where it is not in memory. Raises as `Models.adapted`."""
-    payload, call = Payload.decode(delivered.payload), delivered.call
+    payload = await in_thread_if_large(Payload.decode, delivered.payload, len(delivered.payload))
+    call = delivered.call
     if payload.query is None:
         raise Invalid("the call asks nothing", param="inputs")
     if call.model is None:

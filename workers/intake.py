@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import structlog
 
+from kshot.contracts.errors import KshotError
 from kshot.queue.work import Delivered
 from kshot.storage import tasks
 from kshot.storage.tasks import Claim
 from workers.answering import Answerer
 from workers.batching import Queues
-from workers.decoding import adapt_work, predict_work
+from workers.decoding import adapt_work, in_thread_if_large, predict_work
 from workers.leases import Leases
 from workers.models import Models
 from workers.patience import is_away
@@ -21,6 +22,8 @@ from workers.steps import Steps
 from workers.work import Failed, Work
 
 _BATCHES_AHEAD = 2  # one is computed or committed while the next one fills
+_BYTES_AHEAD = 256 * 1024 * 1024  # of payloads, each of claims and of calls
+_CALLS_AT_ONCE = 32  # of up to some 64 MiB each: what one read of the stream may bring
 _REDIS_AWAY_S = 0.5
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
 
@@ -40,7 +43,7 @@ class Intake:
         self._settler = settler
         self._answerer = answerer
         self.steps = Steps()
-        self._calls: set[bytes] = set()
+        self._calls: dict[bytes, int] = {}
         self._roomier = asyncio.Event()
         self._resume_at = 0.0
         self._pause_s = _FIRST_PAUSE_S
@@ -55,7 +58,7 @@ class Intake:
                 await asyncio.sleep(_REDIS_AWAY_S)
 
     async def _take(self) -> None:
-        taken = await self._stack.queue.take(await self._room())
+        taken = await self._stack.queue.take(min(await self._room(), _CALLS_AT_ONCE))
         if taken.bells:
             await self.steps.run(self._claim([bell.task_id for bell in taken.bells]))
         if taken.calls:
@@ -95,17 +98,25 @@ class Intake:
 
     def ended(self, calls: Sequence[Delivered] = ()) -> None:
         """Items ended: there is room again."""
-        self._calls.difference_update(call.message for call in calls)
+        for call in calls:
+            self._calls.pop(call.message, None)
         self._roomier.set()
 
     def _task_room(self) -> int:
+        if self._leases.bytes >= _BYTES_AHEAD:
+            return 0
         return min(_BATCHES_AHEAD * self._stack.limits.tasks - len(self._leases), self._stack.limits.tasks)
 
     async def _room(self) -> int:
-        while (room := min(self._task_room(), _BATCHES_AHEAD * self._stack.limits.queries - len(self._calls))) <= 0:
+        while (room := min(self._task_room(), self._call_room())) <= 0:
             self._roomier.clear()
             await self._roomier.wait()
         return room
+
+    def _call_room(self) -> int:
+        if sum(self._calls.values()) >= _BYTES_AHEAD:
+            return 0
+        return _BATCHES_AHEAD * self._stack.limits.queries - len(self._calls)
 
     async def _claim(self, ids: Sequence[str] | None) -> int:
         if time.monotonic() < self._resume_at:
@@ -127,8 +138,10 @@ class Intake:
         works, failed = [], []
         for claim in claims:
             try:
-                works.append(adapt_work(claim))
+                works.append(await in_thread_if_large(adapt_work, claim, len(claim.payload)))
             except Exception as error:
+                if not isinstance(error, KshotError):
+                    _log.error("task_not_decoded", task_id=claim.task_id, request_id=claim.request_id, exc_info=error)
                 failed.append(Failed(claim, error))
         if failed:
             await self._settler.settle(failed)
@@ -136,7 +149,7 @@ class Intake:
         return works
 
     async def _accept(self, calls: Sequence[Delivered]) -> None:
-        self._calls.update(call.message for call in calls)
+        self._calls |= {call.message: len(call.payload) for call in calls}
         outcomes = await asyncio.gather(*(self._decode(call) for call in calls))
         failed = []
         for outcome in outcomes:
@@ -152,4 +165,6 @@ class Intake:
         try:
             return await predict_work(call, self._models)
         except Exception as error:
+            if not isinstance(error, KshotError) and not is_away(error):
+                _log.error("call_not_decoded", request_id=call.call.request_id, model=call.call.model, exc_info=error)
             return Failed(call, error)

@@ -28,6 +28,11 @@ class Leases:
     def __len__(self) -> int:
         return len(self._held)
 
+    @property
+    def bytes(self) -> int:
+        """What the payloads of all claims held take in memory."""
+        return sum(len(claim.payload) for claim in self._held.values())
+
     def hold(self, claims: Iterable[Claim]) -> None:
         """Keep these claims alive from now on."""
         self._held |= {(claim.task_id, claim.attempt): claim for claim in claims}

@@ -21,7 +21,7 @@ _LOADS_AT_ONCE = 4
 
 
 class Damaged(Exception):
-    """A stored object is not what was stored. The caller reads of an internal error; the log says which object."""
+    """A stored object is not what was stored. The caller reads of an internal error; the log says whose."""
 
 
 class Models:
@@ -78,12 +78,12 @@ class Models:
             blob = await asyncio.to_thread(self._objects.get, model.object_key)
         except KshotError as error:
             raise Damaged(f"the stored state of {id} is gone") from error
-        if sha256(blob) != model.object_sha256:
-            raise Damaged(f"the stored state of {id} differs from what was written")
-        return _adapted(model, blob, self.device)
+        return await asyncio.to_thread(_adapted, model, blob, self.device)
 
 
 def _adapted(model: AdaptedModel, blob: bytes, device: torch.device) -> Adapted:
+    if sha256(blob) != model.object_sha256:
+        raise Damaged(f"the stored state of {model.id} differs from what was written")
     return Adapted(model.checkpoint, model.learner, model.classes, model.input_shape, load_state(blob, device))
 
 

@@ -12,7 +12,7 @@ from kshot.contracts.tasks import Failure, Reply
 from kshot.learners.state import dump_state
 from kshot.storage import tasks
 from kshot.storage.adapted_models import get_adapted_model
-from kshot.storage.objects import ObjectStore, sha256
+from kshot.storage.objects import ObjectStore, sha256, state_key, state_keys
 from kshot.storage.tasks import Claim, NewResult
 from workers.leases import Leases
 from workers.models import Models
@@ -93,13 +93,12 @@ class Settler:
             _log.error("commit_failed", task_id=claim.task_id, request_id=claim.request_id, error=type(error).__name__)
             if endings[0].failure is INTERNAL:
                 return
-            endings = [replace(endings[0], solved=None, result=None, failure=INTERNAL)]
-            return await self._end(endings)
+            await self._end([replace(endings[0], solved=None, result=None, failure=INTERNAL)])
+            return await self._delete(state_keys(claim.task_id, claim.attempt))
         self._leases.let_go([ending.claim for ending in endings])
         await self._announce([ending for ending, counts in zip(endings, counted, strict=True) if counts])
         for ending, counts in zip(endings, counted, strict=True):
-            if not counts:
-                await self._drop(ending)
+            await (self._clear_up(ending.claim) if counts else self._drop(ending))
 
     async def _commit(self, endings: Sequence[Ending]) -> list[bool]:
         """Which of them count: those whose lease was still ours (or that an unanswered earlier commit completed)."""
@@ -138,7 +137,18 @@ class Settler:
         claim = ending.claim
         _log.warning("result_dropped", task_id=claim.task_id, attempt=claim.attempt, request_id=claim.request_id)
         if ending.result is not None:
-            await asyncio.to_thread(self._objects.delete, ending.result.object_key)
+            await self._delete([ending.result.object_key])
+
+    async def _clear_up(self, claim: Claim) -> None:
+        """Earlier attempts may have been killed between storing their state and making it count."""
+        await self._delete(state_keys(claim.task_id, claim.attempt - 1))
+
+    async def _delete(self, keys: Sequence[str]) -> None:
+        try:
+            for key in keys:
+                await asyncio.to_thread(self._objects.delete, key)
+        except OSError as error:
+            _log.warning("state_not_deleted", error=error.strerror)
 
     async def _release(self, claims: Sequence[Claim]) -> None:
         async with self._leases.writing, self._database.begin() as connection:
@@ -164,9 +174,11 @@ def store_state(objects: ObjectStore, claim: Claim, solved: Solved) -> NewResult
     """Put the state under a key of this attempt's own, so that two attempts never write one object. Raises OSError."""
     assert solved.state is not None
     blob = dump_state(solved.state)
-    key = f"states/{claim.task_id}-{claim.attempt}.safetensors"
+    key = state_key(claim.task_id, claim.attempt)
     objects.put(key, blob)
-    return NewResult(key, sha256(blob), solved.state.quality, solved.predictions, solved.timings)
+    payload = solved.work.payload
+    kept = None if payload.query is None else replace(payload, query=None).encode()
+    return NewResult(key, sha256(blob), solved.state.quality, solved.predictions, solved.timings, kept)
 
 
 async def _write(connection: AsyncConnection, ending: Ending) -> bool:

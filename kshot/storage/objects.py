@@ -3,12 +3,14 @@
 import hashlib
 import os
 import re
+import time
 from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
 from kshot.contracts.errors import NotFound
 
+_ABANDONED_S = 3600
 _KEY = re.compile(r"[a-z]+(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+")
 
 
@@ -20,6 +22,8 @@ class ObjectStore(Protocol):
     def get(self, key: str) -> bytes: ...
 
     def delete(self, key: str) -> None: ...
+
+    def sweep(self) -> None: ...
 
 
 class LocalObjects:
@@ -56,10 +60,34 @@ class LocalObjects:
         """Remove the blob; it may be gone already."""
         self._path(key).unlink(missing_ok=True)
 
+    def sweep(self) -> None:
+        """Remove what writers that died left half-written more than an hour ago."""
+        for folder, _, names in os.walk(self._folder):
+            for name in names:
+                if name.startswith("."):  # no key does
+                    self._remove_if_old(Path(folder, name))
+
+    def _remove_if_old(self, temporary: Path) -> None:
+        try:
+            if temporary.stat().st_mtime < time.time() - _ABANDONED_S:
+                temporary.unlink()
+        except FileNotFoundError:
+            pass
+
     def _path(self, key: str) -> Path:
         if not _KEY.fullmatch(key):
             raise ValueError("not an object key")
         return self._folder / key
+
+
+def state_key(task_id: str, attempt: int) -> str:
+    """Where the state that an attempt made lies: a key of its own, so that two attempts never write one object."""
+    return f"states/{task_id}-{attempt}.safetensors"
+
+
+def state_keys(task_id: str, attempts: int) -> list[str]:
+    """Where the states of a task's first ``attempts`` attempts may lie."""
+    return [state_key(task_id, attempt + 1) for attempt in range(attempts)]
 
 
 def _make_folder(folder: Path) -> None:

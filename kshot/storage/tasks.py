@@ -101,7 +101,8 @@ async def claim(
     open_now = or_(tasks.c.status == "queued", and_(tasks.c.status == "running", tasks.c.lease_until < func.now()))
     left = tasks.c.max_attempts - tasks.c.attempt
     wanted = select(tasks.c.id, tasks.c.created_at, func.octet_length(tasks.c.payload).label("bytes")).where(
-        open_now, left == 1 if last_chance else left > 1)
+        open_now, left == 1 if last_chance else left > 1
+    )
     if ids is not None:
         wanted = wanted.where(tasks.c.id.in_(ids))
     picked = wanted.order_by(tasks.c.created_at).limit(limit).with_for_update(skip_locked=True).cte("picked")
@@ -204,13 +205,13 @@ async def release(connection: AsyncConnection, claims: Sequence[Claim]) -> None:
         )
 
 
-async def reap(connection: AsyncConnection) -> list[str]:
-    """Fail the tasks whose last allowed attempt lost its lease; returns their ids.
+async def reap(connection: AsyncConnection) -> dict[str, int]:
+    """Fail the tasks whose last allowed attempt lost its lease; returns their ids, with the attempts made.
 
     Expired leases with attempts left need nothing: `claim` takes them. One reaper at a time (advisory lock).
     """
     if not await connection.scalar(select(func.pg_try_advisory_xact_lock(_REAPER_LOCK))):
-        return []
+        return {}
     failure = Failure(code=Poison.code, message="the task ended its worker at every attempt; change the support set")
     poisoned = await connection.execute(
         update(tasks)
@@ -220,11 +221,11 @@ async def reap(connection: AsyncConnection) -> list[str]:
             tasks.c.attempt >= tasks.c.max_attempts,
         )
         .values(status="failed", failure=failure.model_dump(), finished_at=func.now(), payload=None)
-        .returning(tasks.c.id, tasks.c.adapted_model_id)
+        .returning(tasks.c.id, tasks.c.adapted_model_id, tasks.c.attempt)
     )
     rows = poisoned.all()
     await _forget_fingerprints(connection, [row.adapted_model_id for row in rows])
-    return [row.id for row in rows]
+    return {row.id: row.attempt for row in rows}
 
 
 async def count_open(connection: AsyncConnection, tenant: str) -> tuple[int, int]:

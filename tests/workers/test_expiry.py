@@ -1,0 +1,135 @@
+"""What expired models and dead attempts leave is erased; nothing else is."""
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from kshot.contracts.errors import Expired
+from kshot.storage.objects import LocalObjects
+from kshot.storage.tasks import Claim
+from tests.workers.place import Place
+from tests.workers.samples import blobs
+from workers.decoding import adapt_work
+from workers.executing import solve
+from workers.reaper import erase, reap
+
+
+def states(place: Place, task_id: str) -> list[str]:
+    return sorted(path.name for path in (place.objects._folder / "states").glob(f"*{task_id}*"))
+
+
+async def succeeded(place: Place) -> Claim:
+    claim = await place.claim(await place.accepted(query=blobs(0).inputs))
+    await place.settler.settle(place.solved(claim))
+    return claim
+
+
+async def expire(place: Place, claim: Claim, *, seconds_ago: int = 3600, pinned: bool = False) -> None:
+    await place.execute(
+        "UPDATE adapted_models SET expires_at = now() - make_interval(secs => :ago), pinned = :pinned WHERE id = :id",
+        ago=seconds_ago, pinned=pinned, id=claim.adapted_model,
+    )  # fmt: skip
+
+
+async def predictions(place: Place, claim: Claim) -> object:
+    async with place.stack.database.connect() as connection:
+        statement = text("SELECT predictions FROM results WHERE task_id = :id")
+        return await connection.scalar(statement, {"id": claim.task_id})
+
+
+async def test_an_expired_model_is_erased_and_still_said_to_have_expired(place: Place):
+    gone = [await succeeded(place) for _ in range(60)]  # more than one transaction takes
+    kept = {
+        "alive": await succeeded(place),
+        "pinned": await succeeded(place),
+        "just expired": await succeeded(place),
+    }
+    for claim in gone:
+        await expire(place, claim)
+    await expire(place, kept["pinned"], pinned=True)
+    await expire(place, kept["just expired"], seconds_ago=1)
+    await erase(place.stack.database, place.objects)
+    for claim in gone:
+        assert ((await place.row(claim.task_id)).payload, await predictions(place, claim)) == (None, None)
+        assert states(place, claim.task_id) == []
+        with pytest.raises(Expired):
+            await place.model(claim)
+    for claim in kept.values():
+        assert (await place.row(claim.task_id)).payload and await predictions(place, claim)
+        assert len(states(place, claim.task_id)) == 1
+
+
+async def test_a_task_nobody_computed_in_time_is_cancelled(place: Place):
+    claim = await place.claimed()
+    await expire(place, claim)
+    await erase(place.stack.database, place.objects)
+    row = await place.row(claim.task_id)
+    assert (row.status, row.payload) == ("cancelled", None)
+    await place.settler.settle(place.solved(claim))  # too late
+    assert await place.results(claim) == 0
+    assert states(place, claim.task_id) == []
+
+
+async def test_a_state_that_cannot_be_deleted_now_is_deleted_later(place: Place):
+    claim = await succeeded(place)
+    await expire(place, claim)
+    (state,) = states(place, claim.task_id)
+    path = place.objects._folder / "states" / state
+    path.unlink()
+    path.mkdir()  # in its place, what unlink refuses
+    with pytest.raises(OSError, match=state):
+        await erase(place.stack.database, place.objects)
+    assert (await place.row(claim.task_id)).payload
+    path.rmdir()
+    await erase(place.stack.database, place.objects)
+    assert (await place.row(claim.task_id)).payload is None
+
+
+async def test_the_state_of_an_attempt_that_was_killed_goes_when_a_later_one_counts(place: Place):
+    claim = await place.claimed()
+    place.objects.put(f"states/{claim.task_id}-1.safetensors", b"stored, and never committed")
+    heir = await place.taken_by_another(claim)
+    await place.settler.settle(place.solved(heir))
+    assert states(place, claim.task_id) == [f"{claim.task_id}-2.safetensors"]
+
+
+async def test_and_when_the_task_is_given_up_as_poison(place: Place):
+    claim = await place.claimed()
+    place.objects.put(f"states/{claim.task_id}-1.safetensors", b"stored, and never committed")
+    await place.execute("UPDATE tasks SET attempt = 3, lease_until = now() WHERE id = :id", id=claim.task_id)
+    await reap(place.stack.database, place.objects)
+    assert (await place.row(claim.task_id)).failure["code"] == "poison"
+    assert states(place, claim.task_id) == []
+
+
+async def test_a_state_whose_commit_is_refused_goes(place: Place):
+    claim = await place.claimed()
+    (spoiled,) = place.solved(claim)
+    await place.settler.settle([replace(spoiled, predictions=[{"label": "a \x00 that JSONB cannot hold"}])])
+    assert (await place.row(claim.task_id)).status == "failed"
+    assert states(place, claim.task_id) == []
+
+
+def test_files_half_written_are_removed_after_an_hour(tmp_path: Path):
+    objects = LocalObjects(tmp_path)
+    objects.put("states/a", b"whole")
+    old, young = tmp_path / "states" / ".b.0123", tmp_path / "states" / ".c.4567"
+    long_ago = time.time() - 7200
+    for path in (old, young):
+        path.write_bytes(b"half")
+    for path in (old, tmp_path / "states" / "a"):
+        os.utime(path, (long_ago, long_ago))
+    objects.sweep()
+    assert {path.name for path in (tmp_path / "states").iterdir()} == {"a", young.name}
+
+
+async def test_what_was_asked_is_not_kept_and_the_support_is(place: Place):
+    claim = await succeeded(place)
+    kept = adapt_work(replace(claim, payload=(await place.row(claim.task_id)).payload))
+    assert kept.payload.query is None
+    assert kept.payload.support.classes == blobs(0).classes
+    assert solve(place.checkpoint, [kept])[0].state.n_way == 2

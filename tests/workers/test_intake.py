@@ -1,0 +1,34 @@
+"""How much comes in at once: bounded in bytes, not only in items."""
+
+import threading
+
+import pytest
+
+from kshot.storage import tasks
+from tests.workers.place import Place
+from workers import decoding
+from workers.decoding import in_thread_if_large
+
+
+async def test_a_claim_takes_no_more_than_fits_in_memory_oldest_first(place: Place):
+    ids = [await place.accepted() for _ in range(5)]
+    size = len((await place.row(ids[0])).payload)
+
+    async def claim(max_bytes: int) -> list[str]:
+        async with place.stack.database.begin() as connection:
+            claims = await tasks.claim(connection, "wrk_me", 60, 10, max_bytes=max_bytes)
+        return sorted((claim.task_id for claim in claims), key=ids.index)
+
+    assert await claim(2 * size) == ids[:2]
+    assert await claim(1) == ids[2:3]  # one at least, or it would wait for ever
+    assert await claim(100 * size) == ids[3:]
+
+
+async def test_large_payloads_are_decoded_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(decoding, "_LARGE", 100)
+
+    def where(_: None) -> threading.Thread:
+        return threading.current_thread()
+
+    assert await in_thread_if_large(where, None, 100) is threading.current_thread()
+    assert await in_thread_if_large(where, None, 101) is not threading.current_thread()
