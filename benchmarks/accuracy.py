@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 
 from benchmarks.caller import Caller
@@ -26,10 +27,21 @@ _EPISODES = 300
 _CURVES = 600
 _CALLERS = 4
 
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A peer's mean, how far kshot is ahead of it, and half the width of the 95% interval of that (paired)."""
+
+    mean: float
+    ahead: float
+    interval: float
+
 
 @dataclass(frozen=True)
 class Figure:
-    """Mean over episodes and half the width of its 95% interval. ``peers``: the same for others on the same tasks."""
+    """Mean over episodes and half the width of its 95% interval. ``peers``: others on the same tasks, by name."""
 
     suite: str
     data: str
@@ -39,14 +51,14 @@ class Figure:
     episodes: int
     target: float | None
     seconds: float
-    peers: dict[str, float]
+    peers: dict[str, "Peer"]
 
     @property
     def reached(self) -> bool:
-        """Whether the mean reaches the target, and every peer."""
+        """Whether the mean reaches the target, and no peer is better by more than the interval of the difference."""
         if self.metric == "mse":
             return self.target is None or self.mean <= self.target
-        return self.mean >= max([self.target or 0.0, *self.peers.values()])
+        return self.mean >= (self.target or 0.0) and all(peer.ahead >= -peer.interval for peer in self.peers.values())
 
 
 async def measure(suite: Suite, caller: Caller, data: Path, count: int) -> Figure:
@@ -66,11 +78,11 @@ async def measure(suite: Suite, caller: Caller, data: Path, count: int) -> Figur
         data=suite.data,
         metric="mse" if suite.n_way is None else "accuracy",
         mean=float(scores.mean()),
-        interval=float(1.96 * scores.std(ddof=1) / np.sqrt(len(scores))),
+        interval=_interval(scores),
         episodes=len(scores),
         target=suite.target,
         seconds=seconds,
-        peers=_peers(chosen) if suite.against_sklearn else {},
+        peers=_peers(chosen, scores) if suite.against_sklearn else {},
     )
 
 
@@ -86,13 +98,19 @@ async def _score(suite: Suite, caller: Caller, episode: Episode) -> float:
     return float(np.mean([label == f"class {y}" for label, y in zip(labels, episode.query_targets, strict=True)]))
 
 
-def _peers(chosen: list[Episode]) -> dict[str, float]:
-    """Mean accuracy of scikit-learn's linear classifiers, defaults, on the same supports and queries."""
+def _peers(chosen: list[Episode], ours: Scores) -> dict[str, Peer]:
+    """Scikit-learn's linear classifiers with their defaults, on the same supports and queries."""
     makers = {"RidgeClassifier": RidgeClassifier, "LogisticRegression": lambda: LogisticRegression(max_iter=1000)}
-    return {
-        name: float(np.mean([make().fit(e.support, e.support_targets).score(e.query, e.query_targets) for e in chosen]))
-        for name, make in makers.items()
-    }
+    found = {}
+    for name, make in makers.items():
+        fitted = [(make().fit(e.support, e.support_targets), e) for e in chosen]
+        theirs = np.array([model.score(e.query, e.query_targets) for model, e in fitted])
+        found[name] = Peer(float(theirs.mean()), float((ours - theirs).mean()), _interval(ours - theirs))
+    return found
+
+
+def _interval(scores: Scores) -> float:
+    return float(1.96 * scores.std(ddof=1) / np.sqrt(len(scores)))
 
 
 async def measure_all(url: str, data: Path, suites: list[Suite], count: int, key: str | None) -> list[Figure]:
@@ -103,8 +121,11 @@ async def measure_all(url: str, data: Path, suites: list[Suite], count: int, key
         for suite in suites:
             figure = await measure(suite, caller, data, max(count, _CURVES) if suite.n_way is None else count)
             mark = "reached" if figure.reached else "MISSED"
+            peers = "".join(
+                f"  {name} {p.mean:.4f} ({p.ahead:+.4f} +- {p.interval:.4f})" for name, p in figure.peers.items()
+            )
             print(f"{figure.suite:28} {figure.mean:8.4f} +- {figure.interval:.4f}  target {figure.target}  {mark}"
-                  f"  {figure.peers or ''}  ({figure.seconds:.0f} s)", flush=True)  # fmt: skip
+                  f"{peers}  ({figure.seconds:.0f} s)", flush=True)  # fmt: skip
             figures.append(figure)
     finally:
         await caller.close()
