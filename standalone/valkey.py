@@ -46,6 +46,7 @@ class Valkey:
             "appendonly": "yes",
             "appendfsync": "everysec",
             "save": "",
+            "maxmemory": "1gb",  # predict calls travel whole: a full server refuses more, and callers are told 503
             "maxmemory-policy": "noeviction",
         }
         command = Command(
