@@ -9,7 +9,6 @@ from pydantic import BaseModel, ValidationError
 from kshot.contracts.api import (
     AdaptRequest,
     AdaptSettings,
-    Examples,
     ExamplesRequest,
     ExamplesSettings,
     PredictRequest,
@@ -24,15 +23,17 @@ from service.bodies.strict_json import strict_object
 from service.errors import InvalidFields, fault_items
 
 M = TypeVar("M", bound=BaseModel)
+R = TypeVar("R", bound=AdaptRequest | ExamplesRequest | PredictRequest)
+Settings_co = TypeVar("Settings_co", bound=BaseModel, covariant=True)
 _ARCHIVES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"\x93NUMPY")
 """Zip (npz, .pt), pickles, npy: formats that can carry code or unfold to anything."""
 
 
 @dataclass(frozen=True)
-class Parsed(Generic[M]):
+class Parsed(Generic[Settings_co]):
     """One request: its settings, its examples and the inputs to answer, not decoded yet."""
 
-    settings: M
+    settings: Settings_co
     support: RawSupport | None
     query: RawInputs | None
 
@@ -56,43 +57,38 @@ def validate(model: type[M], value: object) -> M:
 
 def parse_adapt(raw: Raw) -> Parsed[AdaptSettings]:
     """`POST /adapt`."""
-    if raw.media_type == JSON:
-        request = validate(AdaptRequest, strict_object(raw.data))
-        query = None if request.query is None else Values(request.query.inputs)
-        return Parsed(request, _examples(request.support), query)
-    return _settled(AdaptSettings, _parse_loose(raw))
+    return _parse(raw, AdaptRequest, AdaptSettings)
 
 
 def parse_examples(raw: Raw) -> Parsed[ExamplesSettings]:
     """`POST /adapted-models/{id}/examples`."""
-    if raw.media_type == JSON:
-        request = validate(ExamplesRequest, strict_object(raw.data))
-        query = None if request.query is None else Values(request.query.inputs)
-        return Parsed(request, _examples(request.support), query)
-    return _settled(ExamplesSettings, _parse_loose(raw))
+    return _parse(raw, ExamplesRequest, ExamplesSettings)
 
 
 def parse_predict(raw: Raw) -> Parsed[PredictSettings]:
     """`POST /predict`."""
+    return _parse(raw, PredictRequest, PredictSettings)
+
+
+def _parse(raw: Raw, request: type[R], settings: type[M]) -> Parsed[R] | Parsed[M]:
+    """``request`` is what JSON brings: the ``settings`` of the other forms, with examples and inputs among them."""
     if raw.media_type == JSON:
-        request = validate(PredictRequest, strict_object(raw.data))
-        support = None if request.support is None else _examples(request.support)
-        return Parsed(request, support, Values(request.inputs))
-    return _settled(PredictSettings, _parse_loose(raw))
+        whole = validate(request, strict_object(raw.data))
+        return Parsed(whole, _support_of(whole), _query_of(whole))
+    multipart = raw.media_type == MULTIPART
+    loose = _from_parts(parse_multipart(raw.data, raw.boundary)) if multipart else _from_tensors(*split(raw.data))
+    return Parsed(validate(settings, loose.settings), loose.support, loose.query)
 
 
-def _examples(examples: Examples) -> RawSupport:
-    return RawSupport(Values(examples.inputs), examples.labels)
+def _support_of(request: AdaptRequest | ExamplesRequest | PredictRequest) -> RawSupport | None:
+    support = request.support
+    return None if support is None else RawSupport(Values(support.inputs), support.labels)
 
 
-def _settled(model: type[M], loose: _Loose) -> Parsed[M]:
-    return Parsed(validate(model, loose.settings), loose.support, loose.query)
-
-
-def _parse_loose(raw: Raw) -> _Loose:
-    if raw.media_type == MULTIPART:
-        return _from_parts(parse_multipart(raw.data, raw.boundary))
-    return _from_tensors(*split(raw.data))
+def _query_of(request: AdaptRequest | ExamplesRequest | PredictRequest) -> RawInputs | None:
+    if isinstance(request, PredictRequest):
+        return Values(request.inputs)
+    return None if request.query is None else Values(request.query.inputs)
 
 
 def _from_parts(parts: Sequence[Part]) -> _Loose:
