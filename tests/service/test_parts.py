@@ -1,6 +1,10 @@
 """Small parts: preferences, hosts, errors, settings, logs."""
 
+import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -11,6 +15,7 @@ from service.errors import problem_response
 from service.logs import where
 from service.prefer import Preference, parse_prefer
 from service.rates import Rates
+from service.routes import health
 from service.settings import Settings
 
 
@@ -73,6 +78,32 @@ async def test_a_refused_request_may_come_back_when_the_window_frees() -> None:
     assert refused.value.retry_after == pytest.approx(60 - time.time() % 60, abs=1)
     await rates.hit("ten_b")
     await rates.close()
+
+
+async def test_readiness_does_not_wait_for_a_database_that_answers_one_question_and_hangs_at_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Hanging:
+        database = property(lambda self: self)
+
+        @asynccontextmanager
+        async def reading(self) -> AsyncIterator[Any]:
+            yield self
+
+        async def execute(self, statement: object) -> None: ...
+
+        async def workers(self) -> list[Any]:
+            await asyncio.Event().wait()
+            return []
+
+        class queue:
+            @staticmethod
+            async def ping() -> bool:
+                return True
+
+    monkeypatch.setattr(health, "_PATIENCE_S", 0.05)
+    answer = await asyncio.wait_for(health.readyz(Hanging()), 20)
+    assert answer.status_code == 503
 
 
 def test_an_admin_key_has_at_least_32_characters() -> None:
