@@ -1,7 +1,8 @@
-"""One stack for all HTTP flow tests: real Postgres and Valkey, one API process with keys, one worker process."""
+"""One stack for all HTTP flow tests: real Postgres and Valkey, one API process with keys, one worker process; and for
+the tests that break servers or workers, servers of their own."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from standalone import EmbeddedServers, embedded_servers
+from tests.flow.fault_stack import Stack, open_stack, prepare
 from tests.flow.http_stack import ADMIN_KEY, Api, migrate_and_publish, run_api, run_worker, write_checkpoints
 
 _tests = count()
@@ -91,3 +93,16 @@ def query(http_stack: HttpStack) -> Query:
             await connection.close()
 
     return lambda statement, *values: asyncio.run(run(statement, *values))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EmbeddedServers, Path]]:
+    with embedded_servers() as servers:
+        yield servers, prepare(servers, tmp_path_factory.mktemp("faults"))
+
+
+@pytest.fixture
+async def stack(prepared: tuple[EmbeddedServers, Path]) -> AsyncIterator[Stack]:
+    """The service's side of servers that a test may break."""
+    async with open_stack(*prepared) as opened:
+        yield opened

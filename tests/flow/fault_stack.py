@@ -10,21 +10,16 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from kshot.checkpoints import Checkpoint, save_checkpoint
-from kshot.contracts.checkpoints import EncoderSpec, LearnerSpec, Lineage, Manifest, VectorInput
+from kshot.contracts.checkpoints import EncoderSpec, VectorInput
 from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import AnswerOptions, LearnerOptions, Payload, PredictCall, Reply, SupportSet
-from kshot.encoders.registry import build_encoder
-from kshot.learners.registry import get_learner
 from kshot.queue.front import FrontQueue
 from kshot.storage.adapted_models import NewAdaptedModel, insert_adapted_model
 from kshot.storage.checkpoints import resolve
@@ -32,7 +27,7 @@ from kshot.storage.database import open_database
 from kshot.storage.tables import DEFAULT_TENANT
 from kshot.storage.tasks import NewTask, insert_task
 from standalone import EmbeddedServers
-from tests.flow.http_stack import CHECKOUT, migrate_and_publish
+from tests.flow.http_stack import CHECKOUT, migrate_and_publish, write_checkpoint
 
 LEASE_S = 2.0
 DEFAULTS = LearnerOptions()
@@ -41,28 +36,13 @@ WIDTH = 8
 
 def write_checkpoints(root: Path) -> Path:
     """Small untrained checkpoints: ``plain`` and ``near`` (closed form, any width) and ``steps`` (gradient learner)."""
-    _write(root, "plain", VectorInput(), EncoderSpec(name="identity"), "ridge", ("classification", "regression"))
-    _write(root, "near", VectorInput(), EncoderSpec(name="identity"), "protonet", ("classification",))
-    mlp = EncoderSpec(name="mlp", options={"hidden": [512, 512]})
-    _write(root, "steps", VectorInput(width=WIDTH), mlp, "maml", ("classification",))
-    return root
-
-
-def _write(root: Path, name: str, inputs: VectorInput, encoder: EncoderSpec, learner: str, tasks: Any) -> None:
-    torch.manual_seed(0)
-    network = build_encoder(encoder, inputs)
-    head = get_learner(learner).init_head(network, tasks[0], None, torch.Generator().manual_seed(0))
-    lineage = Lineage(command="tests", code_version="0", created_at=datetime(2026, 1, 1, tzinfo=UTC))
-    manifest = Manifest(
-        name=name,
-        description="for fault tests",
-        tasks=tasks,
-        input=inputs,
-        encoder=encoder,
-        learner=LearnerSpec(name=learner),
-        lineage=lineage,
+    write_checkpoint(
+        root, "plain", VectorInput(), EncoderSpec(name="identity"), "ridge", ("classification", "regression")
     )
-    save_checkpoint(root / name, Checkpoint(manifest, network.eval(), head))
+    write_checkpoint(root, "near", VectorInput(), EncoderSpec(name="identity"), "protonet", ("classification",))
+    mlp = EncoderSpec(name="mlp", options={"hidden": [512, 512]})
+    write_checkpoint(root, "steps", VectorInput(width=WIDTH), mlp, "maml", ("classification",))
+    return root
 
 
 def blobs(seed: int, n_way: int = 2, k_shot: int = 3, width: int = WIDTH) -> SupportSet:

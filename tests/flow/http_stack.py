@@ -42,16 +42,18 @@ def write_checkpoints(root: Path) -> Path:
     """``plain`` (vectors of any width, both kinds of task), ``drawings`` (28 x 28 images), ``lines`` (one number in,
     one out, gradient learner) and ``words`` (texts)."""
     both = ("classification", "regression")
-    _write(root, "plain", VectorInput(), EncoderSpec(name="identity"), "ridge", both)
+    write_checkpoint(root, "plain", VectorInput(), EncoderSpec(name="identity"), "ridge", both)
     drawing = ImageInput(height=28, width=28, channels=1, fit="stretch", invert=True)
-    _write(root, "drawings", drawing, EncoderSpec(name="conv4", options={"channels": 8}), "protonet", both[:1])
+    write_checkpoint(
+        root, "drawings", drawing, EncoderSpec(name="conv4", options={"channels": 8}), "protonet", both[:1]
+    )
     mlp = EncoderSpec(name="mlp", options={"hidden": [16, 16]})
-    _write(root, "lines", VectorInput(width=1), mlp, "maml", both[1:], n_targets=1)
-    _write(root, "words", TextInput(max_chars=200), EncoderSpec(name="text"), "ridge", both[:1])
+    write_checkpoint(root, "lines", VectorInput(width=1), mlp, "maml", both[1:], n_targets=1)
+    write_checkpoint(root, "words", TextInput(max_chars=200), EncoderSpec(name="text"), "ridge", both[:1])
     return root
 
 
-def _write(
+def write_checkpoint(
     root: Path,
     name: str,
     inputs: InputSpec,
@@ -60,6 +62,7 @@ def _write(
     tasks: Any,
     n_targets: int | None = None,
 ) -> None:
+    """An untrained checkpoint as a folder ``root / name``, ready to publish."""
     torch.manual_seed(0)
     network = build_encoder(encoder, inputs)
     head = get_learner(learner).init_head(network, tasks[0], n_targets, torch.Generator().manual_seed(0))

@@ -120,7 +120,7 @@ async def test_two_hundred_callers_at_once_each_get_their_own_answer(service: Se
         keys = [await new_key(http, name) for name in ("one", "two")]
         together = await asyncio.gather(*(adapt(http, keys[i % 2], body) for i, body in enumerate(bodies)))
         assert max(answer["timings"]["batch_size"] for answer in together) > 1
-        for i in range(0, 200, 8):
+        for i in range(200):
             alone = await adapt(http, keys[(i + 1) % 2], bodies[i])  # the other tenant: it has no such model yet
             assert alone["timings"]["batch_size"] == 1
             assert_same_answers(together[i], alone)

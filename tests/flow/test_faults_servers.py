@@ -5,27 +5,12 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
-from standalone import EmbeddedServers, embedded_servers
-from tests.flow.fault_stack import Stack, blobs, long_work, open_stack, prepare
+from tests.flow.fault_stack import Stack, blobs, long_work
 
 pytestmark = pytest.mark.flow
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EmbeddedServers, Path]]:
-    with embedded_servers() as servers:
-        yield servers, prepare(servers, tmp_path_factory.mktemp("faults"))
-
-
-@pytest.fixture
-async def stack(prepared: tuple[EmbeddedServers, Path]) -> AsyncIterator[Stack]:
-    async with open_stack(*prepared) as opened:
-        yield opened
 
 
 async def test_valkey_killed_and_its_data_deleted_loses_nothing(stack: Stack):

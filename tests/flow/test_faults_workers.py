@@ -2,30 +2,17 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import text
 
 from kshot.contracts.ids import new_id
+from kshot.contracts.tasks import LearnerOptions, Payload
 from kshot.storage import tasks
-from standalone import EmbeddedServers, embedded_servers
-from tests.flow.fault_stack import LEASE_S, Stack, blobs, long_work, open_stack, prepare
+from tests.flow.fault_stack import LEASE_S, Stack, blobs, long_work
 
 pytestmark = pytest.mark.flow
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EmbeddedServers, Path]]:
-    with embedded_servers() as servers:
-        yield servers, prepare(servers, tmp_path_factory.mktemp("faults"))
-
-
-@pytest.fixture
-async def stack(prepared: tuple[EmbeddedServers, Path]) -> AsyncIterator[Stack]:
-    async with open_stack(*prepared) as opened:
-        yield opened
 
 
 async def test_a_worker_killed_in_the_middle_of_an_adaptation_costs_one_attempt(stack: Stack):
@@ -115,6 +102,28 @@ async def test_a_task_that_ends_its_worker_each_time_is_given_up_and_takes_no_ot
             await stack.until(task, "succeeded")
 
 
+async def test_an_innocent_at_its_last_attempt_is_safe_from_the_poison_behind_it(stack: Stack):
+    innocent = await stack.submit("near", blobs(7), ring=False)
+    poison = await stack.submit("steps", *long_work(8), ring=False)
+    async with stack.database.begin() as connection:
+        await connection.execute(
+            text("UPDATE tasks SET attempt = max_attempts - 1 WHERE id IN (:a, :b)"),
+            {"a": innocent.task_id, "b": poison.task_id},
+        )
+    async with stack.database.connect() as connection:
+        await connection.execute(text("LOCK TABLE results IN EXCLUSIVE MODE"))  # a commit takes its time
+        with stack.worker() as worker:
+            await stack.until(innocent, "running")
+            await asyncio.sleep(1)  # time enough to start the next, and to die of it
+            assert (await stack.row(poison)).status == "queued"
+            await connection.rollback()
+            await stack.until(poison, "running")
+            worker.kill()
+    assert (await stack.row(innocent)).status == "succeeded"
+    with stack.worker():
+        assert (await stack.until(poison, "failed")).failure["code"] == "poison"
+
+
 async def eventually_at(stack: Stack, task: object, attempt: int) -> None:
     async with asyncio.timeout(30):
         while (row := await stack.row(task)).status != "running" or row.attempt != attempt:
@@ -137,6 +146,17 @@ async def test_one_bad_item_in_a_batch_fails_alone(stack: Stack):
         worst = await stack.scalar("SELECT max((timings->>'batch_size')::int) FROM results")
         assert worst > 1
         assert "no safetensors" not in worker.log.read_text()
+
+
+async def test_a_payload_that_breaks_its_decoding_is_in_no_log(stack: Stack):
+    whole = Payload(blobs(9), options=LearnerOptions(learner="protonet")).encode()
+    options = whole.replace(b"protonet", b"a secret").replace(b"learner", b"LEARNER")  # an option nobody knows
+    with stack.worker() as worker:
+        broken = await stack.submit("near", blobs(9), payload=options)
+        await stack.until(broken, "failed")
+        log = worker.log.read_text()
+    assert "task_not_decoded" in log and broken.task_id in log
+    assert "secret" not in log
 
 
 async def test_predictions_of_a_worker_that_died_are_taken_over(stack: Stack):
