@@ -21,7 +21,6 @@ from kshot.storage.adapted_models import (
     find_same,
     get_adapted_model,
     insert_adapted_model,
-    was_asked,
 )
 from kshot.storage.checkpoints import StoredCheckpoint
 from kshot.storage.tasks import NewTask, count_open, insert_task
@@ -70,6 +69,7 @@ class Prepared:
 
     order: Order
     payload: bytes
+    payload_sha256: bytes
     fingerprint: str
     digest: str
 
@@ -86,7 +86,7 @@ def prepare(order: Order) -> Prepared:
     request.update(json.dumps([order.reference, order.ttl_s, order.metadata], sort_keys=True).encode())
     _update(request, order.query)
     payload = Payload(support, order.query, order.options).encode()
-    return Prepared(order, payload, model.hexdigest(), request.hexdigest())
+    return Prepared(order, payload, hashlib.sha256(payload).digest(), model.hexdigest(), request.hexdigest())
 
 
 async def accept(
@@ -105,13 +105,14 @@ async def accept(
             replayed = await _replayed(connection, caller.tenant, idempotency_key, prepared.digest, new_model.id)
             if replayed is not None:
                 return replayed
-        same = await _insert(connection, state, caller, new_model, prepared.payload)
-        if same is not None:
+        found = await _insert(connection, state, caller, new_model, prepared.payload_sha256)
+        if found is not None:
+            same, asked = found
             if idempotency_key is not None:
                 await idempotency.rebind(connection, caller.tenant, idempotency_key, same.id)
             await note("adapted_model.extend", same.id)
             extended = await extend(connection, same, prepared.order.ttl_s)
-            return Accepted(extended, own=False, answers=same.status in PENDING)
+            return Accepted(extended, own=False, answers=asked)
         await insert_task(connection, new_task)
         await note("adapted_model.create", new_model.id)
         model = await get_adapted_model(connection, caller.tenant, new_model.id)
@@ -132,25 +133,26 @@ async def _replayed(connection: AsyncConnection, tenant: str, key: str, digest: 
 
 
 async def _insert(
-    connection: AsyncConnection, state: State, caller: Caller, new_model: NewAdaptedModel, payload: bytes
-) -> AdaptedModel | None:
+    connection: AsyncConnection, state: State, caller: Caller, new_model: NewAdaptedModel, payload_sha256: bytes
+) -> tuple[AdaptedModel, bool] | None:
     """Insert the model; the one with the same fingerprint where there is one, also one that a parallel request
-    committed between our look and our insert.
+    committed between our look and our insert. Beside it: whether its predictions will be those asked for here.
 
     One that is not made yet will hold its own order's predictions, so it serves an order of the same query alone;
     any other order gets a model of its own, which nobody else will find.
     """
     assert new_model.fingerprint is not None
-    same = await find_same(connection, caller.tenant, new_model.fingerprint)
-    if same is None:
+    found = await find_same(connection, caller.tenant, new_model.fingerprint, payload_sha256)
+    if found is None:
         await _check_room(connection, state, caller)
         if await insert_adapted_model(connection, new_model):
             return None
-        same = await find_same(connection, caller.tenant, new_model.fingerprint)
-        if same is None:
+        found = await find_same(connection, caller.tenant, new_model.fingerprint, payload_sha256)
+        if found is None:
             raise Conflict("an equal adapted model was just deleted; try again", retry_after=1)
-    if same.status not in PENDING or await was_asked(connection, same, payload):
-        return same
+    same, asked = found
+    if asked or same.status not in PENDING:
+        return found
     await _check_room(connection, state, caller)
     await insert_adapted_model(connection, replace(new_model, fingerprint=None))
     return None

@@ -14,6 +14,8 @@ from kshot.contracts.errors import Conflict, Expired, Invalid, NotFound
 from kshot.contracts.tasks import Failure, Label
 from kshot.storage.tables import adapted_models, predictions, results, seconds_from_now, tasks
 
+_OPEN = tasks.c.status.in_(["queued", "running"])
+
 
 @dataclass(frozen=True)
 class NewAdaptedModel:
@@ -101,10 +103,13 @@ async def insert_adapted_model(connection: AsyncConnection, model: NewAdaptedMod
     return inserted.scalar() is not None
 
 
-async def find_same(connection: AsyncConnection, tenant: str, fingerprint: str) -> AdaptedModel | None:
+async def find_same(
+    connection: AsyncConnection, tenant: str, fingerprint: str, payload_sha256: bytes
+) -> tuple[AdaptedModel, bool] | None:
     """The tenant's live model with this fingerprint, held until the transaction ends: nobody deletes it meanwhile.
+    Beside it: whether it is not made yet and was asked for with this very payload, so with the same query.
 
-    An expired one gives its fingerprint up to the next.
+    An expired model gives its fingerprint up to the next.
     """
     await connection.execute(
         update(adapted_models)
@@ -116,19 +121,10 @@ async def find_same(connection: AsyncConnection, tenant: str, fingerprint: str) 
         )
         .values(fingerprint=None)
     )
-    wanted = _whole(tenant).where(adapted_models.c.fingerprint == fingerprint)
+    asked = case((_OPEN, func.sha256(tasks.c.payload) == payload_sha256), else_=False).label("asked")
+    wanted = _whole(tenant).add_columns(asked).where(adapted_models.c.fingerprint == fingerprint)
     row = (await connection.execute(wanted.with_for_update(of=adapted_models, key_share=True))).one_or_none()
-    return None if row is None else _model(row)
-
-
-async def was_asked(connection: AsyncConnection, model: AdaptedModel, payload: bytes) -> bool:
-    """Whether the model is not made yet and was asked for with this very payload: the same query, too.
-
-    Once it is made the payload is stored without the query and tells nothing any more.
-    """
-    open_now = tasks.c.status.in_(["queued", "running"])
-    asked = select(tasks.c.payload == payload).where(tasks.c.id == model.task_id, open_now)
-    return bool(await connection.scalar(asked))
+    return None if row is None else (_model(row), bool(row.asked))
 
 
 async def extend(connection: AsyncConnection, model: AdaptedModel, ttl_s: float) -> AdaptedModel:
@@ -201,11 +197,10 @@ async def delete_adapted_model(connection: AsyncConnection, tenant: str, id: str
     """
     # The task first, as workers and the reaper do: then neither can wait for the other, and once the row is ours no
     # worker adds a result that we would not see.
-    open_now = tasks.c.status.in_(["queued", "running"])
     task = await connection.scalar(
         update(tasks)
         .where(tasks.c.adapted_model_id == id, tasks.c.tenant_id == tenant)
-        .values(status=case((open_now, "cancelled"), else_=tasks.c.status), payload=None)
+        .values(status=case((_OPEN, "cancelled"), else_=tasks.c.status), payload=None)
         .returning(tasks.c.id)
     )
     deleted = await connection.execute(
@@ -235,9 +230,7 @@ async def get_support(connection: AsyncConnection, tenant: str, id: str) -> byte
 
 async def queue_position(connection: AsyncConnection, model: AdaptedModel) -> int:
     """How many open tasks were accepted before this one."""
-    position = await connection.scalar(
-        select(func.count()).where(tasks.c.status.in_(["queued", "running"]), tasks.c.created_at < model.created_at)
-    )
+    position = await connection.scalar(select(func.count()).where(_OPEN, tasks.c.created_at < model.created_at))
     return int(position or 0)
 
 

@@ -95,10 +95,10 @@ def test_prefer_wait_is_echoed(tenant: Tenants) -> None:
 
 def test_an_expired_model_is_gone_and_a_pinned_one_stays(tenant: Tenants) -> None:
     client = tenant("a")
-    brief = client.post("/adapt", json=vector_task(10, ttl_seconds=1)).json()["id"]
     kept = client.post("/adapt", json=vector_task(11, ttl_seconds=1)).json()["id"]
     pinned = client.patch(f"/v1/adapted-models/{kept}", json={"pinned": True, "metadata": {"a": 1}})
     assert pinned.status_code == 200 and pinned.json()["pinned"] and pinned.json()["expires_at"] is None
+    brief = client.post("/adapt", json=vector_task(10, ttl_seconds=1)).json()["id"]
     deadline = 50
     while (gone := client.get(f"/v1/adapted-models/{brief}")).status_code == 200 and deadline:
         deadline -= 1

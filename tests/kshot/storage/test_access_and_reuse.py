@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from hashlib import sha256
 
 import pytest
 from sqlalchemy import text
@@ -20,7 +21,6 @@ from kshot.storage.adapted_models import (
     get_support,
     insert_adapted_model,
     list_adapted_models,
-    was_asked,
 )
 from kshot.storage.tables import DEFAULT_TENANT
 from kshot.storage.tasks import insert_task
@@ -47,7 +47,7 @@ async def test_expired_models_are_gone_unless_pinned(database: AsyncEngine, chec
         await insert_task(connection, its_task(model))
         with pytest.raises(Expired):
             await get_adapted_model(connection, DEFAULT_TENANT, model.id)
-        assert await find_same(connection, DEFAULT_TENANT, str(model.fingerprint)) is None
+        assert await find_same(connection, DEFAULT_TENANT, str(model.fingerprint), b"") is None
         await connection.execute(text("UPDATE adapted_models SET pinned = true WHERE id = :id"), {"id": model.id})
         assert (await get_adapted_model(connection, DEFAULT_TENANT, model.id)).pinned
         with pytest.raises(Invalid) as refused:  # the caller's transaction ends here
@@ -70,13 +70,18 @@ async def test_a_model_lives_as_long_as_the_longest_wish(database: AsyncEngine, 
 
 
 async def test_a_pending_model_knows_what_it_was_asked(database: AsyncEngine, checkpoint: str):
-    model = a_model(checkpoint)
+    fingerprint = new_id("evt")
+    model = a_model(checkpoint, fingerprint=fingerprint)
     async with database.begin() as connection:
         await insert_adapted_model(connection, model)
         await insert_task(connection, its_task(model))
         found = await get_adapted_model(connection, DEFAULT_TENANT, model.id)
-        assert await was_asked(connection, found, PAYLOAD)
-        assert not await was_asked(connection, found, PAYLOAD + b"x")
+        for payload, asked in ((PAYLOAD, True), (PAYLOAD + b"x", False)):
+            digest = sha256(payload).digest()
+            assert await find_same(connection, DEFAULT_TENANT, fingerprint, digest) == (found, asked)
+        await connection.execute(text("UPDATE tasks SET status = 'succeeded' WHERE id = :t"), {"t": found.task_id})
+        made = await find_same(connection, DEFAULT_TENANT, fingerprint, sha256(PAYLOAD).digest())
+    assert made is not None and made[0].status == "succeeded" and not made[1]
 
 
 async def test_equal_fingerprints_are_one_model_per_tenant(database: AsyncEngine, checkpoint: str):
