@@ -103,6 +103,38 @@ def solve(problem: Problem, l2: Tensor) -> Solution:
     return Solution(weight, left_out, noise, factor, isotropic)
 
 
+def left_out_by_class(problem: Problem, targets: Tensor, l2: Tensor) -> Tensor:
+    """Targets minus the fit made without each row, (B, N, C), the other rows of its class weighing more instead.
+
+    So it is what adapting again without that row gives, for penalties ``l2`` (B,) and one-hot ``targets`` (B, N, C).
+    In weighted rows, with R = 1 - H the residual operator at l2 n / (n - 1), e = R t, and S the k rows of i's class:
+    a weight k / (k - 1) times as large for the others of S and none for i changes e as v does that solves
+    (R_SS - k (1 - e_i e_i')) v = e_S, whose i-th row is the error at i. One inverse for each class serves all its rows
+    (Sherman-Morrison). Costs n^3, so it is for small supports. A row that is its class's only one has no such answer.
+    """
+    n = problem.root.square().sum(1)
+    residual = _residual_operator(problem, l2 * n / (n - 1))
+    same = targets @ targets.transpose(1, 2)
+    size = same.sum(2)
+    size = torch.where(size > 0, size, 2.0)  # in padded rows any number does, but for the one that divides 0 by 0
+    inverse = torch.linalg.inv(residual * same - torch.diag_embed(size))
+    changed = inverse @ (residual @ problem.t)
+    errors = changed / (1 + size * inverse.diagonal(dim1=1, dim2=2)).unsqueeze(2)
+    return errors / problem.root.clamp(min=_LEAST_KEPT).unsqueeze(2)
+
+
+def _residual_operator(problem: Problem, l2: Tensor) -> Tensor:
+    """1 - H (B, N, N), H the hat matrix of the weighted rows, the offset's share in it."""
+    cholesky, n = _cholesky(problem, l2), problem.root.square().sum(1)
+    if _is_dual(problem):
+        features = l2[:, None, None] * torch.cholesky_inverse(cholesky)
+    else:
+        z = torch.linalg.solve_triangular(cholesky, problem.a.transpose(1, 2), upper=False)
+        features = torch.eye(z.shape[2], dtype=z.dtype, device=z.device) - z.transpose(1, 2) @ z
+    offset: Tensor = problem.root.unsqueeze(2) * problem.root.unsqueeze(1) / n[:, None, None]
+    return features - offset
+
+
 def fitted(problem: Problem, weight: Tensor) -> Tensor:
     """The answers (B, N, C) to the support rows themselves, less the offset; 0 in padded rows."""
     return problem.a @ weight.transpose(1, 2) / problem.root.clamp(min=_LEAST_KEPT).unsqueeze(2)

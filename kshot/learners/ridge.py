@@ -17,12 +17,22 @@ from kshot.encoders.base import Encoder
 from kshot.learners.base import Head, Learner, Output, State, Support, check_finite, check_supports, device_of
 from kshot.learners.batching import Packed, alike, embed, grouped, pack, pad
 from kshot.learners.calibration import class_gains, fit_scale, usual_scale
-from kshot.learners.closed_form import Problem, Solution, centred, fits_in_dual, fitted, solve, weights
+from kshot.learners.closed_form import (
+    Problem,
+    Solution,
+    centred,
+    fits_in_dual,
+    fitted,
+    left_out_by_class,
+    solve,
+    weights,
+)
 from kshot.learners.losses import embedding_meta_loss
 from kshot.learners.penalty import choose_l2
 from kshot.learners.quality import accuracy_quality, can_leave_out, mse_quality
 
 _FIRST_LOGIT_SCALE = 10.0
+_MOST_ROWS_REBALANCED = 512  # beyond, a class hardly notices that one of its rows weighs nothing
 
 
 class Ridge(Learner):
@@ -76,7 +86,7 @@ class Ridge(Learner):
         device = device_of(checkpoint.encoder, checkpoint.head)
         features = embed(checkpoint.encoder, [support.inputs for support in supports], device)
         keys = [
-            (s.task, alike(len(x)), alike(s.n_outputs), fits_in_dual(*x.shape))
+            (s.task, alike(len(x)), alike(s.n_outputs), fits_in_dual(*x.shape), len(x) <= _MOST_ROWS_REBALANCED)
             for s, x in zip(supports, features, strict=True)
         ]
         states: dict[int, State] = {}
@@ -104,9 +114,14 @@ def _adapt(packed: Packed, head: Head, l2: float | None) -> list[State]:
     """The states of tasks of one kind, alike in size."""
     problem = centred(packed, evened=l2 is None and "log_l2" not in head)
     left_out = can_leave_out(packed.targets, packed.rows) if packed.task == "classification" else packed.rows
-    solution = solve(problem, _penalty(problem, packed, left_out, head, l2))
-    made = _classifiers if packed.task == "classification" else _regressors
-    return made(packed, problem, solution, head, left_out)
+    penalty = _penalty(problem, packed, left_out, head, l2)
+    solution = solve(problem, penalty)
+    if packed.task == "regression":
+        return _regressors(packed, problem, solution)
+    errors = solution.left_out
+    if packed.rows.sum(1).max() <= _MOST_ROWS_REBALANCED:
+        errors = left_out_by_class(problem, packed.targets.double(), penalty)
+    return _classifiers(packed, problem, solution, head, left_out, errors)
 
 
 def _penalty(problem: Problem, packed: Packed, left_out: Tensor, head: Head, l2: float | None) -> Tensor:
@@ -117,7 +132,10 @@ def _penalty(problem: Problem, packed: Packed, left_out: Tensor, head: Head, l2:
     return choose_l2(problem, packed, left_out)
 
 
-def _classifiers(packed: Packed, problem: Problem, solution: Solution, head: Head, left_out: Tensor) -> list[State]:
+def _classifiers(
+    packed: Packed, problem: Problem, solution: Solution, head: Head, left_out: Tensor, errors: Tensor
+) -> list[State]:
+    """``errors``: (B, N, C), by which the quality is judged; the scale goes by the cheaper ones it was tuned on."""
     fit = fitted(problem, solution.weight)
     gains = class_gains(fit, packed)
     scores = gains * (packed.targets - problem.offset.unsqueeze(1) - solution.left_out)
@@ -126,7 +144,8 @@ def _classifiers(packed: Packed, problem: Problem, solution: Solution, head: Hea
     else:
         usual = usual_scale(fit * gains, packed, packed.x.shape[2])
         scales = fit_scale(scores, packed, left_out, usual)
-    scores, classes, left_out = scores.cpu(), packed.targets.argmax(2).cpu(), left_out.cpu()
+    scores = (gains * (packed.targets - problem.offset.unsqueeze(1) - errors)).cpu()
+    classes, left_out = packed.targets.argmax(2).cpu(), left_out.cpu()
     states = []
     for i, (n, n_way) in enumerate(_sizes(packed)):
         quality = accuracy_quality(scores[i, :n, :n_way], classes[i, :n], left_out[i, :n])
@@ -140,7 +159,7 @@ def _classifiers(packed: Packed, problem: Problem, solution: Solution, head: Hea
     return states
 
 
-def _regressors(packed: Packed, problem: Problem, solution: Solution, head: Head, left_out: Tensor) -> list[State]:
+def _regressors(packed: Packed, problem: Problem, solution: Solution) -> list[State]:
     residuals = solution.left_out.cpu()
     states = []
     for i, (n, n_targets) in enumerate(_sizes(packed)):

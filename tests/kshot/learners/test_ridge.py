@@ -14,7 +14,7 @@ from kshot.contracts.tasks import LearnerOptions
 from kshot.contracts.wire import Array
 from kshot.learners.base import Output, State, Support
 from kshot.learners.batching import pack
-from kshot.learners.closed_form import centred, solve
+from kshot.learners.closed_form import centred, left_out_by_class, solve, weights
 from kshot.learners.registry import LEARNERS
 from tests.kshot.learners.learner_cases import Case, checkpoint_of
 from tests.kshot.learners.references import ridge_loop
@@ -61,6 +61,28 @@ def test_leave_one_out_is_exact(n: int, width: int, l2: float) -> None:
     y, w = torch.eye(3).double()[labels], ridge_loop.row_weights(labels)
     expected = ridge_loop.leave_one_out(x, y, w, l2, torch.ones(width).double())
     torch.testing.assert_close(y - solution.left_out[0], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [20, 4])  # through the rows, through the columns
+@pytest.mark.parametrize("l2", [1e-2, 1.0, 100.0])
+def test_quality_is_that_of_adapting_again_without_each_row(width: int, l2: float) -> None:
+    """Two examples of a class among more of others, padded beside a larger task: as if adapted anew each time."""
+    rng = np.random.default_rng(4)
+    sizes = [(2, 2), (2, 3, 5), (4, 4, 2, 6)]
+    tasks = [np.repeat(np.arange(len(size)), size) for size in sizes]
+    supports = [classes(rng.normal(size=(len(y), width)) + y[:, None], y) for y in tasks]
+    rows = [torch.from_numpy(np.asarray(support.inputs)).double() for support in supports]
+    packed = pack(supports, rows)
+    penalty = torch.full((3,), l2, dtype=torch.float64)
+    errors = left_out_by_class(centred(packed, evened=False), packed.targets.double(), penalty)
+    for task, (support, x) in enumerate(zip(supports, rows, strict=True)):
+        for i in range(len(x)):
+            others = torch.arange(len(x)) != i
+            rest = Support(support.task, np.asarray(support.inputs)[others], support.targets[others], support.n_way)
+            problem = centred(pack([rest], [x[others]]), evened=False)
+            fit = (x[i] - problem.centre[0]) @ weights(problem, penalty[:1])[0].T + problem.offset[0]
+            expected = torch.eye(rest.n_way or 0).double()[support.targets[i]] - fit
+            torch.testing.assert_close(errors[task, i, : support.n_way], expected, rtol=1e-8, atol=1e-10)
 
 
 def test_classes_weigh_the_same() -> None:
