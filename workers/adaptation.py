@@ -88,15 +88,17 @@ class AdaptationWorker:
         more = True
         while more:
             async with self._processor:
-                await self._endings.finish()
                 more = await self._intake.steps.run(self._last_chance())
-                await self._endings.finish()
+                if more:
+                    await self._endings.finish()
 
     async def _last_chance(self) -> bool:
         work = await self._intake.claim_last_chance()
-        if work is not None:
-            await self._run([work])
-        return work is not None
+        if work is None:
+            return False
+        await self._endings.finish()
+        await self._run([work])
+        return True
 
     async def _run(self, batch: list[Work]) -> None:
         wanted = [work for work in batch if self._is_wanted(work)]

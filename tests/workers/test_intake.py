@@ -1,12 +1,16 @@
 """How much comes in at once: bounded in bytes, not only in items."""
 
+import asyncio
+import dataclasses
 import threading
 
 import pytest
 
 from kshot.storage import tasks
 from tests.workers.place import Place
-from workers import decoding
+from workers import decoding, intake
+from workers.adaptation import AdaptationWorker
+from workers.batching import Limits
 from workers.decoding import in_thread_if_large
 
 
@@ -22,6 +26,18 @@ async def test_a_claim_takes_no_more_than_fits_in_memory_oldest_first(place: Pla
     assert await claim(2 * size) == ids[:2]
     assert await claim(1) == ids[2:3]  # one at least, or it would wait for ever
     assert await claim(100 * size) == ids[3:]
+
+
+async def test_what_waits_in_a_worker_is_bounded_in_bytes(place: Place, monkeypatch: pytest.MonkeyPatch):
+    ids = [await place.accepted() for _ in range(3)]
+    monkeypatch.setattr(intake, "_BYTES_AHEAD", 1)
+    worker = AdaptationWorker(dataclasses.replace(place.stack, limits=Limits(tasks=1, queries=1)))
+    polling = asyncio.create_task(worker._intake.poll())  # and nobody computes: what was claimed stays
+    while (await place.row(ids[0])).status != "running":
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.3)
+    polling.cancel()
+    assert [(await place.row(task)).status for task in ids] == ["running", "queued", "queued"]
 
 
 async def test_large_payloads_are_decoded_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch):

@@ -40,9 +40,10 @@ async def test_the_next_one_is_claimed_once_the_one_before_is_committed(place: P
     chances = asyncio.create_task(worker._last_chances())
     await asyncio.to_thread(objects.asked.wait)
     await asyncio.sleep(0.5)  # time enough to claim the next, and to die of it
-    assert [(await place.row(task)).status for task in (innocent, poison)] == ["running", "queued"]
+    before = [(await place.row(task)).status for task in (innocent, poison)]
     objects.open.set()
     await chances
+    assert before == ["running", "queued"]
     assert [(await place.row(task)).status for task in (innocent, poison)] == ["succeeded", "succeeded"]
 
 
