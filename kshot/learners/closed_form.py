@@ -119,7 +119,7 @@ def left_out_by_class(problem: Problem, targets: Tensor, l2: Tensor) -> Tensor:
     size = torch.where(size > 0, size, 2.0)  # in padded rows any number does, but for the one that divides 0 by 0
     inverse = torch.linalg.inv(residual * same - torch.diag_embed(size))
     changed = inverse @ (residual @ problem.t)
-    errors = changed / (1 + size * inverse.diagonal(dim1=1, dim2=2)).unsqueeze(2)
+    errors: Tensor = changed / (1 + size * inverse.diagonal(dim1=1, dim2=2)).unsqueeze(2)
     return errors / problem.root.clamp(min=_LEAST_KEPT).unsqueeze(2)
 
 

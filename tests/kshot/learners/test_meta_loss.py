@@ -48,7 +48,7 @@ def has_a_gradient(case: Case) -> bool:
     return not (case.encoder == "identity" and case.task == "classification" and "weight" in checkpoint_of(case).head)
 
 
-@pytest.mark.parametrize("case", filter(has_a_gradient, TRAINED), ids=str)
+@pytest.mark.parametrize("case", list(filter(has_a_gradient, TRAINED)), ids=str)
 def test_outer_steps_lower_it(case: Case) -> None:
     """Every meta-learned number gets a gradient, and following it helps."""
     learner, checkpoint = LEARNERS[case.learner], checkpoint_of(case)
