@@ -17,22 +17,28 @@ _START_S = 180
 @contextmanager
 def own_service() -> Iterator[str]:
     """Yields the URL of a service that is ready; stops it at the end."""
+    with tempfile.TemporaryDirectory(prefix="kshot-bench-") as folder, service_on(Path(folder)) as url:
+        yield url
+
+
+@contextmanager
+def service_on(folder: Path) -> Iterator[str]:
+    """The same on a data folder of the caller's, which stays."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with tempfile.TemporaryDirectory(prefix="kshot-bench-") as folder:
-        said = Path(folder) / "said"
-        settings = {"KSHOT_HOME": f"{folder}/home", "KSHOT_PORT": str(port), "KSHOT_RATE_PER_MINUTE": "1000000"}
-        with said.open("wb") as output:
-            service = subprocess.Popen(
-                [sys.executable, "-m", "standalone", "serve"], env=os.environ | settings, stdout=output, stderr=output
-            )
-        try:
-            _wait_until_listening(said, service)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            service.send_signal(signal.SIGTERM)
-            service.wait(timeout=60)
+    said = folder / "said"
+    settings = {"KSHOT_HOME": f"{folder}/home", "KSHOT_PORT": str(port), "KSHOT_RATE_PER_MINUTE": "1000000"}
+    with said.open("wb") as output:
+        service = subprocess.Popen(
+            [sys.executable, "-m", "standalone", "serve"], env=os.environ | settings, stdout=output, stderr=output
+        )
+    try:
+        _wait_until_listening(said, service)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        service.send_signal(signal.SIGTERM)
+        service.wait(timeout=60)
 
 
 def _wait_until_listening(said: Path, service: "subprocess.Popen[bytes]") -> None:
