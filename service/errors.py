@@ -15,10 +15,21 @@ from starlette.responses import Response
 
 from kshot.contracts.api import Problem, ProblemItem
 from kshot.contracts.errors import Invalid, KshotError
+from kshot.contracts.tasks import LearnerOptions
 
 MEDIA_TYPE = "application/problem+json"
 _MAX_ITEMS = 20
 _MAX_PARAM_CHARS = 200
+_OBJECTS = {
+    "query": 'expected an object such as {"inputs": [...]}',
+    "support": 'expected an object such as {"inputs": [...], "labels": [...]}',
+}
+_PATTERNS = {
+    "after": "expected the `last_id` of the page before",
+    "idempotency-key": "expected 1 to 255 printable ASCII characters, no spaces",
+    "tenant": "expected up to 63 lower-case letters, digits and hyphens, not a hyphen first",
+}
+_METADATA = "expected a string of at most 1000 characters, a finite number, true, false or null"
 _CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 422: "invalid"}
 
 
@@ -60,9 +71,10 @@ def unreadable_problem(status: int) -> Response:
     return _respond(status, "unreadable_request", "this is no HTTP request the server reads", None)
 
 
-def fault_items(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[ProblemItem]:
-    """Pydantic's faults as ours: where and what, without the input."""
-    return [_item(fault, prefix) for fault in error.errors(include_input=False, include_context=False)]
+def fault_items(error: ValidationError, *, with_options: bool = False) -> list[ProblemItem]:
+    """Pydantic's faults as ours: where and what, without the input; a place has one fault, not one per allowed type."""
+    faults = {_place(fault): fault for fault in error.errors(include_input=False, include_context=False)}
+    return [_item(fault, with_options) for fault in faults.values()]
 
 
 def request_id_of(request: Request) -> str | None:
@@ -71,12 +83,32 @@ def request_id_of(request: Request) -> str | None:
     return found
 
 
-def _item(fault: Mapping[str, Any], prefix: tuple[str, ...]) -> ProblemItem:
+def _place(fault: Mapping[str, Any]) -> tuple[str | int, ...]:
+    """Where a fault is; of metadata without the name of the allowed type that did not fit."""
+    loc: tuple[str | int, ...] = fault["loc"]
+    return loc[:2] if loc[:1] == ("metadata",) else loc
+
+
+def _item(fault: Mapping[str, Any], with_options: bool = False) -> ProblemItem:
     param = ""
-    for part in (*prefix, *fault["loc"]):
+    for part in _place(fault):
         param += f"[{part}]" if isinstance(part, int) else f".{part}" if param else str(part)
-    unknown = fault["type"] == "extra_forbidden"
-    return ProblemItem(param=param[:_MAX_PARAM_CHARS], message="unknown field" if unknown else str(fault["msg"]))
+    return ProblemItem(param=param[:_MAX_PARAM_CHARS], message=_message(fault, param, with_options))
+
+
+def _message(fault: Mapping[str, Any], param: str, with_options: bool) -> str:
+    """In a caller's words: Pydantic's name our classes and show regular expressions."""
+    kind = fault["type"]
+    if kind == "extra_forbidden":
+        meant = with_options and param in LearnerOptions.model_fields
+        return f"unknown field; did you mean options.{param}?" if meant else "unknown field"
+    if kind in ("model_type", "dict_type"):
+        return _OBJECTS.get(param, "expected an object")
+    if kind == "string_pattern_mismatch":
+        return _PATTERNS.get(param.lower(), "holds characters that are not allowed")
+    if param.startswith("metadata."):
+        return "a name has at most 64 characters" if fault["loc"][-1] == "[key]" else _METADATA
+    return str(fault["msg"])
 
 
 async def _on_kshot_error(request: Request, error: Exception) -> Response:
@@ -87,7 +119,7 @@ async def _on_kshot_error(request: Request, error: Exception) -> Response:
 async def _on_validation_error(request: Request, error: Exception) -> Response:
     """FastAPI's 422, about query parameters and headers; its first location part only says which of the two."""
     assert isinstance(error, RequestValidationError)
-    items = [_item({**fault, "loc": fault["loc"][1:]}, ()) for fault in error.errors()]
+    items = [_item({**fault, "loc": fault["loc"][1:]}) for fault in error.errors()]
     return problem_response(InvalidFields(items), request_id_of(request))
 
 

@@ -35,6 +35,7 @@ def choose_task(
     if not possible:
         raise Invalid(f"{learner} does none of this checkpoint's tasks", param="options.learner")
     if len(possible) == 1:
+        _check_kind(possible[0], manifest.name if len(manifest.tasks) == 1 else learner, labels, named)
         return possible[0]
     return "regression" if not named and any(isinstance(label, float | list) for label in labels) else "classification"
 
@@ -84,6 +85,16 @@ def k_shot(targets: Array, classes: Sequence[Label]) -> list[int]:
     """Support rows per class, in the order of ``classes``; empty for regression."""
     counted = Counter(targets.tolist()) if classes else Counter()
     return [counted[i] for i in range(len(classes))]
+
+
+def _check_kind(task: TaskKind, who: str, labels: Sequence[object], named: bool) -> None:
+    """Labels that mean the other kind of task than the only one ``who`` does get an answer that says so."""
+    for i, label in enumerate(labels):
+        if task == "classification" and isinstance(label, float | list):
+            raise Invalid(f"{who} only classifies: labels must be strings or integers", param=f"{PARAM}[{i}]")
+        if task == "regression" and isinstance(label, str) and not named:
+            message = f"{who} only predicts numbers: labels must be numbers or lists of numbers"
+            raise Invalid(message, param=f"{PARAM}[{i}]")
 
 
 def _class_label(label: object, i: int) -> Label:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kshot.contracts.checkpoints import ImageInput, InputSpec, Manifest, TextInput
+from kshot.contracts.checkpoints import ImageInput, InputSpec, Manifest, TextInput, VectorInput
 from kshot.contracts.errors import Invalid
 from kshot.contracts.methods import choose_learner
 from kshot.contracts.tasks import LearnerOptions, SupportSet
@@ -44,9 +44,7 @@ def read_query(
         raise Invalid(f"no inputs; each is {describe(spec)}", param=param)
     if len(raw) > limits.max_query:
         raise Invalid(f"{len(raw)} inputs; at most {limits.max_query} are allowed", param=param)
-    inputs = _decode(raw, spec, param, limits)
-    _check_shape(inputs, shape, param)
-    return inputs
+    return _decode_alike(raw, spec, shape, param, limits)
 
 
 def extend_support(parent: SupportSet, raw: RawSupport, manifest: Manifest, limits: Settings) -> SupportSet:
@@ -59,8 +57,8 @@ def extend_support(parent: SupportSet, raw: RawSupport, manifest: Manifest, limi
     else:
         added = number_targets(raw.labels, parent.targets.shape[1], named=raw.named)
     before = 0 if isinstance(parent.inputs, list) else parent.inputs.nbytes
-    inputs = _decode(raw.inputs, manifest.input, "support.inputs", limits, before)
-    _check_shape(inputs, input_shape(parent.inputs), "support.inputs")
+    shape = input_shape(parent.inputs)
+    inputs = _decode_alike(raw.inputs, manifest.input, shape, "support.inputs", limits, before)
     targets = np.concatenate([parent.targets, added])
     return SupportSet(parent.task, _joined(parent.inputs, inputs), targets, classes)
 
@@ -77,10 +75,25 @@ def _check_counts(raw: RawSupport, before: int, spec: InputSpec, limits: Setting
         raise Invalid(f"{n} examples{together}; at most {limits.max_support} are allowed", param="support.inputs")
 
 
-def _check_shape(inputs: Inputs, shape: tuple[int, ...], param: str) -> None:
-    if input_shape(inputs) != shape:
-        wanted = f"{shape[0]} numbers" if len(shape) == 1 else f"shape {shape}"
-        raise Invalid(f"the support has inputs of {wanted}, these have {input_shape(inputs)}", param=param)
+def _decode_alike(
+    raw: RawInputs, spec: InputSpec, shape: tuple[int, ...], param: str, limits: Settings, before: int = 0
+) -> Inputs:
+    """As `_decode`; vectors must be as wide as the support's (``shape``): other inputs have the shape of the spec."""
+    if isinstance(spec, VectorInput):
+        rows = raw.items if isinstance(raw, Values) else []
+        for i, row in enumerate(rows):
+            if isinstance(row, list) and row:
+                _check_width(len(row), shape[0], f"{param}[{i}]")
+    inputs = _decode(raw, spec, param, limits, before)
+    if isinstance(spec, VectorInput):
+        _check_width(input_shape(inputs)[0], shape[0], param)
+    return inputs
+
+
+def _check_width(found: int, wanted: int, param: str) -> None:
+    if found != wanted:
+        numbers = "1 number" if wanted == 1 else f"{wanted} numbers"
+        raise Invalid(f"expected {numbers} for each input, as in the support; got {found}", param=param)
 
 
 def _joined(first: Inputs, second: Inputs) -> Inputs:

@@ -123,7 +123,8 @@ def check_finite(states: list[State]) -> list[State]:
     finite = [tensor.isfinite().all() for state in states for tensor in state.tensors.values()]
     if not bool(torch.stack(finite).all()):
         raise AdaptationFailed(
-            "adapting gave numbers that are not finite; check the scale of the inputs and the options"
+            "adapting gave numbers that are not finite; check the scale of the inputs, of labels that are numbers, "
+            "and the options"
         )
     return states
 

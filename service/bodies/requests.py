@@ -14,7 +14,7 @@ from kshot.contracts.api import (
     PredictRequest,
     PredictSettings,
 )
-from kshot.contracts.errors import Invalid, UnsupportedMediaType
+from kshot.contracts.errors import Invalid, KshotError, UnsupportedMediaType
 from kshot.contracts.wire import Array, split
 from service.bodies.multipart import Part, parse_multipart
 from service.bodies.raw_inputs import Files, RawInputs, RawSupport, Tensor, Values
@@ -52,7 +52,7 @@ def validate(model: type[M], value: object) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise InvalidFields(fault_items(error)) from None
+        raise InvalidFields(fault_items(error, with_options="options" in model.model_fields)) from None
 
 
 def parse_adapt(raw: Raw) -> Parsed[AdaptSettings]:
@@ -99,7 +99,7 @@ def _from_parts(parts: Sequence[Part]) -> _Loose:
     query: list[Part] = []
     for part in parts:
         if part.name == "request":
-            settings.append(strict_object(part.data))
+            settings.append(_settings(part.data, "request"))
         elif part.name == "query":
             query.append(part)
         elif part.name.startswith("support[") and part.name.endswith("]"):
@@ -113,6 +113,14 @@ def _from_parts(parts: Sequence[Part]) -> _Loose:
     return _Loose(settings[0] if settings else {}, support, _files(query, "query") if query else None)
 
 
+def _settings(data: bytes, param: str) -> dict[str, Any]:
+    try:
+        return strict_object(data, param)
+    except KshotError as error:
+        error.param = param
+        raise
+
+
 def _files(parts: Sequence[Part], param: str) -> Files:
     for i, part in enumerate(parts):
         if part.data.startswith(_ARCHIVES):
@@ -122,7 +130,7 @@ def _files(parts: Sequence[Part], param: str) -> Files:
 
 def _from_tensors(header: str, arrays: Mapping[str, Array]) -> _Loose:
     """Tensors ``support.inputs``, ``support.targets``, ``query.inputs``; texts and string labels lie in the header."""
-    settings = strict_object(header.encode("utf-8", "surrogatepass"))
+    settings = _settings(header.encode("utf-8", "surrogatepass"), "header")
     unknown = set(arrays) - {"support.inputs", "support.targets", "query.inputs"}
     if unknown:
         raise Invalid("tensors are named support.inputs, support.targets and query.inputs")

@@ -12,8 +12,8 @@ _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
-def strict_json(raw: bytes) -> Any:
-    """The value of a JSON text.
+def strict_json(raw: bytes, what: str = "the body") -> Any:
+    """The value of a JSON text; errors call it ``what``.
 
     UnreadableBody (400): no UTF-8, no JSON, nested too deeply, an integer of thousands of digits.
     Invalid (422): NaN or Infinity, a key twice or thousands of keys in one object, NUL or a lone surrogate in a string.
@@ -24,25 +24,23 @@ def strict_json(raw: bytes) -> Any:
     except KshotError:
         raise
     except UnicodeDecodeError:
-        raise UnreadableBody("the body is not UTF-8") from None
+        raise UnreadableBody(f"{what} is not UTF-8") from None
     except RecursionError:
-        raise UnreadableBody("the body is nested too deeply") from None
+        raise UnreadableBody(f"{what} is nested too deeply") from None
     except json.JSONDecodeError as error:
-        raise UnreadableBody(
-            f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-        ) from None
+        raise UnreadableBody(f"{what} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
     except ValueError:
-        raise UnreadableBody("the body holds a number of too many digits") from None
+        raise UnreadableBody(f"{what} holds a number of too many digits") from None
     if _SUSPECT.search(text):
         _check_strings(value)
     return value
 
 
-def strict_object(raw: bytes) -> dict[str, Any]:
+def strict_object(raw: bytes, what: str = "the body") -> dict[str, Any]:
     """The same where the body must be an object. Invalid otherwise."""
-    value = strict_json(raw)
+    value = strict_json(raw, what)
     if not isinstance(value, dict):
-        raise Invalid("the body must be a JSON object")
+        raise Invalid(f"{what} must be a JSON object")
     return value
 
 
@@ -56,7 +54,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _constant(name: str) -> NoReturn:
-    raise Invalid(f"{name} is no JSON number; every number must be finite")
+    raise Invalid(f"the JSON holds {name}, which is no JSON number; every number must be finite")
 
 
 def _check_strings(value: Any) -> None:

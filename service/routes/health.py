@@ -31,35 +31,44 @@ class Parts(Answer):
     database: Literal["up", "away"]
     redis: Literal["up", "away"]
     workers: int
+    checkpoints: int
 
 
 class Readiness(Answer):
-    """``degraded``: adaptations are accepted and kept, but predictions wait for what is away."""
+    """``degraded``: adaptations are accepted and kept, but predictions wait for what is away.
 
-    status: Literal["ready", "degraded", "unavailable"]
+    ``starting``: no checkpoint is published yet, so there is nothing to adapt.
+    """
+
+    status: Literal["ready", "degraded", "starting", "unavailable"]
     parts: Parts
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", summary="Liveness", response_model=Health)
 async def healthz() -> Response:
     """Whether the process answers at all."""
     return respond(Health())
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     summary="Readiness",
     response_model=Readiness,
-    responses={503: {"model": Readiness, "description": "The database is away"}},
+    responses={503: {"model": Readiness, "description": "The database is away, or no checkpoint is published yet"}},
 )
 async def readyz(state: StateDep) -> Response:
-    """503 only without a database: nothing can be accepted then."""
-    (database, workers), redis = await asyncio.gather(_database(state), _redis(state))
-    status: Literal["ready", "degraded", "unavailable"] = "ready" if redis and workers else "degraded"
-    if not database:
-        status = "unavailable"
-    parts = Parts(database="up" if database else "away", redis="up" if redis else "away", workers=workers)
-    return respond(Readiness(status=status, parts=parts), 200 if database else 503)
+    """503 without a database or before the first checkpoint is published: nothing can be accepted then."""
+    (database, checkpoints, workers), redis = await asyncio.gather(_database(state), _redis(state))
+    status: Literal["ready", "degraded", "starting", "unavailable"] = "ready" if redis and workers else "degraded"
+    if not checkpoints:
+        status = "starting" if database else "unavailable"
+    parts = Parts(
+        database="up" if database else "away", redis="up" if redis else "away", workers=workers, checkpoints=checkpoints
+    )
+    readiness = Readiness(status=status, parts=parts)
+    return respond(readiness) if checkpoints else respond(readiness, 503, {"Retry-After": "2"})
 
 
 @router.get(
@@ -73,14 +82,15 @@ async def metrics(state: StateDep, caller: AdminDep) -> Response:
     return Response(state.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
 
-async def _database(state: State) -> tuple[bool, int]:
+async def _database(state: State) -> tuple[bool, int, int]:
+    """Whether it answers, and how many checkpoints and live workers it knows."""
     try:
         async with asyncio.timeout(_PATIENCE_S):
             async with state.database.reading() as connection:
-                await connection.execute(text("SELECT 1"))
-            return True, len(await state.workers())
+                count = await connection.scalar(text("SELECT count(*) FROM checkpoints"))
+            return True, count or 0, len(await state.workers())
     except (Unavailable, TimeoutError):
-        return False, 0
+        return False, 0, 0
 
 
 async def _redis(state: State) -> bool:

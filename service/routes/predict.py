@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from kshot.contracts import api
 from kshot.contracts.api import PredictSettings
-from kshot.contracts.errors import Invalid
+from kshot.contracts.errors import Invalid, NotFound
 from kshot.contracts.tasks import AnswerOptions, LearnerOptions, Payload
 from kshot.inputs import input_shape
 from service.auth import Caller, CallerDep
@@ -62,7 +62,11 @@ async def _stored(
         raise Invalid("either model, or checkpoint, options and support", param="model")
     if query is None:
         raise Invalid("inputs are missing", param="inputs")
-    model = await find_adapted_model(state, caller, settings.model or "")
+    try:
+        model = await find_adapted_model(state, caller, settings.model or "")
+    except NotFound as error:
+        remedy = "GET /v1/adapted-models lists yours; to adapt in the same call send checkpoint and support"
+        raise NotFound(f"{error.message}; {remedy}", param="model") from None
     model = await wait_until_done(state, model, preference.wait_s)
     require_ready(model)
     answer = _answer(settings, model.task)

@@ -70,6 +70,7 @@ def test_tenant_b_gets_404_for_everything_of_tenant_a_as_for_a_missing_id(tenant
     for mine, gone in zip(ask(theirs), ask(missing), strict=True):
         assert_problem(mine, 404, "not_found")
         assert {**mine.json(), "request_id": ""} == {**gone.json(), "request_id": ""}
+    assert ask(missing)[-1].json()["param"] == "model" and "GET /v1/adapted-models" in ask(missing)[-1].json()["detail"]
     assert b.get("/v1/adapted-models").json()["data"] == []
     untouched = a.get(f"/v1/adapted-models/{theirs}").json()
     assert untouched["status"] == "succeeded" and not untouched["pinned"]

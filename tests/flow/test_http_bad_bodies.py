@@ -166,6 +166,11 @@ def test_unknown_paths_and_methods_are_problems_too(client: httpx.Client) -> Non
     assert_problem(client.post("/adapt", content=b"{}", headers={**JSON, "Content-Encoding": "gzip"}), 415)
     assert_problem(client.post("/adapt", data={"a": "b"}), 415)
     assert_problem(client.post("/adapt", json=vector_task(0), headers={"Idempotency-Key": "a b"}), 422)
+    for answer in (
+        client.post("/adapt", json=vector_task(0), headers={"Idempotency-Key": "a b"}),
+        client.get("/v1/adapted-models", params={"after": "x"}),
+    ):
+        assert answer.json()["detail"].startswith("expected ") and "^" not in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def _support(inputs: list[Any], labels: list[Any], **more: Any) -> dict[str, Any
         (_support([[i] for i in range(201)], list(range(201))), "support.labels", "at most 200"),
         (_support([[0], [1]], ["a", "b"], query={"inputs": [[0]] * 5001}), "query.inputs", "at most 5000"),
         (_support([[0], [1, 2]], ["a", "b"]), "support.inputs[1]", "a list of 1 numbers"),
-        (_support([[0], [1]], ["a", "b"], query={"inputs": [[0, 1]]}), "query.inputs", "1 numbers"),
+        (_support([[0], [1]], ["a", "b"], query={"inputs": [[0, 1]]}), "query.inputs[0]", "expected 1 number"),
         (_support([[0], [1]], ["a", "b"], query={"inputs": []}), "query.inputs", "a list of numbers"),
         ({**_support([[0, 1], [1, 1]], [0, 1]), "checkpoint": "lines"}, "support.inputs[0]", "a list of 1 numbers"),
         ({**_support(["cat", "dog"], ["a", "b"]), "checkpoint": "drawings"}, "support.inputs[0]", "PNG or JPEG"),
@@ -158,7 +158,11 @@ def _support(inputs: list[Any], labels: list[Any], **more: Any) -> dict[str, Any
         ({**_support(["x" * 201, "b"], ["a", "b"]), "checkpoint": "words"}, "support.inputs[0]", "at most 200"),
         (_support([[0], [1]], ["a", "b"], options={"inner_steps": 1}), "options.inner_steps", "ridge"),
         (_support([[0], [1]], ["a", "b"], options={"learner": "maml"}), "options.learner", "ridge, protonet"),
-        ({**_support([[0], [1]], ["a", "b"]), "checkpoint": "lines"}, "support.labels[0]", "number"),
+        (
+            {**_support([[0], [1]], ["a", "b"]), "checkpoint": "lines"},
+            "support.labels[0]",
+            "lines only predicts numbers",
+        ),
     ],
 )
 def test_supports_that_make_no_sense_are_422_naming_parameter_and_expected_shape(
@@ -179,7 +183,7 @@ def test_tensors_of_the_wrong_image_size_are_422_naming_the_expected_shape(clien
 
 def test_a_predict_input_of_another_width_is_422(client: httpx.Client, model: str) -> None:
     answer = client.post("/predict", json={"model": model, "inputs": [[1, 2]]})
-    assert_problem(answer, 422, "invalid", "inputs")
+    assert_problem(answer, 422, "invalid", "inputs[0]")
     assert "4 numbers" in answer.json()["detail"]
 
 

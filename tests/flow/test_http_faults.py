@@ -64,9 +64,20 @@ def bare(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             bare.client.close()
 
 
+def test_before_the_first_checkpoint_it_is_not_ready(tmp_path: Path) -> None:
+    with embedded_servers() as servers:
+        environ = {**os.environ, **servers.environ}
+        subprocess.run([*PYTHON, "alembic", "upgrade", "head"], cwd=CHECKOUT, env=environ, check=True)
+        with run_api(servers.environ, tmp_path) as api, api.client() as client:
+            answer = client.get("/readyz")
+            assert answer.status_code == 503 and answer.json()["status"] == "starting"
+            assert answer.json()["parts"]["checkpoints"] == 0 and int(answer.headers["retry-after"]) >= 1
+
+
 def test_without_a_worker_adaptations_wait_and_predictions_are_503(bare: Bare) -> None:
     bare.until(lambda: bare.client.get("/readyz").json()["parts"]["workers"] == 0)
     assert bare.ready() == (200, "degraded")
+    assert bare.client.head("/healthz").status_code == bare.client.head("/readyz").status_code == 200
     answer = bare.client.post("/adapt", json=vector_task(1), headers={"Prefer": "wait=1"})
     assert answer.status_code == 202 and answer.json()["queue_state"] == "no_worker"
     one_shot = bare.client.post("/predict", json={**vector_task(1), "inputs": [[0, 0, 0, 0]]})

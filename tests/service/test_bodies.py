@@ -96,8 +96,9 @@ def test_odd_part_names(part: str, error: type[KshotError]) -> None:
 
 def test_the_request_part_is_strict_json_too() -> None:
     for request, error in ((b'{"checkpoint": "c", "checkpoint": "d"}', Invalid), (b"{", UnreadableBody)):
-        with pytest.raises(error):
+        with pytest.raises(error) as caught:
             parse_adapt(multipart(("request", request, False), ("support[x]", b"1", True)))
+        assert caught.value.param == "request"
     with pytest.raises(InvalidFields):
         parse_adapt(multipart(("request", b'{"checkpoint": "c", "x": 1}', False), ("support[x]", b"1", True)))
 
@@ -208,6 +209,33 @@ def test_fields_that_are_off_are_named(body: dict[str, Any], param: str) -> None
     with pytest.raises(InvalidFields) as caught:
         parse_adapt(Raw(JSON, b"", text.encode()))
     assert any(item.param.startswith(param) for item in caught.value.items), caught.value.items
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "message"),
+    [
+        ({"query": ["my card"]}, "query", 'expected an object such as {"inputs": [...]}'),
+        ({"support": 1}, "support", 'expected an object such as {"inputs": [...], "labels": [...]}'),
+        ({"options": []}, "options", "expected an object"),
+        ({"metadata": {"a": [1]}}, "metadata.a", "a finite number, true, false or null"),
+        ({"metadata": {"k" * 65: 1}}, "metadata." + "k" * 65, "a name has at most 64 characters"),
+        ({"l2": 1}, "l2", "unknown field; did you mean options.l2?"),
+        ({"l3": 1}, "l3", "unknown field"),
+    ],
+)
+def test_faults_are_told_in_words_of_the_caller(body: dict[str, Any], param: str, message: str) -> None:
+    whole = {"checkpoint": "c", "support": {"inputs": [], "labels": []}, **body}
+    with pytest.raises(InvalidFields) as caught:
+        parse_adapt(Raw(JSON, b"", json.dumps(whole).encode()))
+    (item,) = caught.value.items
+    assert item.param == param and item.message.endswith(message)
+
+
+def test_no_options_are_proposed_where_there_are_none() -> None:
+    body = b'{"support": {"inputs": ["a"], "labels": ["x"]}, "l2": 1}'
+    with pytest.raises(InvalidFields) as caught:
+        parse_examples(Raw(JSON, b"", body))
+    assert caught.value.items[0].message == "unknown field"
 
 
 def test_a_body_full_of_faults_names_a_few_of_them() -> None:

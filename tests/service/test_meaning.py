@@ -18,7 +18,7 @@ from kshot.contracts.checkpoints import (
 )
 from kshot.contracts.errors import Invalid
 from kshot.contracts.tasks import LearnerOptions, SupportSet
-from service.bodies.raw_inputs import RawSupport, Values
+from service.bodies.raw_inputs import RawSupport, Tensor, Values
 from service.labels import k_shot
 from service.meaning import extend_support, read_query, read_support
 from service.settings import Settings
@@ -68,10 +68,12 @@ def test_floats_and_lists_are_numbers(labels: list[Any]) -> None:
 
 def test_a_checkpoint_of_one_kind_decides() -> None:
     assert read([1, 2], manifest(learner="maml", tasks=("regression",))).support.task == "regression"
-    with pytest.raises(Invalid):
+    with pytest.raises(Invalid, match="x only classifies: labels must be strings or integers"):
         read([1.5, 2.5], manifest(tasks=("classification",)))
-    with pytest.raises(Invalid):
+    with pytest.raises(Invalid, match="x only predicts numbers"):
         read(["a", "b"], manifest(tasks=("regression",)))
+    with pytest.raises(Invalid, match="protonet only classifies"):
+        read([1.5, 2.5], learner="protonet")
 
 
 def test_the_task_option_decides_where_both_are_possible() -> None:
@@ -181,10 +183,16 @@ def test_other_closed_form_learners_run_on_any_encoder() -> None:
 
 def test_a_query_must_look_like_the_support() -> None:
     assert len(read_query(Values([[1.0]]), VectorInput(), (1,), LIMITS)) == 1
-    for values in ([], [[1.0, 2.0]], [[1.0]] * 6):
+    for values in ([], [[1.0]] * 6):
         with pytest.raises(Invalid) as caught:
             read_query(Values(values), VectorInput(), (1,), LIMITS)
         assert caught.value.param == "query.inputs"
+    for values, row in (([[1.0, 2.0]], 0), ([[1.0], [1.0, 2.0]], 1)):
+        with pytest.raises(Invalid, match="expected 1 number for each input, as in the support; got 2") as caught:
+            read_query(Values(values), VectorInput(), (1,), LIMITS)
+        assert caught.value.param == f"query.inputs[{row}]"
+    with pytest.raises(Invalid, match="expected 1 number for each input, as in the support; got 3"):
+        read_query(Tensor(np.ones((2, 3), np.float32)), VectorInput(), (1,), LIMITS)
 
 
 def test_examples_extend_a_support_set() -> None:
@@ -206,7 +214,7 @@ def test_examples_extend_a_support_set() -> None:
         ([[1.0]], [5], "support.labels", "all strings or all integers"),
         ([[1.0], [1.0]], ["a", ""], r"support.labels[1]", "1 to 200 characters"),
         ([[1.0]] * 3, ["c", "d", "e"], "support.labels", "5 classes; at most 4"),
-        ([[1.0, 2.0]], ["a"], "support.inputs", "inputs of 1 numbers"),
+        ([[1.0, 2.0]], ["a"], "support.inputs[0]", "1 number for each input, as in the support"),
     ],
 )
 def test_added_examples_are_checked_as_a_support_set_is(

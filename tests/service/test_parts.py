@@ -90,7 +90,8 @@ async def test_readiness_does_not_wait_for_a_database_that_answers_one_question_
         async def reading(self) -> AsyncIterator[Any]:
             yield self
 
-        async def execute(self, statement: object) -> None: ...
+        async def scalar(self, statement: object) -> int:
+            return 1
 
         async def workers(self) -> list[Any]:
             await asyncio.Event().wait()

@@ -27,7 +27,7 @@ def test_sound_json_survives(value: object) -> None:
 
 @pytest.mark.parametrize("body", [b'{"a": NaN}', b"[Infinity]", b"-Infinity"])
 def test_nan_and_infinity(body: bytes) -> None:
-    with pytest.raises(Invalid):
+    with pytest.raises(Invalid, match="the JSON holds"):
         strict_json(body)
 
 
