@@ -40,6 +40,23 @@ _SAFETENSORS = {
     "`query.inputs`.",
 }
 
+_SUPPORT = {
+    "inputs": ["my card was stolen", "I lost my card", "what is my balance?", "how much money do I have?"],
+    "labels": ["card", "card", "balance", "balance"],
+}
+_EXAMPLES = {
+    "AdaptRequest": {
+        "checkpoint": "intents@production",
+        "support": _SUPPORT,
+        "query": {"inputs": ["someone took my card"]},
+    },
+    "PredictRequest": {
+        "checkpoint": "intents@production",
+        "support": _SUPPORT,
+        "inputs": ["someone took my card"],
+    },
+}
+
 Responses = dict[int | str, dict[str, Any]]
 
 
@@ -57,6 +74,8 @@ def public_problems(*statuses: int) -> Responses:
 def body_of(model: type[BaseModel], *, json_only: bool = False) -> dict[str, Any]:
     """``openapi_extra`` for a route whose body we read ourselves."""
     content: dict[str, Any] = {JSON: {"schema": {"$ref": _REF.format(model=model.__name__)}}}
+    if model.__name__ in _EXAMPLES:
+        content[JSON]["example"] = _EXAMPLES[model.__name__]
     if not json_only:
         content[MULTIPART] = {"schema": _MULTIPART}
         content[SAFETENSORS] = {"schema": _SAFETENSORS}

@@ -86,14 +86,25 @@ class PredictSettings(Model):
     model: Annotated[str, Field(max_length=200)] | None = Field(default=None, description="Id of an adapted model")
     checkpoint: Reference | None = Field(default=None, description="One-shot calls only, with `support`")
     options: LearnerOptions = Field(default=LearnerOptions(), description="One-shot calls only")
-    wanted: list[Wanted] | None = Field(default=None, alias="return", min_length=1, max_length=4)
+    wanted: list[Wanted] | None = Field(
+        default=None,
+        alias="return",
+        min_length=1,
+        max_length=4,
+        description="Parts of each prediction. Classes: `labels`, `probabilities`, `logits`, by default the first two; "
+        "regression: `values`",
+    )
     top_k: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         default=None, description="Only the k most probable classes"
     )
     reject_below: Annotated[float, Field(gt=0, le=1)] | None = Field(
         default=None, description="Answer `label: null` where the best probability is lower"
     )
-    store: bool = Field(default=False, description="Keep the inputs with the recorded prediction")
+    store: bool = Field(
+        default=False,
+        description="Record the inputs (one-shot: the support too) beside the answers, which are always recorded. "
+        "Deleting the model erases all of it; records of one-shot calls stay",
+    )
 
 
 class PredictRequest(PredictSettings):
@@ -228,17 +239,17 @@ class Limits(Answer):
     """What one request may carry, and how many a tenant may send."""
 
     object: Literal["limits"] = "limits"
-    max_ways: int
-    max_support: int
-    max_query: int
-    max_body_bytes: int
-    max_decoded_bytes: int
-    max_image_pixels: int
-    max_image_pixels_per_request: int
-    max_wait_seconds: int
-    max_open_tasks: int
-    requests_per_minute: int
-    formats: list[str]
+    max_ways: int = Field(description="Classes of one model")
+    max_support: int = Field(description="Examples of one model, its parent's included")
+    max_query: int = Field(description="Inputs to answer in one request")
+    max_body_bytes: int = Field(description="Size of a request's body")
+    max_decoded_bytes: int = Field(description="Memory that the inputs of one list take once decoded")
+    max_image_pixels: int = Field(description="Pixels of one image")
+    max_image_pixels_per_request: int = Field(description="Pixels of one list of images together")
+    max_wait_seconds: int = Field(description="Longest `Prefer: wait=` and `?wait=`")
+    max_open_tasks: int = Field(description="Adaptations, and predictions, of one tenant not answered yet")
+    requests_per_minute: int = Field(description="Requests of one tenant, over all of its keys")
+    formats: list[str] = Field(description="Content types of requests with examples or inputs")
 
 
 Item = TypeVar("Item")

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from kshot.contracts import api
+from kshot.contracts.model import Model
 from service.app import create_app
 from service.settings import Settings
 
@@ -34,6 +36,12 @@ def test_bodies_have_schemas_though_we_parse_them_ourselves(document: dict[str, 
     adapt = document["components"]["schemas"]["AdaptRequest"]
     assert adapt["additionalProperties"] is False and {"checkpoint", "support"} <= set(adapt["required"])
     assert "return" in document["components"]["schemas"]["PredictRequest"]["properties"]
+
+
+@pytest.mark.parametrize(("path", "model"), [("/adapt", api.AdaptRequest), ("/predict", api.PredictRequest)])
+def test_the_main_calls_have_an_example_that_is_one(document: dict[str, Any], path: str, model: type[Model]) -> None:
+    content = document["paths"][path]["post"]["requestBody"]["content"]
+    assert model.model_validate(content["application/json"]["example"])
 
 
 def test_every_route_but_health_needs_a_key_and_documents_its_problems(document: dict[str, Any]) -> None:
