@@ -18,7 +18,7 @@ def record(stem: Path, title: str, figures: Sequence[Any]) -> None:
     rows = [asdict(figure) for figure in figures]
     about = {
         "command": "python -m " + " ".join([_module(), *sys.argv[1:]]),
-        "commit": _commit(),
+        "commit": _COMMIT,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}",
         "versions": {name: version(name) for name in ("torch", "numpy", "scikit-learn")},
@@ -48,6 +48,9 @@ def _processor() -> str:
         return platform.processor()
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+_COMMIT = _commit()  # when the measurement starts: the checkout may move on while it runs
 
 
 def _cell(value: Any) -> str:
