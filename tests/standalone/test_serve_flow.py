@@ -83,13 +83,21 @@ class Serving:
     def children(self) -> dict[str, int]:
         """Name -> pid of the supervisor's own children."""
         listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode() for pid in listed}
+        commands = {int(pid): command_of(pid) for pid in listed}
         marks = {"api": "-m service", "worker": "-m workers adapt", "postgres": "/postgres -D", "valkey": "valkey"}
         return {name: pid for name, mark in marks.items() for pid, words in commands.items() if mark in words}
 
     def stop(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
         return self.process.wait(60)
+
+
+def command_of(pid: str) -> str:
+    """A process's command line; empty where it ended since it was listed."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def is_gone(pid: int) -> bool:
