@@ -66,11 +66,6 @@ def problems(*statuses: int) -> Responses:
     return {status: _problem(status) for status in sorted(every)}
 
 
-def public_problems(*statuses: int) -> Responses:
-    """The same for routes without a key."""
-    return {status: _problem(status) for status in statuses}
-
-
 def body_of(model: type[BaseModel], *, json_only: bool = False) -> dict[str, Any]:
     """``openapi_extra`` for a route whose body we read ourselves."""
     content: dict[str, Any] = {JSON: {"schema": {"$ref": _REF.format(model=model.__name__)}}}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select, tuple_, update
+from sqlalchemy import Select, and_, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -98,21 +98,7 @@ async def claim(
     Tasks with one attempt left are claimed with ``last_chance`` alone, so that a worker can run each by itself:
     among them is the one that ends its workers, and it must not spend its neighbours' attempts too.
     """
-    open_now = or_(tasks.c.status == "queued", and_(tasks.c.status == "running", tasks.c.lease_until < func.now()))
-    left = tasks.c.max_attempts - tasks.c.attempt
-    wanted = select(tasks.c.id, tasks.c.created_at, func.octet_length(tasks.c.payload).label("bytes")).where(
-        open_now, left == 1 if last_chance else left > 1
-    )
-    if ids is not None:
-        wanted = wanted.where(tasks.c.id.in_(ids))
-    picked = wanted.order_by(tasks.c.created_at).limit(limit).with_for_update(skip_locked=True).cte("picked")
-    in_order = (picked.c.created_at, picked.c.id)
-    counted = select(
-        picked.c.id,
-        func.sum(picked.c.bytes).over(order_by=in_order).label("bytes"),
-        func.row_number().over(order_by=in_order).label("place"),
-    ).subquery()
-    fitting = select(counted.c.id).where(or_(counted.c.bytes <= max_bytes, counted.c.place == 1))
+    fitting = _claimable(limit, ids, last_chance, max_bytes)
     taken = await connection.execute(
         update(tasks)
         .where(tasks.c.id.in_(fitting), adapted_models.c.id == tasks.c.adapted_model_id)
@@ -238,6 +224,25 @@ async def count_open(connection: AsyncConnection, tenant: str) -> tuple[int, int
         )
     ).one()
     return int(row[0]), int(row[1])
+
+
+def _claimable(limit: int, ids: Sequence[str] | None, last_chance: bool, max_bytes: int) -> Select[tuple[str]]:
+    """The ids that one claim takes; see `claim`. Locked, so that another worker's claim passes them over."""
+    open_now = or_(tasks.c.status == "queued", and_(tasks.c.status == "running", tasks.c.lease_until < func.now()))
+    left = tasks.c.max_attempts - tasks.c.attempt
+    wanted = select(tasks.c.id, tasks.c.created_at, func.octet_length(tasks.c.payload).label("bytes")).where(
+        open_now, left == 1 if last_chance else left > 1
+    )
+    if ids is not None:
+        wanted = wanted.where(tasks.c.id.in_(ids))
+    picked = wanted.order_by(tasks.c.created_at).limit(limit).with_for_update(skip_locked=True).cte("picked")
+    in_order = (picked.c.created_at, picked.c.id)
+    counted = select(
+        picked.c.id,
+        func.sum(picked.c.bytes).over(order_by=in_order).label("bytes"),
+        func.row_number().over(order_by=in_order).label("place"),
+    ).subquery()
+    return select(counted.c.id).where(or_(counted.c.bytes <= max_bytes, counted.c.place == 1))
 
 
 def _held_by(claim: Claim) -> Any:
