@@ -9,11 +9,11 @@ from kshot.contracts.errors import Invalid
 from kshot.episodes.archives import read_npz
 from kshot.episodes.pool import Pool, select_classes
 
-Split = Literal["train", "valid", "test"]
+Split = Literal["train", "valid", "trainval", "test"]
 
 _SIDE = 28
 _DRAWERS = 20
-_SPLIT_CODES: dict[Split, int] = {"train": 0, "valid": 1, "test": 2}
+_SPLIT_CODES: dict[Split, list[int]] = {"train": [0], "valid": [1], "trainval": [0, 1], "test": [2]}
 
 
 def read_omniglot(archive: Path, split: Split) -> Pool:
@@ -32,4 +32,4 @@ def read_omniglot(archive: Path, split: Split) -> Pool:
     bits = np.unpackbits(packed, axis=-1).reshape(-1, _SIDE, _SIDE, 1)
     rows = tuple(np.arange(i * _DRAWERS, (i + 1) * _DRAWERS) for i in range(len(names)))
     everything = Pool(bits * np.uint8(255), tuple(names), rows)
-    return select_classes(everything, [names[i] for i in np.flatnonzero(codes == _SPLIT_CODES[split])])
+    return select_classes(everything, [names[i] for i in np.flatnonzero(np.isin(codes, _SPLIT_CODES[split]))])

@@ -14,7 +14,7 @@ from kshot.episodes.sampling import EpisodeShape, episodes
 from kshot.episodes.sinusoids import sinusoids
 from kshot.training.data import SINUSOIDS, load_pool
 from kshot.training.evaluation import evaluate
-from kshot.training.loop import meta_train, with_evaluation
+from kshot.training.loop import Unfinished, meta_train, with_evaluation
 from kshot.training.precompute import precompute
 from kshot.training.recipe import EvaluationTask, read_recipe
 
@@ -28,6 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--minutes", type=float, help="stop after so long; the same command goes on from there")
     parser.add_argument("--evaluate-only", action="store_true", help="measure the checkpoint that is there")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
         command = shlex.join(
             ["python", "-m", "kshot.training", str(given.recipe), "--data", str(given.data), "--out", str(given.out)]
         )
-        checkpoint = meta_train(recipe, given.data, given.out, command, _say)
+        checkpoint = meta_train(recipe, given.data, given.out, command, _say, given.minutes)
     rows = []
     for task in recipe.evaluation:
         rows.append(_measure(checkpoint, task, given.data))
@@ -73,3 +74,5 @@ if __name__ == "__main__":
         main()
     except Invalid as error:
         sys.exit(f"error: {error.message}")
+    except Unfinished as error:
+        sys.exit(str(error))

@@ -12,10 +12,10 @@ from kshot.contracts.errors import Invalid
 from kshot.episodes.images import read_image_zip
 from kshot.episodes.omniglot import read_omniglot
 from kshot.episodes.pool import Pool, pool_from_labels, select_classes, with_rotations
-from kshot.episodes.splits import read_splits
+from kshot.episodes.splits import Splits, read_splits
 from kshot.episodes.texts import read_text_csv
 
-Split = Literal["train", "valid", "test", "all"]
+Split = Literal["train", "valid", "trainval", "test", "all"]
 SINUSOIDS = "sinusoids"
 
 
@@ -69,14 +69,13 @@ def _caltech(data: Path, split: Split, spec: InputSpec) -> Pool:
         raise Invalid("caltech101_84 holds pictures")
     folder = data / "caltech101_84"
     splits = read_splits(folder / "splits.json")
-    wanted = [name for part, names in splits.items() if split in (part, "all") for name in names]
-    return read_image_zip(folder / "caltech101_84.zip", spec, wanted)
+    return read_image_zip(folder / "caltech101_84.zip", spec, _names(splits, split))
 
 
 def _clinc(data: Path, split: Split, spec: InputSpec) -> Pool:
     pool = read_text_csv(data / "clinc150/clinc150.csv", "text", "intent")
     splits = read_splits(data / "clinc150/fewshot_class_splits.json", "01")
-    return select_classes(pool, [name for part, names in splits.items() if split in (part, "all") for name in names])
+    return select_classes(pool, _names(splits, split))
 
 
 def _banking(data: Path, split: Split, spec: InputSpec) -> Pool:
@@ -90,7 +89,13 @@ def _banking(data: Path, split: Split, spec: InputSpec) -> Pool:
     if split == "all":
         return pool
     splits = read_splits(data / "banking77/fewshot_class_splits.json", "01")
-    return select_classes(pool, splits[split])
+    return select_classes(pool, _names(splits, split))
+
+
+def _names(splits: Splits, split: Split) -> list[str]:
+    """The classes of one part, of training and validation together, or of all parts."""
+    parts = {"trainval": ("train", "valid"), "all": tuple(splits)}.get(split, (split,))
+    return [name for part in parts for name in splits[part]]
 
 
 _SOURCES: dict[str, Source] = {

@@ -21,12 +21,17 @@ from kshot.learners.base import Learner
 from kshot.learners.registry import get_learner
 from kshot.training.data import describe
 from kshot.training.losses import TaskLoss, task_loss
+from kshot.training.progress import Run, drop_progress, load_progress, save_progress
 from kshot.training.recipe import Recipe
 
 _SAVES = 20
 _REPORTS = 100
 
 Report = Callable[[str], None]
+
+
+class Unfinished(Exception):
+    """The time given to a run is over; what it did is saved, and the same call goes on from there."""
 
 
 @dataclass(frozen=True)
@@ -42,26 +47,33 @@ class Model:
         return [p for p in (*self.encoder.parameters(), *self.head.values()) if p.requires_grad]
 
 
-def meta_train(recipe: Recipe, data: Path, out: Path, command: str, report: Report = print) -> Checkpoint:
+def meta_train(
+    recipe: Recipe, data: Path, out: Path, command: str, report: Report = print, minutes: float | None = None
+) -> Checkpoint:
     """Meta-train a checkpoint and save it into ``out``, now and then on the way and at the end.
 
-    A checkpoint saved on the way is whole and true: its lineage counts the steps it had. ``command`` is recorded in the
-    manifest. Raises Invalid where recipe and data do not fit, FloatingPointError where the loss is no longer finite.
+    A checkpoint saved on the way is whole and true: its lineage counts the steps it had. A run that was stopped goes on
+    from its last save, as if it had not. ``command`` is recorded in the manifest. Raises Invalid where recipe and data
+    do not fit, FloatingPointError where the loss is no longer finite, Unfinished once ``minutes`` have passed.
     """
     torch.manual_seed(recipe.seed)
     model = _start(recipe, out)
-    started = time.perf_counter()
+    run = Run(model.encoder, model.head, _optimiser(recipe, model), np.random.default_rng(recipe.seed))
+    if load_progress(out, recipe, run):
+        report(f"continuing after step {run.step}")
 
-    def finished(step: int) -> Checkpoint:
-        seconds = round(time.perf_counter() - started, 1)
-        checkpoint = _checkpoint(recipe, model, _lineage(recipe, data, command, step, seconds))
+    def save() -> Checkpoint:
+        save_progress(out, recipe, run)
+        checkpoint = _checkpoint(recipe, model, _lineage(recipe, data, command, run.step, round(run.seconds, 1)))
         save_checkpoint(out, checkpoint)
         return checkpoint
 
     if recipe.training.steps:
         loss = task_loss(recipe, model.learner, model.encoder, model.head, data)
-        _descend(recipe, model, loss, finished, report)
-    return finished(recipe.training.steps)
+        _descend(recipe, model, run, loss, save, report, minutes)
+    finished = save()
+    drop_progress(out)
+    return finished
 
 
 def with_evaluation(checkpoint: Checkpoint, rows: list[EvaluationRow]) -> Checkpoint:
@@ -70,39 +82,59 @@ def with_evaluation(checkpoint: Checkpoint, rows: list[EvaluationRow]) -> Checkp
     return Checkpoint(manifest, checkpoint.encoder, checkpoint.head)
 
 
-def _descend(recipe: Recipe, model: Model, loss: TaskLoss, save: Callable[[int], Checkpoint], report: Report) -> None:
+def _descend(
+    recipe: Recipe,
+    model: Model,
+    run: Run,
+    loss: TaskLoss,
+    save: Callable[[], Checkpoint],
+    report: Report,
+    minutes: float | None,
+) -> None:
     training = recipe.training
-    optimiser = torch.optim.Adam(model.parameters(), training.lr)
-    rng = np.random.default_rng(recipe.seed)
     model.encoder.train(training.scheme == "folded")
     report_every, save_every = (max(1, training.steps // parts) for parts in (_REPORTS, _SAVES))
-    recent, since = [], time.perf_counter()
-    for step in range(1, training.steps + 1):
-        for group in optimiser.param_groups:
-            group["lr"] = training.lr * 0.5 * (1 + math.cos(math.pi * (step - 1) / training.steps))
-        value = loss(rng)
+    recent, since, earlier, started = [], time.perf_counter(), run.seconds, time.perf_counter()
+    while run.step < training.steps:
+        done = run.step / training.steps
+        for group in run.optimiser.param_groups:
+            group["lr"] = training.lr * 0.5 * (1 + math.cos(math.pi * done))
+        value = loss(run.rng, done)
         if not bool(torch.isfinite(value)):
-            raise FloatingPointError(f"the meta-loss is not finite at step {step}")
-        optimiser.zero_grad()
+            raise FloatingPointError(f"the meta-loss is not finite at step {run.step + 1}")
+        run.optimiser.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         if training.max_gradient is not None:
             nn.utils.clip_grad_norm_(model.parameters(), training.max_gradient)
-        optimiser.step()
+        run.optimiser.step()
+        run.step += 1
+        run.seconds = earlier + time.perf_counter() - started
         recent.append(value.item())
-        if step % report_every == 0:
+        if run.step % report_every == 0:
             pace = len(recent) / (time.perf_counter() - since)
-            report(f"step {step}/{training.steps}  loss {np.mean(recent):.4f}  {pace:.2f} steps/s")
+            report(f"step {run.step}/{training.steps}  loss {np.mean(recent):.4f}  {pace:.2f} steps/s")
             recent, since = [], time.perf_counter()
-        if step % save_every == 0:
-            save(step)
+        if run.step % save_every == 0:
+            save()
+        if minutes is not None and time.perf_counter() - started > 60 * minutes and run.step < training.steps:
+            save()
+            raise Unfinished(f"stopped after {run.step} of {training.steps} steps; the same command goes on")
+
+
+def _optimiser(recipe: Recipe, model: Model) -> torch.optim.Optimizer:
+    if not model.parameters():
+        return torch.optim.SGD([torch.zeros(())])
+    kind = torch.optim.Adam if recipe.training.optimiser == "adam" else torch.optim.SGD
+    return kind(model.parameters(), recipe.training.lr)
 
 
 def _start(recipe: Recipe, out: Path) -> Model:
     learner = get_learner(recipe.learner.name)
     encoder = build_encoder(recipe.encoder, recipe.input)
     if recipe.start is not None:
-        parent = load_checkpoint(out.parent / recipe.start.parent).encoder.state_dict()
-        encoder.load_state_dict(fold_batch_norm(parent, recipe.start.gain))
+        parent = load_checkpoint(out.parent / recipe.start.parent).encoder
+        state, folds = parent.state_dict(), recipe.encoder.options.get("norm") == "affine"
+        encoder.load_state_dict(fold_batch_norm(state, recipe.start.gain) if folds else state)
     generator = torch.Generator().manual_seed(recipe.seed)
     head = learner.init_head(encoder, recipe.tasks[0], recipe.n_targets, generator)
     return Model(learner, encoder, {name: nn.Parameter(tensor) for name, tensor in head.items()})

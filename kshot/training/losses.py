@@ -21,7 +21,8 @@ from kshot.training.metric import folded_meta_loss
 from kshot.training.precompute import precompute
 from kshot.training.recipe import Recipe, Training
 
-TaskLoss = Callable[[np.random.Generator], Tensor]
+TaskLoss = Callable[[np.random.Generator, float], Tensor]
+"""Draws a meta-batch with the generator and gives its loss; the number says how much of the training is done, 0 to 1."""
 
 
 def task_loss(recipe: Recipe, learner: Learner, encoder: Encoder, head: Head, data: Path) -> TaskLoss:
@@ -39,11 +40,11 @@ def task_loss(recipe: Recipe, learner: Learner, encoder: Encoder, head: Head, da
     if isinstance(encoder, FrozenEncoder):
         encoder.centre_on(torch.as_tensor(features.inputs))
 
-    def folded(rng: np.random.Generator) -> Tensor:
-        losses = []
+    def folded(rng: np.random.Generator, done: float) -> Tensor:
+        losses, now = [], {**options, "done": done}
         for _ in range(training.meta_batch):
             shape = _shape(training, rng)
-            losses.append(folded_meta_loss(learner, shortened, head, features, shape, rng, options, training.precision))
+            losses.append(folded_meta_loss(learner, shortened, head, features, shape, rng, now, training))
         return torch.stack(losses).mean()
 
     return folded
@@ -57,7 +58,7 @@ def _episodes_loss(
     options: dict[str, object],
     draw: Callable[[np.random.Generator], Episode],
 ) -> TaskLoss:
-    def loss(rng: np.random.Generator) -> Tensor:
+    def loss(rng: np.random.Generator, done: float) -> Tensor:
         batch = [draw(rng) for _ in range(training.meta_batch)]
         return learner.meta_loss(
             encoder,
@@ -65,7 +66,7 @@ def _episodes_loss(
             [as_support(episode) for episode in batch],
             [episode.query for episode in batch],
             [torch.as_tensor(episode.query_targets) for episode in batch],
-            options,
+            {**options, "done": done},
         )
 
     return loss

@@ -12,6 +12,8 @@ from kshot.encoders.base import Encoder
 from kshot.episodes.pool import Pool, take
 from kshot.episodes.sampling import EpisodeShape, draw_rows
 from kshot.learners.base import Head, Learner, Support
+from kshot.training.recipe import Training
+from kshot.training.warping import warp
 
 
 class Embedded(Encoder):
@@ -37,7 +39,7 @@ def folded_meta_loss(
     shape: EpisodeShape,
     rng: np.random.Generator,
     options: Mapping[str, Any],
-    precision: str,
+    training: Training,
 ) -> Tensor:
     """The learner's meta-loss over the k_shot + n_query episodes that one draw of examples makes.
 
@@ -46,8 +48,11 @@ def folded_meta_loss(
     """
     per_class = shape.k_shot + shape.n_query
     drawn = draw_rows(pool, shape.n_way, per_class, rng)
-    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-        embeddings = encoder.embed(take(pool.inputs, drawn.reshape(-1)), torch.device("cpu"))
+    prepared = encoder.prepare(take(pool.inputs, drawn.reshape(-1)), torch.device("cpu"))
+    if training.warp:
+        prepared = warp(prepared, training.warp, rng)
+    with torch.autocast("cpu", torch.bfloat16, enabled=training.precision == "bfloat16"):
+        embeddings = encoder(prepared)
     embedded = Embedded(embeddings.float())
     supports, queries, targets = [], [], []
     for fold in range(per_class):

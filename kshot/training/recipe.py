@@ -17,13 +17,14 @@ class Data(Stored):
     """Where the tasks of meta-training come from: a name in :mod:`kshot.training.data`, and a split of its classes."""
 
     name: str
-    split: Literal["train", "valid", "test"] = "train"
+    split: Literal["train", "valid", "trainval", "test"] = "train"
 
 
 class Start(Stored):
     """Begin at another checkpoint's encoder (a folder beside this one) instead of at random.
 
-    ``gain``: its embedding times this number. With a larger embedding and a smaller inner_lr the head takes the same
+    Batch norms are folded in where the recipe's encoder has ``affine`` norms; otherwise the encoders must be alike.
+    ``gain``: with folded norms, the embedding times this number. With a larger embedding and a smaller inner_lr the head takes the same
     steps while the layers below take smaller ones, which keeps an inner loop stable that would otherwise overshoot.
     """
 
@@ -32,12 +33,13 @@ class Start(Stored):
 
 
 class Training(Stored):
-    """The outer loop: Adam with a learning rate that falls to zero along a cosine.
+    """The outer loop: Adam, or plain SGD, with a learning rate that falls to zero along a cosine.
 
     ``scheme``: ``folded`` for learners that work on embeddings (:mod:`kshot.training.metric`), ``episodes`` for
     gradient learners, whose encoder never sees batch statistics. ``meta_batch``: draws per step. ``precision``: what
     the encoder of a folded scheme computes in. ``max_gradient``: the gradient is scaled down to this norm.
-    ``options``: learner options of meta-training alone.
+    ``options``: learner options of meta-training alone. ``warp``: how much pictures are turned, scaled, sheared and
+    moved at random (:mod:`kshot.training.warping`), 0 to 1.
     """
 
     steps: int = Field(ge=0)
@@ -47,6 +49,8 @@ class Training(Stored):
     k_shot: Range = (1, 1)
     n_query: int = 1
     lr: float = 1e-3
+    optimiser: Literal["adam", "sgd"] = "adam"
+    warp: Annotated[float, Field(ge=0, le=1)] = 0.0
     max_gradient: float | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     options: dict[str, int | float | str | bool] = {}

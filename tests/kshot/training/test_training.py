@@ -21,7 +21,7 @@ from kshot.training.evaluation import evaluate
 from kshot.training.loop import meta_train
 from kshot.training.metric import folded_meta_loss
 from kshot.training.precompute import precompute
-from kshot.training.recipe import Recipe, read_recipe
+from kshot.training.recipe import Recipe, Training, read_recipe
 from tests.kshot.data_folder import data_folder
 
 CHECKPOINTS = Path(__file__).parents[3] / "checkpoints"
@@ -138,7 +138,7 @@ def test_folds_ask_about_each_example_once() -> None:
     def loss(names: list[str]) -> float:
         shape, rng = EpisodeShape(4, 2, 1), np.random.default_rng(1)
         pool = pool_from_labels(vectors, names)
-        return float(folded_meta_loss(learner, encoder, head, pool, shape, rng, {}, "float32").detach())
+        return float(folded_meta_loss(learner, encoder, head, pool, shape, rng, {}, Training(steps=1)).detach())
 
     assert loss([str(label) for label in labels]) < 1e-3
     assert loss([str(label) for label in np.random.default_rng(0).permutation(labels)]) > 1

@@ -1,0 +1,91 @@
+"""A long run that can stop at any step and continue as if it had not: everything the outer loop carries, on disk."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kshot.contracts.wire import pack, unpack
+from kshot.encoders.base import Encoder
+from kshot.training.recipe import Recipe
+
+_FILE = ".progress.safetensors"
+_ENCODER, _HEAD, _OPTIMISER = "encoder.", "head.", "optimiser."
+
+
+@dataclass
+class Run:
+    """What one outer loop moves. ``step``: steps done. ``seconds``: time spent, over all its sittings."""
+
+    encoder: Encoder
+    head: dict[str, Tensor]
+    optimiser: torch.optim.Optimizer
+    rng: np.random.Generator
+    step: int = 0
+    seconds: float = 0.0
+
+
+def save_progress(folder: Path, recipe: Recipe, run: Run) -> None:
+    """Write the run beside its checkpoint; the file appears whole or not at all."""
+    header = {
+        "recipe": _fingerprint(recipe),
+        "step": run.step,
+        "seconds": run.seconds,
+        "rng": run.rng.bit_generator.state,
+    }
+    tensors = {_ENCODER + name: tensor for name, tensor in run.encoder.state_dict().items()}
+    tensors |= {_HEAD + name: tensor for name, tensor in run.head.items()}
+    for place, state in run.optimiser.state_dict()["state"].items():
+        tensors |= {f"{_OPTIMISER}{place}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+    arrays["torch_rng"] = torch.get_rng_state().numpy()
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / f"{_FILE}.part"
+    unfinished.write_bytes(pack(header, arrays))
+    unfinished.replace(folder / _FILE)
+
+
+def load_progress(folder: Path, recipe: Recipe, run: Run) -> bool:
+    """Put a run back to where :func:`save_progress` left it; False, and nothing done, where there is no such run.
+
+    The run of another recipe, or of an older version of this one, is not continued.
+    """
+    file = folder / _FILE
+    if not file.is_file():
+        return False
+    header, arrays = unpack(file.read_bytes())
+    if header["recipe"] != _fingerprint(recipe):
+        return False
+    tensors = {name: torch.tensor(array) for name, array in arrays.items()}
+    run.encoder.load_state_dict(_below(_ENCODER, tensors))
+    with torch.no_grad():
+        for name, tensor in _below(_HEAD, tensors).items():
+            run.head[name].copy_(tensor)
+    state: dict[int, dict[str, Any]] = {}
+    for name, tensor in _below(_OPTIMISER, tensors).items():
+        place, part = name.split(".", 1)
+        state.setdefault(int(place), {})[part] = tensor
+    run.optimiser.load_state_dict({**run.optimiser.state_dict(), "state": state})
+    run.rng.bit_generator.state = header["rng"]
+    torch.set_rng_state(tensors["torch_rng"])
+    run.step, run.seconds = header["step"], header["seconds"]
+    return True
+
+
+def drop_progress(folder: Path) -> None:
+    """The run is complete: its checkpoint says everything."""
+    (folder / _FILE).unlink(missing_ok=True)
+
+
+def _fingerprint(recipe: Recipe) -> str:
+    """Of what the weights depend on: how they are evaluated and described does not count."""
+    meaning = recipe.model_dump_json(exclude={"evaluation", "description"})
+    return hashlib.sha256(meaning.encode()).hexdigest()
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
