@@ -7,7 +7,8 @@ from pydantic import ConfigDict, Field
 
 from kshot.contracts.model import Model
 
-TaskKind = Literal["classification", "regression"]
+TaskKind = Literal["classification", "regression", "multitask"]
+"""``multitask``: several targets of one support, each of them one of the other two kinds."""
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
 

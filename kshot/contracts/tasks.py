@@ -40,18 +40,29 @@ class AnswerOptions(Model):
     reject_below: float | None = None
 
 
+class TargetSpec(Model):
+    """One target of a joint support set. ``classes``: the caller's labels in order of first appearance; none for
+    regression."""
+
+    name: str
+    kind: Literal["classification", "regression"]
+    classes: tuple[Label, ...] = ()
+
+
 @dataclass(frozen=True)
 class SupportSet:
     """A decoded support set.
 
     ``inputs``: n canonical inputs. ``targets``: int64 (n,) indices into ``classes`` for classification,
-    float32 (n, n_targets) for regression, where ``classes`` is empty.
+    float32 (n, n_targets) for regression, where ``classes`` is empty. For ``multitask``: float32 (n, T), one column
+    per entry of ``columns``, NaN where a row lacks that target; a class stands as its index into the column's classes.
     """
 
     task: TaskKind
     inputs: Inputs
     targets: Array
     classes: tuple[Label, ...] = ()
+    columns: tuple[TargetSpec, ...] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -75,7 +86,10 @@ class Payload:
         }
         arrays: dict[str, Array] = {}
         if self.support is not None:
-            header["support"] = {"task": self.support.task, "classes": list(self.support.classes)}
+            columns = [column.model_dump(mode="json") for column in self.support.columns]
+            header["support"] = {
+                "task": self.support.task, "classes": list(self.support.classes), "columns": columns,
+            }  # fmt: skip
             put_inputs(arrays, header, "support.inputs", self.support.inputs)
             arrays["support.targets"] = self.support.targets
         if self.query is not None:
@@ -91,7 +105,8 @@ class Payload:
             inputs = get_inputs(arrays, header, "support.inputs")
             assert inputs is not None
             meta = header["support"]
-            support = SupportSet(meta["task"], inputs, arrays["support.targets"], tuple(meta["classes"]))
+            columns = tuple(TargetSpec.model_validate(column, strict=False) for column in meta.get("columns", ()))
+            support = SupportSet(meta["task"], inputs, arrays["support.targets"], tuple(meta["classes"]), columns)
         return cls(
             support=support,
             query=get_inputs(arrays, header, "query.inputs"),
@@ -135,10 +150,12 @@ class Timings(Model):
 class Quality(Model):
     """How good the adapted model is, measured on its own support.
 
+    ``k_fold``: every row answered by a model adapted to the other ``folds`` - 1 parts of the support.
     ``reliable`` is False where the support is too small for the figure to say much.
     """
 
-    method: Literal["leave_one_out"]
+    method: Literal["leave_one_out", "k_fold"]
+    folds: int | None = None
     accuracy: float | None = None
     mse: float | None = None
     n: int
