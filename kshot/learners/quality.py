@@ -1,6 +1,7 @@
 """How good an adapted model is, from answers to its own support rows, each given without that row."""
 
 from math import sqrt
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,20 +14,20 @@ _WIDEST_MSE_INTERVAL = 1.0  # of the estimate itself
 _FEWEST_ROWS_FOR_MSE = 10
 
 
-def accuracy_quality(logits: Tensor, targets: Tensor, left_out: Tensor) -> Quality:
-    """Leave-one-out accuracy over the rows that can be left out.
+def accuracy_quality(logits: Tensor, targets: Tensor, left_out: Tensor, folds: int | None = None) -> Quality:
+    """Accuracy over the rows that can be left out: each left out alone, or in ``folds`` parts where that is given.
 
-    ``logits``: (n, n_way), each row's answer from the others. ``targets``: (n,). ``left_out``: (n,), False for the only
-    example of a class: without it there is no such class to answer. Reliable where the 95% Wilson interval is at most
-    0.2 wide; without any such row there is no figure at all.
+    ``logits``: (n, n_way), each row's answer from a support without it. ``targets``: (n,). ``left_out``: (n,), False
+    for the only example of a class: without it there is no such class to answer. Reliable where the 95% Wilson interval
+    is at most 0.2 wide; without any such row there is no figure at all.
     """
     n = int(left_out.sum())
     if n == 0:
-        return Quality(method="leave_one_out", n=0, reliable=False)
+        return _nothing(folds)
     correct = int((logits.argmax(1) == targets)[left_out].sum())
     low, high = wilson_interval(correct, n)
     reliable = bool(left_out.all()) and high - low <= _WIDEST_ACCURACY_INTERVAL
-    return Quality(method="leave_one_out", accuracy=correct / n, n=n, reliable=reliable)
+    return Quality(method=_method(folds), folds=folds, accuracy=correct / n, n=n, reliable=reliable)
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
@@ -37,18 +38,26 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     return centre - half, centre + half
 
 
-def mse_quality(residuals: Tensor) -> Quality:
-    """Leave-one-out mean squared error. ``residuals``: (n, n_targets), each row's error, predicted from the others.
+def mse_quality(residuals: Tensor, folds: int | None = None) -> Quality:
+    """Mean squared error. ``residuals``: (n, n_targets), each row's error, predicted from a support without it.
 
-    Reliable from ten rows on where the 95% interval of the mean is no wider than the mean. One row gives no figure.
+    ``folds`` as in :func:`accuracy_quality`. Reliable from ten rows on where the 95% interval of the mean is no wider than the mean. One row gives no figure.
     """
     n = len(residuals)
     if n < 2:
-        return Quality(method="leave_one_out", n=0, reliable=False)
+        return _nothing(folds)
     squares = residuals.double().square().mean(1)
     mean, error = float(squares.mean()), float(squares.std()) / sqrt(n)
     reliable = n >= _FEWEST_ROWS_FOR_MSE and 2 * _Z * error <= _WIDEST_MSE_INTERVAL * mean
-    return Quality(method="leave_one_out", mse=mean, n=n, reliable=reliable)
+    return Quality(method=_method(folds), folds=folds, mse=mean, n=n, reliable=reliable)
+
+
+def _method(folds: int | None) -> Literal["leave_one_out", "k_fold"]:
+    return "leave_one_out" if folds is None else "k_fold"
+
+
+def _nothing(folds: int | None) -> Quality:
+    return Quality(method=_method(folds), folds=folds, n=0, reliable=False)
 
 
 def can_leave_out(targets: Tensor, rows: Tensor) -> Tensor:

@@ -38,6 +38,13 @@ def test_mse_is_reliable_once_its_interval_is_narrow() -> None:
     assert mse_quality(many).mse == pytest.approx(float(many.square().mean()))
 
 
+def test_a_figure_in_folds_says_so() -> None:
+    whole = mse_quality(torch.ones(12, 1), folds=4)
+    assert (whole.method, whole.folds, whole.mse, whole.n) == ("k_fold", 4, 1.0, 12)
+    few = accuracy_quality(torch.eye(2), torch.arange(2), ~EVERYTHING[:2], folds=2)
+    assert (few.method, few.folds, few.accuracy, few.n) == ("k_fold", 2, None, 0)
+
+
 def adapt(learner: str, x: list[list[float]], y: list[int]) -> State:
     case = Case(learner, "classification", "identity")
     support = Support("classification", np.array(x, np.float32), torch.tensor(y), max(y) + 1)
