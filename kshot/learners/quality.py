@@ -41,7 +41,8 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
 def mse_quality(residuals: Tensor, folds: int | None = None) -> Quality:
     """Mean squared error. ``residuals``: (n, n_targets), each row's error, predicted from a support without it.
 
-    ``folds`` as in :func:`accuracy_quality`. Reliable from ten rows on where the 95% interval of the mean is no wider than the mean. One row gives no figure.
+    ``folds`` as in :func:`accuracy_quality`. Reliable from ten rows on where the 95% interval of the mean is no wider
+    than the mean. One row gives no figure.
     """
     n = len(residuals)
     if n < 2:
