@@ -25,17 +25,28 @@ Head = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
+class Column:
+    """One of several targets: its kind, and for classes how many there are."""
+
+    kind: TaskKind
+    n_way: int | None = None
+
+
+@dataclass(frozen=True)
 class Support:
     """The labelled examples of one task.
 
     ``inputs``: n canonical inputs.
     ``targets``: int64 (n,) in [0, n_way), or float32 (n, n_targets) with ``n_way`` None.
+    A task with several targets (kind ``multitask``) has one of ``columns`` for each. Its ``targets`` are float32
+    (n, T): a class by its number, NaN where a row lacks the target.
     """
 
     task: TaskKind
     inputs: Inputs
     targets: Tensor
     n_way: int | None = None
+    columns: tuple[Column, ...] = ()
 
     @property
     def n_outputs(self) -> int:
@@ -45,21 +56,30 @@ class Support:
 
 @dataclass(frozen=True)
 class State:
-    """An adapted model: a value. ``tensors`` belong to the learner and the checkpoint that made them."""
+    """An adapted model: a value. ``tensors`` belong to the learner and the checkpoint that made them.
+
+    With several targets ``columns`` and ``qualities`` hold one entry for each, and ``quality`` is None.
+    """
 
     task: TaskKind
     n_way: int | None
     tensors: dict[str, Tensor]
     quality: Quality | None = None
+    columns: tuple[Column, ...] = ()
+    qualities: tuple[Quality | None, ...] = ()
 
 
 @dataclass(frozen=True)
 class Output:
-    """The answers to q queries of one task: logits (q, n_way), or values (q, n_targets) and, where known, their std."""
+    """The answers to q queries of one task: logits (q, n_way), or values (q, n_targets) and, where known, their std.
+
+    With several targets ``columns`` holds one such answer for each, and the rest is None.
+    """
 
     logits: Tensor | None = None
     values: Tensor | None = None
     std: Tensor | None = None
+    columns: tuple["Output", ...] = ()
 
 
 class Learner(ABC):
