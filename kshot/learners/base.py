@@ -8,6 +8,7 @@ nothing; the same call gives the same bytes; the batched path equals a plain loo
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ from kshot.encoders.base import Encoder
 
 Head = Mapping[str, Tensor]
 """A learner's own meta-learned tensors, by name."""
+
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,17 @@ class Learner(ABC):
 
     @abstractmethod
     def init_head(
-        self, encoder: Encoder, task: TaskKind, n_targets: int | None, generator: torch.Generator
+        self,
+        encoder: Encoder,
+        task: TaskKind,
+        n_targets: int | None,
+        generator: torch.Generator,
+        options: Mapping[str, Any] = NO_OPTIONS,
     ) -> dict[str, Tensor]:
-        """Fresh meta-learned tensors (float32, on the CPU) to train beside ``encoder``; empty where there are none."""
+        """Fresh meta-learned tensors (float32, on the CPU) to train beside ``encoder``; empty where there are none.
+
+        ``options`` as in a manifest's ``learner.options``.
+        """
 
     @abstractmethod
     def meta_loss(

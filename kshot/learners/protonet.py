@@ -11,7 +11,17 @@ from kshot.contracts.checkpoints import TaskKind
 from kshot.contracts.tasks import LearnerOptions
 from kshot.contracts.wire import Inputs
 from kshot.encoders.base import Encoder
-from kshot.learners.base import Head, Learner, Output, State, Support, check_finite, check_supports, device_of
+from kshot.learners.base import (
+    NO_OPTIONS,
+    Head,
+    Learner,
+    Output,
+    State,
+    Support,
+    check_finite,
+    check_supports,
+    device_of,
+)
 from kshot.learners.batching import Packed, embed, groups, pack, pad, prediction_groups
 from kshot.learners.calibration import fit_scale
 from kshot.learners.losses import embedding_meta_loss
@@ -32,7 +42,12 @@ class Protonet(Learner):
     options: frozenset[str] = frozenset()
 
     def init_head(
-        self, encoder: Encoder, task: TaskKind, n_targets: int | None, generator: torch.Generator
+        self,
+        encoder: Encoder,
+        task: TaskKind,
+        n_targets: int | None,
+        generator: torch.Generator,
+        options: Mapping[str, Any] = NO_OPTIONS,
     ) -> dict[str, Tensor]:
         return {"log_scale": torch.zeros(())}
 

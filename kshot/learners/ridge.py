@@ -14,7 +14,17 @@ from kshot.contracts.checkpoints import TaskKind
 from kshot.contracts.tasks import LearnerOptions
 from kshot.contracts.wire import Inputs
 from kshot.encoders.base import Encoder
-from kshot.learners.base import Head, Learner, Output, State, Support, check_finite, check_supports, device_of
+from kshot.learners.base import (
+    NO_OPTIONS,
+    Head,
+    Learner,
+    Output,
+    State,
+    Support,
+    check_finite,
+    check_supports,
+    device_of,
+)
 from kshot.learners.batching import Packed, alike, embed, grouped, pack, pad
 from kshot.learners.calibration import class_gains, fit_scale, usual_scale
 from kshot.learners.closed_form import (
@@ -50,7 +60,12 @@ class Ridge(Learner):
     options = frozenset({"l2"})
 
     def init_head(
-        self, encoder: Encoder, task: TaskKind, n_targets: int | None, generator: torch.Generator
+        self,
+        encoder: Encoder,
+        task: TaskKind,
+        n_targets: int | None,
+        generator: torch.Generator,
+        options: Mapping[str, Any] = NO_OPTIONS,
     ) -> dict[str, Tensor]:
         head = {"log_l2": torch.zeros(())}
         if task == "classification":

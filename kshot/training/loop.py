@@ -136,7 +136,7 @@ def _start(recipe: Recipe, out: Path) -> Model:
         state, folds = parent.state_dict(), recipe.encoder.options.get("norm") == "affine"
         encoder.load_state_dict(fold_batch_norm(state, recipe.start.gain) if folds else state)
     generator = torch.Generator().manual_seed(recipe.seed)
-    head = learner.init_head(encoder, recipe.tasks[0], recipe.n_targets, generator)
+    head = learner.init_head(encoder, recipe.tasks[0], recipe.n_targets, generator, recipe.learner.options)
     return Model(learner, encoder, {name: nn.Parameter(tensor) for name, tensor in head.items()})
 
 
