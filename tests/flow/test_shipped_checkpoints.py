@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.accuracy import measure
+from benchmarks.accuracy.served import measure
 from benchmarks.caller import Caller
 from benchmarks.own_service import own_service
 from benchmarks.suites import SUITES, Suite

@@ -1,4 +1,4 @@
-"""Accuracy over HTTP on held-out tasks: `python -m benchmarks.accuracy --data ../shared/data`.
+"""Accuracy over HTTP on held-out tasks: `python -m benchmarks.accuracy.served --data ../shared/data`.
 
 Each episode is a real caller's work: POST /adapt with the support, POST /predict with 15 queries per class. Without
 `--url` the benchmark starts a service of its own. Results go to `benchmarks/results/accuracy.json` and `.md`.
