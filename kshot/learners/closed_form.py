@@ -103,6 +103,20 @@ def solve(problem: Problem, l2: Tensor) -> Solution:
     return Solution(weight, left_out, noise, factor, isotropic)
 
 
+def predictive_variance(z: Tensor, factor: Tensor, isotropic: Tensor, rows: Tensor, noise: Tensor) -> Tensor:
+    """The variance of a target at centred features ``z`` (B, Q, d): noise * (1 + 1/n + z' (A'A + l2)^-1 z), (B, Q, C).
+
+    Bishop, PRML, eq. 3.59 with precision 1 / noise of the targets and l2 / noise of the weights; 1/n is the offset's
+    part, whose prior is flat. ``factor`` and ``isotropic`` as in :class:`Solution`. ``rows``: (B,), n. ``noise``:
+    (B, 1, C) or (C).
+    """
+    explained = (z @ factor.transpose(1, 2)).square().sum(2)
+    outside = isotropic[:, None]
+    doubt = torch.where(outside > 0, outside * z.square().sum(2) - explained, explained)
+    variance: Tensor = (1 + 1 / rows[:, None] + doubt.clamp(min=0)).unsqueeze(2) * noise
+    return variance
+
+
 def left_out_by_class(problem: Problem, targets: Tensor, l2: Tensor) -> Tensor:
     """Targets minus the fit made without each row, (B, N, C), the other rows of its class weighing more instead.
 

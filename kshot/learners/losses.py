@@ -51,13 +51,32 @@ def embedding_meta_loss(
 
     ``answer``: a packed support and its query embeddings (B, Q, d) -> outputs (B, Q, C).
     """
+
+    def loss(support: Packed, query: Packed) -> Tensor:
+        return summed_loss(answer(support, query.x), query)
+
+    return mean_over_tasks(encoder, device, supports, queries, targets, loss)
+
+
+def mean_over_tasks(
+    encoder: Encoder,
+    device: torch.device,
+    supports: Sequence[Support],
+    queries: Sequence[Inputs],
+    targets: Sequence[Tensor],
+    loss: Callable[[Packed, Packed], Tensor],
+) -> Tensor:
+    """Mean over tasks of any loss of embedded episodes, all inputs embedded in one call.
+
+    ``loss``: the supports and the queries of B tasks, packed -> the sum of their losses.
+    """
     features = embed(encoder, [support.inputs for support in supports] + list(queries), device)
     asked = as_queries(supports, queries, targets)
     total = torch.zeros((), device=device)
     for group in groups(supports):
         support = pack([supports[i] for i in group], [features[i] for i in group])
         query = pack([asked[i] for i in group], [features[len(supports) + i] for i in group])
-        total = total + summed_loss(answer(support, query.x), query)
+        total = total + loss(support, query)
     return total / len(supports)
 
 

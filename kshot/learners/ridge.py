@@ -1,9 +1,14 @@
 """A closed-form ridge head: Bertinetto et al., "Meta-learning with differentiable closed-form solvers", ICLR 2019.
 
-For regression this is also the posterior mean of Bayesian linear regression, whose variance gives the answer's std.
+For regression this is also the posterior mean of Bayesian linear regression (Bishop, PRML 2006, eqs. 3.53 and 3.58),
+whose variance (eq. 3.59) gives the std. The noise is estimated from each support; the Bayesian form meta-learns
+it, by the log density of the queries: Harrison, Sharma, Pavone, "Meta-learning priors for efficient online Bayesian
+regression" (ALPaCA), 2018; in terms of a kernel of features also Patacchiola et al., "Deep kernel transfer", 2020.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from math import pi
 from typing import Any
 
 import torch
@@ -11,6 +16,7 @@ from torch import Tensor
 
 from kshot.checkpoints import Checkpoint
 from kshot.contracts.checkpoints import TaskKind
+from kshot.contracts.errors import Invalid
 from kshot.contracts.tasks import LearnerOptions
 from kshot.contracts.wire import Inputs
 from kshot.encoders.base import Encoder
@@ -34,10 +40,11 @@ from kshot.learners.closed_form import (
     fits_in_dual,
     fitted,
     left_out_by_class,
+    predictive_variance,
     solve,
     weights,
 )
-from kshot.learners.losses import embedding_meta_loss
+from kshot.learners.losses import embedding_meta_loss, mean_over_tasks
 from kshot.learners.penalty import choose_l2
 from kshot.learners.quality import accuracy_quality, can_leave_out, mse_quality
 
@@ -51,8 +58,10 @@ class Ridge(Learner):
     Meta-learned: ``log_l2`` and, for classes, ``log_logit_scale`` (R2-D2's bias cancels in a softmax, and the offset
     comes from centring). A checkpoint without them gets features on an even scale, and both numbers by exact
     leave-one-out. With the caller's ``l2`` the features are taken as they are.
+    Manifest option ``bayesian``, for values: ``log_noise`` (n_targets) is meta-learned too, the variance of a target
+    about the truth; the weights' prior precision is exp(log_l2) / noise. Its meta-loss is minus the log density.
     State: ``centre`` and ``spread`` (d), ``weight`` (C, d); ``scale`` () for classes; ``offset`` (C) for values, and
-    where two rows or more tell the noise, ``noise`` (C), ``rows`` (), ``factor`` (r, d), ``isotropic`` ().
+    where the noise is known or two rows tell it, ``noise`` (C), ``rows`` (), ``factor`` (r, d), ``isotropic`` ().
     """
 
     name = "ridge"
@@ -70,6 +79,10 @@ class Ridge(Learner):
         head = {"log_l2": torch.zeros(())}
         if task == "classification":
             head["log_logit_scale"] = torch.tensor(_FIRST_LOGIT_SCALE).log()
+        if options.get("bayesian"):
+            if task != "regression" or n_targets is None:
+                raise Invalid("the Bayesian form of ridge is for labels that are numbers, as many as n_targets")
+            head["log_noise"] = torch.zeros(n_targets)
         return head
 
     def meta_loss(
@@ -93,11 +106,16 @@ class Ridge(Learner):
                 outputs = outputs + problem.offset.unsqueeze(1)
             return outputs.to(query.dtype)
 
-        return embedding_meta_loss(encoder, device_of(encoder, head), supports, queries, targets, answer)
+        device = device_of(encoder, head)
+        if "log_noise" in head:
+            density = partial(_negative_log_density, head)
+            return mean_over_tasks(encoder, device, supports, queries, targets, density)
+        return embedding_meta_loss(encoder, device, supports, queries, targets, answer)
 
     @torch.no_grad()
     def adapt(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
         check_supports(self, supports)
+        _check_targets(supports, checkpoint.head)
         device = device_of(checkpoint.encoder, checkpoint.head)
         features = embed(checkpoint.encoder, [support.inputs for support in supports], device)
         keys = [
@@ -125,6 +143,24 @@ class Ridge(Learner):
         return [outputs[i] for i in range(len(states))]
 
 
+def _check_targets(supports: Sequence[Support], head: Head) -> None:
+    for support in supports:
+        if "log_noise" in head and support.task == "regression" and support.n_outputs != len(head["log_noise"]):
+            raise Invalid(f"this checkpoint predicts {len(head['log_noise'])} numbers", param="support.labels")
+
+
+def _negative_log_density(head: Head, support: Packed, query: Packed) -> Tensor:
+    """Minus the log predictive density of a target, its mean over queries and targets, summed over the tasks."""
+    problem = centred(support, evened=False)
+    solution = solve(problem, head["log_l2"].double().exp().expand(len(query.x)))
+    z = query.x.double() - problem.centre.unsqueeze(1)
+    mean = z @ solution.weight.transpose(1, 2) + problem.offset.unsqueeze(1)
+    rows = support.rows.sum(1)
+    variance = predictive_variance(z, solution.factor, solution.isotropic, rows, head["log_noise"].double().exp())
+    losses = 0.5 * ((2 * pi * variance).log() + (query.targets - mean).square() / variance).mean(2)
+    return ((losses * query.rows).sum(1) / query.rows.sum(1)).sum().to(query.x.dtype)
+
+
 def _adapt(packed: Packed, head: Head, l2: float | None) -> list[State]:
     """The states of tasks of one kind, alike in size."""
     problem = centred(packed, evened=l2 is None and "log_l2" not in head)
@@ -132,7 +168,7 @@ def _adapt(packed: Packed, head: Head, l2: float | None) -> list[State]:
     penalty = _penalty(problem, packed, left_out, head, l2)
     solution = solve(problem, penalty)
     if packed.task == "regression":
-        return _regressors(packed, problem, solution)
+        return _regressors(packed, problem, solution, head.get("log_noise"))
     errors = solution.left_out
     if packed.rows.sum(1).max() <= _MOST_ROWS_REBALANCED:
         errors = left_out_by_class(problem, packed.targets.double(), penalty)
@@ -174,7 +210,7 @@ def _classifiers(
     return states
 
 
-def _regressors(packed: Packed, problem: Problem, solution: Solution) -> list[State]:
+def _regressors(packed: Packed, problem: Problem, solution: Solution, log_noise: Tensor | None) -> list[State]:
     residuals = solution.left_out.cpu()
     states = []
     for i, (n, n_targets) in enumerate(_sizes(packed)):
@@ -184,9 +220,10 @@ def _regressors(packed: Packed, problem: Problem, solution: Solution) -> list[St
             "weight": solution.weight[i, :n_targets],
             "offset": problem.offset[i, :n_targets],
         }
-        if n > 1:
+        if n > 1 or log_noise is not None:
             rows = min(n, solution.factor.shape[1])
-            tensors |= {"noise": solution.noise[i, :n_targets] * _doubt_of_noise(n), "rows": packed.rows[i].sum()}
+            estimated = solution.noise[i, :n_targets] * _doubt_of_noise(n)
+            tensors |= {"noise": estimated if log_noise is None else log_noise.exp(), "rows": packed.rows[i].sum()}
             tensors |= {"factor": solution.factor[i, :rows], "isotropic": solution.isotropic[i]}
         states.append(State("regression", None, _stored(tensors), mse_quality(residuals[i, :n, :n_targets])))
     return states
@@ -222,9 +259,6 @@ def _predict(states: Sequence[State], features: Sequence[Tensor]) -> list[Output
     values = values + stacked("offset").unsqueeze(1)
     if "noise" not in states[0].tensors:
         return [Output(values=values[i, :q, :c]) for i, (q, c) in enumerate(sizes)]
-    isotropic = torch.stack([state.tensors["isotropic"] for state in states])[:, None]
-    rows = torch.stack([state.tensors["rows"] for state in states])[:, None]
-    explained = (z @ stacked("factor").transpose(1, 2)).square().sum(2)
-    doubt = torch.where(isotropic > 0, isotropic * z.square().sum(2) - explained, explained)
-    variance = (1 + 1 / rows + doubt.clamp(min=0)).unsqueeze(2) * stacked("noise").unsqueeze(1)
+    isotropic, rows = (torch.stack([state.tensors[name] for state in states]) for name in ("isotropic", "rows"))
+    variance = predictive_variance(z, stacked("factor"), isotropic, rows, stacked("noise").unsqueeze(1))
     return [Output(values=values[i, :q, :c], std=variance[i, :q, :c].sqrt()) for i, (q, c) in enumerate(sizes)]
