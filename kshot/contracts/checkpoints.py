@@ -88,8 +88,19 @@ class Lineage(Stored):
     seconds: float = 0.0
 
 
+class Estimate(Stored):
+    """A figure over episodes and half the width of its 95% interval."""
+
+    mean: float
+    interval: float
+
+
 class EvaluationRow(Stored):
-    """One line of the evaluation table: mean over episodes with the half-width of its 95% interval."""
+    """One line of the evaluation table: mean over episodes with the half-width of its 95% interval.
+
+    ``more``: other figures of the same episodes by name, as ``kshot.metrics`` defines them: ``macro_f1``, ``recall``,
+    ``precision``, ``calibration_error``; ``r2``. Tables made before they were measured have none.
+    """
 
     data: str
     n_way: int | None = None
@@ -99,6 +110,7 @@ class EvaluationRow(Stored):
     interval: float
     episodes: int
     inductive: bool = True
+    more: dict[str, Estimate] = {}
 
 
 class Manifest(Stored):
