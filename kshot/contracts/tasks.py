@@ -151,13 +151,17 @@ class Quality(Model):
     """How good the adapted model is, measured on its own support.
 
     ``k_fold``: every row answered by a model adapted to the other ``folds`` - 1 parts of the support.
+    ``macro_f1`` tells what accuracy hides where classes are of different sizes; ``r2`` is the explained share of the
+    variance, below 0 where the support's mean would have done better. Both as in ``kshot.metrics``.
     ``reliable`` is False where the support is too small for the figure to say much.
     """
 
     method: Literal["leave_one_out", "k_fold"]
     folds: int | None = None
     accuracy: float | None = None
+    macro_f1: float | None = None
     mse: float | None = None
+    r2: float | None = None
     n: int
     reliable: bool
 
