@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kshot.contracts.tasks import Quality
+from kshot.metrics import class_scores, value_scores
 
 _Z = 1.96
 _WIDEST_ACCURACY_INTERVAL = 0.2
@@ -24,10 +25,17 @@ def accuracy_quality(logits: Tensor, targets: Tensor, left_out: Tensor, folds: i
     n = int(left_out.sum())
     if n == 0:
         return _nothing(folds)
-    correct = int((logits.argmax(1) == targets)[left_out].sum())
-    low, high = wilson_interval(correct, n)
+    scores = class_scores(logits.argmax(1)[left_out].cpu().numpy(), targets[left_out].cpu().numpy())
+    low, high = wilson_interval(round(scores.accuracy * n), n)
     reliable = bool(left_out.all()) and high - low <= _WIDEST_ACCURACY_INTERVAL
-    return Quality(method=_method(folds), folds=folds, accuracy=correct / n, n=n, reliable=reliable)
+    return Quality(
+        method=_method(folds),
+        folds=folds,
+        accuracy=scores.accuracy,
+        macro_f1=scores.macro_f1,
+        n=n,
+        reliable=reliable,
+    )
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
@@ -38,19 +46,22 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     return centre - half, centre + half
 
 
-def mse_quality(residuals: Tensor, folds: int | None = None) -> Quality:
-    """Mean squared error. ``residuals``: (n, n_targets), each row's error, predicted from a support without it.
+def mse_quality(residuals: Tensor, folds: int | None = None, *, targets: Tensor | None = None) -> Quality:
+    """Mean squared error, and R^2 where the ``targets`` (n, n_targets) are given.
 
-    ``folds`` as in :func:`accuracy_quality`. Reliable from ten rows on where the 95% interval of the mean is no wider
-    than the mean. One row gives no figure.
+    ``residuals``: (n, n_targets), each row's error, predicted from a support without it. ``folds`` as in
+    :func:`accuracy_quality`. Reliable from ten rows on where the 95% interval of the mean is no wider than the mean.
+    One row gives no figure.
     """
     n = len(residuals)
     if n < 2:
         return _nothing(folds)
-    squares = residuals.double().square().mean(1)
-    mean, error = float(squares.mean()), float(squares.std()) / sqrt(n)
-    reliable = n >= _FEWEST_ROWS_FOR_MSE and 2 * _Z * error <= _WIDEST_MSE_INTERVAL * mean
-    return Quality(method=_method(folds), folds=folds, mse=mean, n=n, reliable=reliable)
+    errors = residuals.double().cpu()
+    truth = torch.zeros_like(errors) if targets is None else targets.double().cpu()
+    scores = value_scores((truth + errors).numpy(), truth.numpy())
+    error = float(errors.square().mean(1).std()) / sqrt(n)
+    reliable = n >= _FEWEST_ROWS_FOR_MSE and 2 * _Z * error <= _WIDEST_MSE_INTERVAL * scores.mse
+    return Quality(method=_method(folds), folds=folds, mse=scores.mse, r2=scores.r2, n=n, reliable=reliable)
 
 
 def _method(folds: int | None) -> Literal["leave_one_out", "k_fold"]:

@@ -38,6 +38,16 @@ def test_mse_is_reliable_once_its_interval_is_narrow() -> None:
     assert mse_quality(many).mse == pytest.approx(float(many.square().mean()))
 
 
+def test_macro_f1_and_r2_are_those_of_the_rows_left_out() -> None:
+    answers, targets = torch.tensor([0, 0, 0, 1, 0, 2]), torch.tensor([0, 0, 0, 1, 1, 2])
+    left_out = torch.tensor([True] * 5 + [False])
+    macro_f1 = accuracy_quality(torch.eye(3)[answers], targets, left_out).macro_f1
+    assert macro_f1 == pytest.approx((6 / 7 + 2 / 3) / 2)
+    values = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
+    assert mse_quality(torch.full((4, 1), 0.5), targets=values).r2 == pytest.approx(1 - 1 / 5)
+    assert mse_quality(torch.full((4, 1), 0.5)).r2 is None
+
+
 def test_a_figure_in_folds_says_so() -> None:
     whole = mse_quality(torch.ones(12, 1), folds=4)
     assert (whole.method, whole.folds, whole.mse, whole.n) == ("k_fold", 4, 1.0, 12)
