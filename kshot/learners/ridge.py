@@ -225,7 +225,8 @@ def _regressors(packed: Packed, problem: Problem, solution: Solution, log_noise:
             estimated = solution.noise[i, :n_targets] * _doubt_of_noise(n)
             tensors |= {"noise": estimated if log_noise is None else log_noise.exp(), "rows": packed.rows[i].sum()}
             tensors |= {"factor": solution.factor[i, :rows], "isotropic": solution.isotropic[i]}
-        states.append(State("regression", None, _stored(tensors), mse_quality(residuals[i, :n, :n_targets])))
+        quality = mse_quality(residuals[i, :n, :n_targets], targets=packed.targets[i, :n, :n_targets])
+        states.append(State("regression", None, _stored(tensors), quality))
     return states
 
 
