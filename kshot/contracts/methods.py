@@ -28,8 +28,13 @@ METHODS: dict[str, Method] = {
     "maml": _GRADIENT,
     "fomaml": _GRADIENT,
     "anil": _GRADIENT,
+    "multitask": Method(tasks=_BOTH | {"multitask"}, options=frozenset({"l2"}), any_encoder=True),
 }
 
+JOINT_LEARNER = "multitask"
+"""Adapts to supports of several targets, whatever the checkpoint's own learner is."""
+
+_SINGLE: tuple[TaskKind, ...] = ("classification", "regression")
 _METHOD_OPTIONS = ("inner_steps", "inner_lr", "l2")
 
 
@@ -43,11 +48,17 @@ def allowed_learners(manifest: Manifest) -> list[str]:
     return [manifest.learner.name, *others]
 
 
-def choose_learner(manifest: Manifest, options: LearnerOptions) -> str:
-    """The learner a task runs with. Raises Invalid for one the checkpoint cannot run and for options it ignores."""
-    name = options.learner or manifest.learner.name
+def choose_learner(manifest: Manifest, options: LearnerOptions, *, joint: bool = False) -> str:
+    """The learner a task runs with; ``joint``: it has several targets, which one learner alone can do.
+
+    Raises Invalid for a learner the checkpoint cannot run and for options it ignores.
+    """
+    name = options.learner or (JOINT_LEARNER if joint else manifest.learner.name)
     allowed = allowed_learners(manifest)
-    if name not in allowed:
+    if joint and name != JOINT_LEARNER:
+        message = f"labels that are objects are learned by {JOINT_LEARNER}, on any checkpoint; leave this option out"
+        raise Invalid(message, param="options.learner")
+    if not joint and name not in allowed:
         raise Invalid(f"this checkpoint runs {', '.join(allowed)}", param="options.learner")
     honoured = METHODS[name].options if name in METHODS else frozenset()
     for option in _METHOD_OPTIONS:
@@ -57,6 +68,10 @@ def choose_learner(manifest: Manifest, options: LearnerOptions) -> str:
 
 
 def possible_tasks(manifest: Manifest, learner: str) -> list[TaskKind]:
-    """The kinds of task the checkpoint and the learner both do."""
+    """The kinds of task of one target that the checkpoint and the learner both do.
+
+    A checkpoint meta-trained on tasks of several targets does those of one as well.
+    """
     method = METHODS.get(learner)
-    return [task for task in manifest.tasks if method is None or task in method.tasks]
+    own: tuple[TaskKind, ...] = _SINGLE if "multitask" in manifest.tasks else manifest.tasks
+    return [task for task in own if method is None or task in method.tasks]

@@ -7,28 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kshot.contracts.wire import Inputs
 from kshot.encoders.base import Encoder
+from kshot.encoders.embedded import Embedded
 from kshot.episodes.pool import Pool, take
 from kshot.episodes.sampling import EpisodeShape, draw_rows
 from kshot.learners.base import Head, Learner, Support
 from kshot.training.recipe import Training
 from kshot.training.warping import warp
-
-
-class Embedded(Encoder):
-    """Embeddings made already; an "input" is the number of its row."""
-
-    def __init__(self, embeddings: Tensor) -> None:
-        super().__init__()
-        self.embeddings = embeddings
-        self.out_dim = embeddings.shape[1]
-
-    def prepare(self, inputs: Inputs, device: torch.device) -> Tensor:
-        return torch.as_tensor(inputs, device=device)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.embeddings[x]
 
 
 def folded_meta_loss(

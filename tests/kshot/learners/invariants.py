@@ -1,5 +1,7 @@
 """The invariants of design/learning.md as checks on any learner. Each raises AssertionError where it does not hold."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -40,12 +42,12 @@ def check_query_independence(learner: Learner, checkpoint: Checkpoint, tasks: li
 
 
 def check_support_permutation(learner: Learner, checkpoint: Checkpoint, task: Task, generator: torch.Generator) -> None:
-    """3. The order of the rows changes nothing; renaming classes only renames the answer."""
+    """3. The order of the rows changes nothing; renaming classes or moving targets does so to the answer."""
     support, query = task
     original = answers(learner, checkpoint, [task])[0]
     order = torch.randperm(len(support.targets), generator=generator)
     assert not isinstance(support.inputs, list)
-    shuffled = Support(support.task, support.inputs[order.numpy()], support.targets[order], support.n_way)
+    shuffled = replace(support, inputs=support.inputs[order.numpy()], targets=support.targets[order])
     check_same(answers(learner, checkpoint, [(shuffled, query)])[0], original)
     if support.n_way is not None:
         names = torch.randperm(support.n_way, generator=generator)
@@ -54,6 +56,12 @@ def check_support_permutation(learner: Learner, checkpoint: Checkpoint, task: Ta
         assert answer is not None
         assert expected is not None
         check_close(answer[:, names], expected)
+    if support.columns:
+        places = torch.randperm(len(support.columns), generator=generator).tolist()
+        moved = replace(support, targets=support.targets[:, places], columns=tuple(support.columns[i] for i in places))
+        answer_columns = answers(learner, checkpoint, [(moved, query)])[0].columns
+        for column, place in zip(answer_columns, places, strict=True):
+            check_same(column, original.columns[place])
 
 
 def check_purity(learner: Learner, checkpoint: Checkpoint, tasks: list[Task]) -> None:
@@ -81,6 +89,8 @@ def check_same(one: Output, other: Output) -> None:
     check_close(numbers(one), numbers(other))
     if one.logits is not None and other.logits is not None:
         check_same_winner(one.logits, other.logits)
+    for part, other_part in zip(one.columns, other.columns, strict=True):
+        check_same(part, other_part)
 
 
 def check_same_winner(one: Tensor, other: Tensor) -> None:

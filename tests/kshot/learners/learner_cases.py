@@ -22,7 +22,7 @@ from kshot.contracts.errors import Invalid
 from kshot.contracts.tasks import LearnerOptions
 from kshot.contracts.wire import Array, Inputs
 from kshot.encoders.registry import build_encoder
-from kshot.learners.base import Output, Support
+from kshot.learners.base import Column, Output, Support
 from kshot.learners.registry import LEARNERS
 
 torch.set_num_threads(1)
@@ -40,7 +40,11 @@ ENCODERS: dict[str, tuple[EncoderSpec, InputSpec]] = {
     "mlp": (EncoderSpec(name="mlp", options={"hidden": [16, 16]}), VectorInput(width=WIDTH)),
     "identity": (EncoderSpec(name="identity"), VectorInput(width=WIDTH)),
 }
-SUITABLE: dict[TaskKind, list[str]] = {"classification": list(ENCODERS), "regression": ["mlp", "identity"]}
+SUITABLE: dict[TaskKind, list[str]] = {
+    "classification": list(ENCODERS),
+    "regression": ["mlp", "identity"],
+    "multitask": ["mlp", "conv4-batch"],
+}
 INNER = {"inner_steps": 3, "inner_lr": 0.05}
 
 
@@ -103,6 +107,8 @@ def _works(case: Case) -> bool:
 def random_task(case: Case, rng: np.random.Generator) -> tuple[Support, Inputs]:
     """A task of random size: 2 to 6 classes of 1 to 4 examples each, or 1 to 12 rows; 1 to 9 queries."""
     n_query = int(rng.integers(1, 10))
+    if case.task == "multitask":
+        return random_joint_task(case, rng, n_query)
     if case.task == "regression":
         n = int(rng.integers(1, 13))
         x = rng.normal(size=(n + n_query, WIDTH)).astype(np.float32)
@@ -117,6 +123,22 @@ def random_task(case: Case, rng: np.random.Generator) -> tuple[Support, Inputs]:
     return Support("classification", x[: len(labels)], torch.from_numpy(labels), n_way), x[len(labels) :]
 
 
+def random_joint_task(case: Case, rng: np.random.Generator, n_query: int) -> tuple[Support, Inputs]:
+    """1 to 4 targets of either kind over 12 to 20 rows, a third of the entries missing."""
+    n, columns, targets = int(rng.integers(12, 21)), [], []
+    for _ in range(int(rng.integers(1, 5))):
+        n_way = int(rng.integers(2, 4)) if rng.random() < 0.5 else None
+        values = rng.normal(size=n) if n_way is None else rng.permutation(np.arange(n) % n_way)
+        missing = rng.random(n) < 1 / 3
+        for kept in range(n_way or 1):
+            missing[np.flatnonzero(values == kept)[:1] if n_way else 0] = False
+        columns.append(Column("regression" if n_way is None else "classification", n_way))
+        targets.append(np.where(missing, np.nan, values))
+    x = _clusters(case, rng, 3, rng.integers(0, 3, n + n_query))
+    y = torch.from_numpy(np.stack(targets, 1).astype(np.float32))
+    return Support("multitask", x[:n], y, columns=tuple(columns)), x[n:]
+
+
 def _clusters(case: Case, rng: np.random.Generator, n_way: int, labels: Array) -> Array:
     if ENCODERS[case.encoder][1].modality == "vector":
         centres = rng.normal(size=(n_way, WIDTH))
@@ -128,4 +150,5 @@ def _clusters(case: Case, rng: np.random.Generator, n_way: int, labels: Array) -
 
 def numbers(output: Output) -> Tensor:
     """All numbers of an output side by side, (q, ...)."""
-    return torch.cat([part for part in (output.logits, output.values, output.std) if part is not None], dim=1)
+    own = [part for part in (output.logits, output.values, output.std) if part is not None]
+    return torch.cat(own + [numbers(column) for column in output.columns], dim=1)

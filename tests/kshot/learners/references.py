@@ -17,6 +17,7 @@ from kshot.learners.base import Support
 sys.path.insert(0, str(Path(__file__).parents[3] / "examples"))
 
 import maml_loop
+import multitask_loop
 import protonet_loop
 import ridge_loop
 
@@ -148,10 +149,24 @@ def maml_model(
     return forward, weights
 
 
+def multitask(checkpoint: Checkpoint, support: Support, query: Inputs) -> Tensor:
+    """Each target alone, by the ridge loop, on a support that holds only the rows that have it."""
+    if not support.columns:
+        return ridge(checkpoint, support, query)
+    assert not isinstance(support.inputs, list)
+    answers = []
+    for column, values in zip(support.columns, support.targets.T, strict=True):
+        rows, y = multitask_loop.rows_that_have(values)
+        own = y.long() if column.n_way else y[:, None]
+        answers.append(ridge(checkpoint, Support(column.kind, support.inputs[rows.numpy()], own, column.n_way), query))
+    return torch.cat(answers, dim=1)
+
+
 REFERENCES: dict[str, Reference] = {
     "protonet": protonet,
     "ridge": ridge,
     "maml": gradient(moves_encoder=True),
     "fomaml": gradient(moves_encoder=True),
     "anil": gradient(moves_encoder=False),
+    "multitask": multitask,
 }

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kshot.learners.base import Output
 from kshot.learners.registry import LEARNERS
 from tests.kshot.learners.invariants import answers, check_close, check_same_winner
 from tests.kshot.learners.learner_cases import Case, all_cases, checkpoint_of, random_task
@@ -25,14 +27,19 @@ def test_loop_equals_vectorised(case: Case, seed: int) -> None:
     checkpoint, tasks = checkpoint_of(case, seed), [random_task(case, rng) for _ in range(5)]
     for (support, query), output in zip(tasks, answers(LEARNERS[case.learner], checkpoint, tasks), strict=True):
         expected = REFERENCES[case.learner](checkpoint, support, query).float()
-        fast = output.logits if output.values is None else output.values
-        assert fast is not None
+        fast = torch.cat([_answer(part) for part in output.columns or (output,)], dim=1)
         check_close(fast, expected)
         if output.logits is not None:
             check_same_winner(fast, expected)
 
 
-@pytest.mark.parametrize("name", ["protonet_loop", "ridge_loop", "maml_loop"])
+def _answer(output: Output) -> torch.Tensor:
+    answer = output.logits if output.values is None else output.values
+    assert answer is not None
+    return answer
+
+
+@pytest.mark.parametrize("name", ["protonet_loop", "ridge_loop", "maml_loop", "multitask_loop"])
 def test_example_runs(name: str) -> None:
     done = subprocess.run([sys.executable, EXAMPLES / f"{name}.py"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ from kshot.checkpoints import Checkpoint
 from kshot.contracts.errors import Invalid
 from kshot.contracts.tasks import LearnerOptions
 from kshot.contracts.wire import Inputs
-from kshot.learners.base import Support
+from kshot.learners.base import Output, Support
 from kshot.learners.registry import LEARNERS
 from tests.kshot.learners.learner_cases import INNER, Case, all_cases, checkpoint_of, random_task
 
@@ -24,7 +24,9 @@ def meta_batch(case: Case, n: int = 5) -> tuple[list[Support], list[Inputs], lis
         support, query = random_task(case, rng)
         supports.append(support)
         queries.append(query)
-        if support.n_way is None:
+        if support.columns:
+            targets.append(support.targets[rng.integers(0, len(support.targets), len(query))])
+        elif support.n_way is None:
             targets.append(torch.from_numpy(rng.normal(size=(len(query), support.n_outputs)).astype(np.float32)))
         else:
             targets.append(torch.from_numpy(rng.integers(0, support.n_way, len(query))))
@@ -39,8 +41,17 @@ def test_is_the_loss_of_what_would_be_served(case: Case) -> None:
     outputs = learner.predict(checkpoint, learner.adapt(checkpoint, supports, LearnerOptions()), queries)
     expected = []
     for output, y in zip(outputs, targets, strict=True):
-        expected.append(F.cross_entropy(output.logits, y) if output.values is None else F.mse_loss(output.values, y))
+        expected += [loss_of(part, y[:, [i]]) for i, part in enumerate(output.columns)] or [loss_of(output, y)]
+    expected = [loss for loss in expected if not loss.isnan()]  # a target that no query has
     torch.testing.assert_close(loss, torch.stack(expected).mean(), rtol=1e-4, atol=1e-5)
+
+
+def loss_of(output: Output, targets: torch.Tensor) -> torch.Tensor:
+    """Of one target, over the queries that have it."""
+    if output.values is None:
+        classes = targets.flatten().nan_to_num(-100).long()
+        return F.cross_entropy(output.logits, classes)
+    return (output.values - targets).square().mean(1).nanmean()
 
 
 def has_a_gradient(case: Case) -> bool:
