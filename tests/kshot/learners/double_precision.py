@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kshot.checkpoints import Checkpoint
-from kshot.contracts.checkpoints import EncoderSpec, ImageInput, InputSpec, LearnerSpec, Lineage, Manifest, VectorInput
+from kshot.contracts.checkpoints import EncoderSpec, InputSpec, LearnerSpec, Lineage, Manifest
 from kshot.contracts.wire import Inputs
 from kshot.encoders.base import Encoder
 
