@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,20 +16,29 @@ from typing import Any
 
 def record(stem: Path, title: str, figures: Sequence[Any]) -> None:
     """Write ``stem.json`` and ``stem.md``. ``figures``: dataclasses of one kind, a row each."""
-    rows = [asdict(figure) for figure in figures]
-    about = {
-        "command": "python -m " + " ".join([_module(), *sys.argv[1:]]),
+    rows, origin = [asdict(figure) for figure in figures], about()
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    stem.with_suffix(".json").write_text(json.dumps({"about": origin, "figures": rows}, indent=1) + "\n")
+    lines = [f"# {title}", "", *(f"- {name}: {value}" for name, value in origin.items()), ""]
+    lines += ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
+    lines += ["| " + " | ".join(_cell(value) for value in row.values()) + " |" for row in rows]
+    stem.with_suffix(".md").write_text("\n".join(lines) + "\n")
+
+
+def about() -> dict[str, Any]:
+    """Where a result comes from: command, commit, date, machine, versions."""
+    return {
+        "command": command(),
         "commit": _COMMIT,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}",
         "versions": {name: version(name) for name in ("torch", "numpy", "scikit-learn")},
     }
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    stem.with_suffix(".json").write_text(json.dumps({"about": about, "figures": rows}, indent=1) + "\n")
-    lines = [f"# {title}", "", *(f"- {name}: {value}" for name, value in about.items()), ""]
-    lines += ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
-    lines += ["| " + " | ".join(_cell(value) for value in row.values()) + " |" for row in rows]
-    stem.with_suffix(".md").write_text("\n".join(lines) + "\n")
+
+
+def command() -> str:
+    """The command line of this process, as it can be typed again."""
+    return shlex.join(["python", "-m", _module(), *sys.argv[1:]])
 
 
 def _module() -> str:
