@@ -11,7 +11,7 @@ from kshot.contracts.wire import Inputs
 from kshot.encoders.base import Encoder
 from kshot.encoders.pictures import picture_tensor
 
-Norm = Literal["batch", "group", "affine"]
+Norm = Literal["batch", "group", "affine", "task"]
 Pooling = Literal["max", "stride"]
 
 _BLOCKS = 4
@@ -25,7 +25,8 @@ class Conv4(Encoder):
     quarter of the work).
     ``norm``: ``batch`` uses batch statistics in ``train()`` mode only, where a metric learner is meta-trained, and
     running ones ever after; ``group`` normalises each picture by itself; ``affine`` is a batch norm with its statistics
-    folded in, so that a gradient learner can start from a metric learner's weights.
+    folded in, so that a gradient learner can start from a metric learner's weights; ``task`` normalises by the
+    statistics of the task's support, for gradient learners.
     """
 
     def __init__(self, spec: ImageInput, *, channels: int = 64, pooling: Pooling = "max", norm: Norm = "batch") -> None:
@@ -37,6 +38,10 @@ class Conv4(Encoder):
         if height * width == 0:
             raise Invalid(f"conv4 needs pictures of at least {2**_BLOCKS} x {2**_BLOCKS} pixels")
         self.out_dim = channels * height * width
+        if norm == "task":
+            self.statistic_names = frozenset(
+                f"blocks.{i}.norm.{name}" for i in range(_BLOCKS) for name in TaskNorm.STATISTICS
+            )
 
     def prepare(self, inputs: Inputs, device: torch.device) -> Tensor:
         return picture_tensor(inputs, self.spec, device)
@@ -44,6 +49,14 @@ class Conv4(Encoder):
     def forward(self, x: Tensor) -> Tensor:
         embeddings: Tensor = self.blocks(x)
         return embeddings.flatten(1)
+
+    def statistics(self, x: Tensor) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for i, block in enumerate(self.blocks):
+            if isinstance(block, Block) and isinstance(block.norm, TaskNorm):
+                x, mean, var = block.with_statistics(x)
+                found |= {f"blocks.{i}.norm.mean": mean, f"blocks.{i}.norm.var": var}
+        return found
 
 
 class Block(nn.Module):
@@ -57,7 +70,16 @@ class Block(nn.Module):
         self.pooling = pooling
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(self.conv(x))
+        return self._finish(self.norm(self.conv(x)))
+
+    def with_statistics(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What ``forward`` gives for rows that are normalised by their own statistics, and those: mean and variance."""
+        x = self.conv(x)
+        mean, var = moments(x)
+        assert isinstance(self.norm, TaskNorm)
+        return self._finish(self.norm.by(x, mean, var)), mean, var
+
+    def _finish(self, x: Tensor) -> Tensor:
         if self.pooling == "max":
             x = nn.functional.max_pool2d(x, 2)
         return nn.functional.relu(x)
@@ -95,7 +117,44 @@ class GroupNorm(nn.Module):
         return normed * self.weight[:, None, None] + self.bias[:, None, None]
 
 
-_NORMS: dict[Norm, type[nn.Module]] = {"batch": nn.BatchNorm2d, "group": GroupNorm, "affine": Affine}
+class TaskNorm(Affine):
+    """Batch norm by the buffers ``mean`` and ``var`` (C), or, while those are empty, by the statistics of the rows.
+
+    In the inner loop the rows are the support, so that each step has the statistics of its own weights (MAML++,
+    Antoniou et al. 2019, per-step statistics). Written by hand: native batch norm under ``vmap`` gives wrong
+    second-order gradients (learning.md, pitfalls).
+    """
+
+    STATISTICS = ("mean", "var")
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.mean: Tensor
+        self.var: Tensor
+        for name in self.STATISTICS:  # belong to a task, not to the checkpoint
+            self.register_buffer(name, torch.empty(0), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, var = (self.mean, self.var) if self.mean.numel() else moments(x)
+        return self.by(x, mean, var)
+
+    def by(self, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+        """``x`` (n, C, H, W) normalised by ``mean`` and ``var`` (C), then scaled and shifted."""
+        return super().forward((x - mean[:, None, None]) * torch.rsqrt(var + _EPSILON)[:, None, None])
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel, (C) both, of (n, C, H, W)."""
+    mean = x.mean((0, 2, 3))
+    return mean, (x - mean[:, None, None]).square().mean((0, 2, 3))
+
+
+_NORMS: dict[Norm, type[nn.Module]] = {
+    "batch": nn.BatchNorm2d,
+    "group": GroupNorm,
+    "affine": Affine,
+    "task": TaskNorm,
+}
 
 
 def fold_batch_norm(state: dict[str, Tensor], gain: float = 1.0) -> dict[str, Tensor]:

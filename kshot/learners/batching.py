@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from kshot.contracts.checkpoints import TaskKind
+from kshot.contracts.errors import Invalid
 from kshot.contracts.wire import Inputs
 from kshot.encoders.base import Encoder
 from kshot.learners.base import State, Support
@@ -34,8 +35,11 @@ class Packed:
 def embed(encoder: Encoder, blocks: Sequence[Inputs], device: torch.device) -> list[Tensor]:
     """Each block's embeddings (n, d), through as few passes of the encoder as memory allows.
 
-    In ``train()`` mode it is a single pass, since batch statistics belong to the whole batch.
+    In ``train()`` mode it is a single pass, since batch statistics belong to the whole batch. Raises Invalid for an
+    encoder whose norms belong to one task.
     """
+    if encoder.statistic_names:
+        raise Invalid("this checkpoint's encoder needs its own learner: its norms adapt too", param="options.learner")
     joined = concatenate(blocks)
     step = len(joined) if encoder.training else _ROWS_PER_PASS
     passes = [encoder.embed(joined[start : start + step], device) for start in range(0, len(joined), step)]

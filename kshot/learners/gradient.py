@@ -15,6 +15,7 @@ from kshot.contracts.tasks import LearnerOptions
 from kshot.contracts.wire import Inputs
 from kshot.encoders.base import Encoder
 from kshot.learners.base import (
+    NO_OPTIONS,
     Head,
     Learner,
     Output,
@@ -38,6 +39,7 @@ from kshot.learners.inner_loop import (
     forward_many,
     head_for,
     linear_forward,
+    support_statistics,
     unstack,
 )
 from kshot.learners.losses import as_queries, summed_loss
@@ -51,7 +53,9 @@ class GradientLearner(Learner):
     """Gradient descent on the class-balanced support loss, from the meta-learned encoder and head.
 
     ``first_order``: meta-training ignores second derivatives. ``moves_encoder``: the inner loop changes the encoder
-    too, unless that is frozen. State: ``weight`` (C, d), ``bias`` (C), and ``encoder.*`` where the encoder moved.
+    too, unless that is frozen. Meta-training option ``transductive``: norms that belong to the task take the statistics
+    of the queries, as published MAML does, instead of the support's; served is always the latter.
+    State: ``weight`` (C, d), ``bias`` (C), and ``encoder.*`` where the encoder moved.
     """
 
     name: str
@@ -61,7 +65,12 @@ class GradientLearner(Learner):
     options: frozenset[str] = frozenset({"inner_steps", "inner_lr"})
 
     def init_head(
-        self, encoder: Encoder, task: TaskKind, n_targets: int | None, generator: torch.Generator
+        self,
+        encoder: Encoder,
+        task: TaskKind,
+        n_targets: int | None,
+        generator: torch.Generator,
+        options: Mapping[str, Any] = NO_OPTIONS,
     ) -> dict[str, Tensor]:
         if encoder.out_dim == 0:
             raise Invalid(f"learner {self.name} needs an encoder of fixed width")
@@ -83,11 +92,13 @@ class GradientLearner(Learner):
         asked = as_queries(supports, queries, targets)
         forward, start = self._model(encoder)
         total = torch.zeros((), device=device)
-        for group in groups(supports):
+        for group in _groups(encoder, supports, queries):
             support = pack([supports[i] for i in group], [x[i] for i in group])
             query = pack([asked[i] for i in group], [x[len(supports) + i] for i in group])
             own_head = head_for(head, support.task, support.outputs.shape[1])
             adapted = adapt_many(forward, start | own_head, support, loop)
+            if not options.get("transductive"):
+                adapted |= support_statistics(encoder, adapted, support.x)
             total = total + summed_loss(forward_many(forward, adapted, query.x), query)
         return total / len(supports)
 
@@ -100,10 +111,11 @@ class GradientLearner(Learner):
         x = self._read(encoder, [support.inputs for support in supports], device_of(encoder, head))
         forward, start = self._model(encoder)
         states: dict[int, State] = {}
-        for group in _worth_stacking(groups(supports), x):
+        for group in _worth_stacking(_groups(encoder, supports), x):
             packed = pack([supports[i] for i in group], [x[i] for i in group])
             own_head = head_for(head, packed.task, packed.outputs.shape[1])
             adapted = adapt_many(forward, start | own_head, packed, loop, _TASKS_AT_ONCE)
+            adapted |= support_statistics(encoder, adapted, packed.x)
             for place, i in enumerate(group):
                 weights = unstack(adapted, place, supports[i].n_outputs)
                 states[i] = State(supports[i].task, supports[i].n_way, weights)
@@ -151,6 +163,14 @@ class GradientLearner(Learner):
             rows = 1 if support.task == "classification" else support.n_outputs
             if len(head[HEAD_BIAS]) != rows:
                 raise Invalid("this checkpoint was meta-trained for another kind of task", param="support.labels")
+
+
+def _groups(encoder: Encoder, supports: Sequence[Support], queries: Sequence[Inputs] = ()) -> list[list[int]]:
+    """Indices of tasks that may share a stack: of equal size where a padded row would enter a norm's statistics."""
+    if not encoder.statistic_names:
+        return groups(supports)
+    asked = [len(query) for query in queries] or [0] * len(supports)
+    return grouped([(s.task, len(s.targets), q, alike(s.n_outputs)) for s, q in zip(supports, asked, strict=True)])
 
 
 def _worth_stacking(found: list[list[int]], x: Sequence[Tensor]) -> list[list[int]]:

@@ -8,7 +8,7 @@ task takes the very steps it would take alone. Everything is differentiable twic
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from kshot.contracts.checkpoints import TaskKind
@@ -45,6 +45,41 @@ def encoder_forward(encoder: Encoder) -> Forward:
         return linear_forward(weights, functional_call(encoder, own, (x,)))
 
     return forward
+
+
+def support_statistics(encoder: Encoder, stacked: Mapping[str, Tensor], x: Tensor) -> Weights:
+    """The norm statistics of B supports (B, N, ...) under weights of their own, stacked, as weights of the forward pass.
+
+    Empty for encoders whose norms do not look at the task.
+    """
+    if not encoder.statistic_names:
+        return {}
+    reader = _Statistics(encoder)
+
+    def one(weights: Weights, x: Tensor) -> Weights:
+        own = {name: w for name, w in weights.items() if name.startswith(_ENCODER)}
+        found: Weights = functional_call(reader, own, (x,))
+        return {_ENCODER + name: statistic for name, statistic in found.items()}
+
+    if len(x) == 1:
+        return {name: s.unsqueeze(0) for name, s in one({n: w[0] for n, w in stacked.items()}, x[0]).items()}
+    statistics: Weights = vmap(one)(dict(stacked), x)
+    return statistics
+
+
+def without_statistics(encoder: Encoder, weights: Mapping[str, Tensor]) -> Weights:
+    """Adapted weights whose norms take the statistics of the queries instead: the transductive answers of MAML."""
+    names = {_ENCODER + name for name in encoder.statistic_names}
+    return {name: weight for name, weight in weights.items() if name not in names}
+
+
+class _Statistics(nn.Module):
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return self.encoder.statistics(x)
 
 
 def encoder_weights(encoder: Encoder) -> Weights:
