@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Sheet
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 if TYPE_CHECKING:
     from benchmarks.accuracy.table import Table
@@ -23,14 +24,16 @@ def draw(file: Path, table: Table) -> None:
     variants = list(dict.fromkeys(heading.variant for heading in table.headings))
     across = min(len(panels), _COLUMNS)
     down = -(-len(panels) // across)
-    sheet = Sheet(figsize=(2.2 + 2.8 * across, 0.8 + down * (0.9 + 0.34 * len(table.rows))), layout="constrained")
-    fields = sheet.subplots(down, across, squeeze=False, sharey=True).reshape(-1)
+    line = 0.22 + 0.07 * len(variants)  # inches
+    sheet = Sheet(figsize=(2.2 + 2.8 * across, 0.8 + down * (0.9 + line * len(table.rows))), layout="constrained")
+    fields = sheet.subplots(down, across, squeeze=False, sharey=True, sharex=table.logarithmic).reshape(-1)
     for field, panel in zip(fields, panels, strict=False):
         _draw_panel(field, table, panel, variants)
     for field in fields[len(panels) :]:
         field.set_visible(False)
     sheet.suptitle(f"{table.title}: {table.metric}")
-    sheet.legend(handles=_legend(variants), loc="outside lower center", ncols=len(variants) + 1, frameon=False)
+    legend = _legend(variants, any(row.published for row in table.rows))
+    sheet.legend(handles=legend, loc="outside lower center", ncols=min(4, len(legend)), frameon=False)
     sheet.savefig(file, dpi=110, metadata={"Software": None})
 
 
@@ -53,11 +56,15 @@ def _draw_panel(field: Axes, table: Table, panel: str, variants: list[str]) -> N
     field.grid(axis="x", alpha=0.3)
     if table.logarithmic:
         field.set_xscale("log")
+        field.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        field.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        field.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _legend(variants: list[str]) -> list[Line2D]:
+def _legend(variants: list[str], published: bool) -> list[Line2D]:
     own = [
         Line2D([], [], marker="o", linestyle="", color=_COLOURS[i % len(_COLOURS)], label=variant or "kshot")
         for i, variant in enumerate(variants)
     ]
-    return [*own, Line2D([], [], marker="|", linestyle="", color="black", markersize=11, label="published")]
+    theirs = Line2D([], [], marker="|", linestyle="", color="black", markersize=11, label="published")
+    return [*own, theirs] if published else own

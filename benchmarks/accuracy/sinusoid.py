@@ -62,9 +62,9 @@ def table(runs: Sequence[Run], settings: Settings) -> Table:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, recipes: Path = RECIPES) -> int:
     settings = read_settings(str(__doc__), "sinusoid", arguments)
-    runs = read_runs(RECIPES, settings)
+    runs = read_runs(recipes, settings)
     finished = carry_on(runs, columns, settings)
     write(settings.out / "sinusoid", table(runs, settings))
     return 0 if finished else 1

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kshot.contracts.errors import Invalid
 from kshot.contracts.wire import pack, unpack
 from kshot.encoders.base import Encoder
 from kshot.training.recipe import Recipe
@@ -52,12 +53,16 @@ def save_progress(folder: Path, recipe: Recipe, run: Run) -> None:
 def load_progress(folder: Path, recipe: Recipe, run: Run) -> bool:
     """Put a run back to where :func:`save_progress` left it; False, and nothing done, where there is no such run.
 
-    The run of another recipe, or of an older version of this one, is not continued.
+    The run of another recipe, or of an older version of this one, is not continued. Raises Invalid where the file is
+    damaged.
     """
     file = folder / _FILE
     if not file.is_file():
         return False
-    header, arrays = unpack(file.read_bytes())
+    try:
+        header, arrays = unpack(file.read_bytes())
+    except Invalid as error:  # not ignored: a long run may be behind it
+        raise Invalid(f"{file} is damaged; remove it to begin the run anew") from error
     if header["recipe"] != _fingerprint(recipe):
         return False
     tensors = {name: torch.tensor(array) for name, array in arrays.items()}
