@@ -169,6 +169,11 @@ def fold_batch_norm(state: dict[str, Tensor], gain: float = 1.0) -> dict[str, Te
     return folded | {name: folded[name] * gain for name in (f"{last}.weight", f"{last}.bias")}
 
 
+def without_batch_statistics(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A ``norm="batch"`` encoder's tensors as a ``task`` one's, which takes its statistics from the support."""
+    return {name: tensor for name, tensor in state.items() if name.endswith(("weight", "bias"))}
+
+
 def _halved(side: int, pooling: Pooling) -> int:
     for _ in range(_BLOCKS):
         side = side // 2 if pooling == "max" else -(-side // 2)

@@ -10,6 +10,7 @@ import torch
 from kshot.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from kshot.contracts.checkpoints import EvaluationRow
 from kshot.contracts.errors import Invalid
+from kshot.contracts.tasks import LearnerOptions
 from kshot.episodes.sampling import EpisodeShape, episodes
 from kshot.episodes.sinusoids import sinusoids
 from kshot.training.data import SINUSOIDS, load_pool
@@ -17,6 +18,7 @@ from kshot.training.evaluation import evaluate
 from kshot.training.loop import Unfinished, meta_train, with_evaluation
 from kshot.training.precompute import precompute
 from kshot.training.recipe import EvaluationTask, read_recipe
+from kshot.training.report import joint_report, write_report
 
 _EVALUATION_SEED = 20_000
 
@@ -40,6 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
             ["python", "-m", "kshot.training", str(given.recipe), "--data", str(given.data), "--out", str(given.out)]
         )
         checkpoint = meta_train(recipe, given.data, given.out, command, _say, given.minutes)
+    if recipe.training.scheme == "multitask":
+        write_report(given.out, joint_report(checkpoint, recipe, given.data))
     rows = []
     for task in recipe.evaluation:
         rows.append(_measure(checkpoint, task, given.data))
@@ -48,16 +52,17 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _measure(checkpoint: Checkpoint, task: EvaluationTask, data: Path) -> EvaluationRow:
-    name = f"{task.data} {task.split}"
+    name, options = f"{task.data} {task.split}", LearnerOptions.model_validate(task.options)
     if task.data == SINUSOIDS:
-        return evaluate(checkpoint, name, sinusoids(task.k_shot, task.n_query, _EVALUATION_SEED), task.episodes)
+        tasks = sinusoids(task.k_shot, task.n_query, _EVALUATION_SEED)
+        return evaluate(checkpoint, name, tasks, task.episodes, options)
     if task.n_way is None:
         raise Invalid("an evaluation row on classes needs n_way")
     pool = load_pool(task.data, task.split, data, checkpoint.manifest.input)
     encoder, pool = precompute(checkpoint.encoder, pool)
     shape = EpisodeShape(task.n_way, task.k_shot, task.n_query)
     shortened = Checkpoint(checkpoint.manifest, encoder, checkpoint.head)
-    return evaluate(shortened, name, episodes(pool, shape, _EVALUATION_SEED), task.episodes)
+    return evaluate(shortened, name, episodes(pool, shape, _EVALUATION_SEED), task.episodes, options)
 
 
 def _line(row: EvaluationRow) -> str:

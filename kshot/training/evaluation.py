@@ -1,6 +1,7 @@
 """How good a checkpoint is on held-out tasks: mean over episodes with a 95% interval."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Literal
 
@@ -13,6 +14,7 @@ from kshot.contracts.tasks import LearnerOptions
 from kshot.contracts.wire import Array
 from kshot.episodes.sampling import Episode
 from kshot.learners.base import Output, Support
+from kshot.learners.inner_loop import without_statistics
 from kshot.learners.registry import get_learner
 from kshot.metrics import summarise_classes, summarise_values
 
@@ -20,15 +22,23 @@ _TASKS_AT_ONCE = 16
 
 
 def evaluate(
-    checkpoint: Checkpoint, data: str, tasks: Iterator[Episode], count: int, options: LearnerOptions | None = None
+    checkpoint: Checkpoint,
+    data: str,
+    tasks: Iterator[Episode],
+    count: int,
+    options: LearnerOptions | None = None,
+    transductive: bool = False,
 ) -> EvaluationRow:
     """Adapt to each of ``count`` (two or more) episodes and score its queries: accuracy, or mean squared error.
 
-    ``more`` of the row holds the other figures of :mod:`kshot.metrics`. ``data`` names the episodes.
+    ``transductive``: norms take the statistics of an episode's queries together, as published MAML does; never served,
+    and only for checkpoints that :func:`knows_transductive`. ``more`` of the row holds the other figures of :mod:`kshot.metrics`. ``data`` names the episodes.
     """
     chosen = list(islice(tasks, count))
     batches = [chosen[start : start + _TASKS_AT_ONCE] for start in range(0, count, _TASKS_AT_ONCE)]
-    answered = [pair for batch in batches for pair in _answered(checkpoint, batch, options or LearnerOptions())]
+    answered = [
+        pair for batch in batches for pair in _answered(checkpoint, batch, options or LearnerOptions(), transductive)
+    ]
     first = chosen[0]
     metric: Literal["accuracy", "mse"] = "accuracy" if first.task == "classification" else "mse"
     figures = summarise_classes(answered) if metric == "accuracy" else summarise_values(answered)
@@ -41,8 +51,14 @@ def evaluate(
         mean=main.mean,
         interval=main.interval,
         episodes=len(answered),
+        inductive=not transductive,
         more=figures,
     )
+
+
+def knows_transductive(checkpoint: Checkpoint) -> bool:
+    """Whether the statistics of the queries could stand in for the support's."""
+    return bool(checkpoint.encoder.statistic_names)
 
 
 def as_support(episode: Episode) -> Support:
@@ -50,10 +66,15 @@ def as_support(episode: Episode) -> Support:
     return Support(episode.task, episode.support, torch.as_tensor(episode.support_targets), episode.n_way)
 
 
-def _answered(checkpoint: Checkpoint, batch: list[Episode], options: LearnerOptions) -> list[tuple[Array, Array]]:
+def _answered(
+    checkpoint: Checkpoint, batch: list[Episode], options: LearnerOptions, transductive: bool
+) -> list[tuple[Array, Array]]:
     """Of each episode (probabilities or values, truth), as the metrics take them."""
     learner = get_learner(options.learner or checkpoint.manifest.learner.name)
     states = learner.adapt(checkpoint, [as_support(episode) for episode in batch], options)
+    if transductive:
+        bare = [without_statistics(checkpoint.encoder, state.tensors) for state in states]
+        states = [replace(state, tensors=tensors) for state, tensors in zip(states, bare, strict=True)]
     outputs = learner.predict(checkpoint, states, [episode.query for episode in batch])
     return [
         (_answer(output), np.asarray(episode.query_targets)) for episode, output in zip(batch, outputs, strict=True)

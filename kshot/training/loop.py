@@ -13,16 +13,19 @@ from torch import Tensor, nn
 
 import kshot
 from kshot.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from kshot.contracts.checkpoints import EvaluationRow, LearnerSpec, Lineage, Manifest
+from kshot.contracts.checkpoints import DataSource, EvaluationRow, LearnerSpec, Lineage, Manifest
 from kshot.encoders.base import Encoder
-from kshot.encoders.conv4 import fold_batch_norm
+from kshot.encoders.conv4 import fold_batch_norm, without_batch_statistics
+from kshot.encoders.hierarchy import Hierarchy
 from kshot.encoders.registry import build_encoder
 from kshot.learners.base import Learner
 from kshot.learners.registry import get_learner
 from kshot.training.data import describe
 from kshot.training.losses import TaskLoss, task_loss
+from kshot.training.multitask import first_heads, joint_loss
 from kshot.training.progress import Run, drop_progress, load_progress, save_progress
 from kshot.training.recipe import Recipe
+from kshot.training.tables import TABLES, describe_table, training_table
 
 _SAVES = 20
 _REPORTS = 100
@@ -57,7 +60,7 @@ def meta_train(
     do not fit, FloatingPointError where the loss is no longer finite, Unfinished once ``minutes`` have passed.
     """
     torch.manual_seed(recipe.seed)
-    model = _start(recipe, out)
+    model = _start(recipe, data, out)
     run = Run(model.encoder, model.head, _optimiser(recipe, model), np.random.default_rng(recipe.seed))
     if load_progress(out, recipe, run):
         report(f"continuing after step {run.step}")
@@ -69,7 +72,7 @@ def meta_train(
         return checkpoint
 
     if recipe.training.steps:
-        loss = task_loss(recipe, model.learner, model.encoder, model.head, data)
+        loss = _loss(recipe, model, data)
         _descend(recipe, model, run, loss, save, report, minutes)
     finished = save()
     drop_progress(out)
@@ -92,7 +95,7 @@ def _descend(
     minutes: float | None,
 ) -> None:
     training = recipe.training
-    model.encoder.train(training.scheme == "folded")
+    model.encoder.train(training.scheme in {"folded", "multitask"})
     report_every, save_every = (max(1, training.steps // parts) for parts in (_REPORTS, _SAVES))
     recent, since, earlier, started = [], time.perf_counter(), run.seconds, time.perf_counter()
     while run.step < training.steps:
@@ -124,20 +127,44 @@ def _descend(
 def _optimiser(recipe: Recipe, model: Model) -> torch.optim.Optimizer:
     if not model.parameters():
         return torch.optim.SGD([torch.zeros(())])
+    if recipe.training.weight_decay:
+        return torch.optim.AdamW(model.parameters(), recipe.training.lr, weight_decay=recipe.training.weight_decay)
     kind = torch.optim.Adam if recipe.training.optimiser == "adam" else torch.optim.SGD
     return kind(model.parameters(), recipe.training.lr)
 
 
-def _start(recipe: Recipe, out: Path) -> Model:
+def _loss(recipe: Recipe, model: Model, data: Path) -> TaskLoss:
+    table = training_table(recipe, data)
+    if table is not None and recipe.training.scheme == "multitask":
+        return joint_loss(recipe, model.encoder, model.head, table)
+    return task_loss(recipe, model.learner, model.encoder, model.head, data)
+
+
+def _start(recipe: Recipe, data: Path, out: Path) -> Model:
     learner = get_learner(recipe.learner.name)
     encoder = build_encoder(recipe.encoder, recipe.input)
     if recipe.start is not None:
-        parent = load_checkpoint(out.parent / recipe.start.parent).encoder
-        state, folds = parent.state_dict(), recipe.encoder.options.get("norm") == "affine"
-        encoder.load_state_dict(fold_batch_norm(state, recipe.start.gain) if folds else state)
+        encoder.load_state_dict(_inherited(recipe, load_checkpoint(out.parent / recipe.start.parent).encoder))
     generator = torch.Generator().manual_seed(recipe.seed)
+    table = training_table(recipe, data)
+    if table is not None and isinstance(encoder, Hierarchy):
+        encoder.standardise_on(torch.as_tensor(table.inputs))
+    if table is not None and recipe.training.scheme == "multitask":
+        return Model(learner, encoder, first_heads(recipe, encoder, table, generator))
     head = learner.init_head(encoder, recipe.tasks[0], recipe.n_targets, generator, recipe.learner.options)
     return Model(learner, encoder, {name: nn.Parameter(tensor) for name, tensor in head.items()})
+
+
+def _inherited(recipe: Recipe, parent: Encoder) -> dict[str, Tensor]:
+    """The parent's tensors as the recipe's encoder names them."""
+    state = parent.state_dict()
+    match recipe.encoder.options.get("norm"):
+        case "affine":
+            return fold_batch_norm(state, recipe.start.gain if recipe.start else 1.0)
+        case "task":
+            return without_batch_statistics(state)
+        case _:
+            return state
 
 
 def _checkpoint(recipe: Recipe, model: Model, lineage: Lineage) -> Checkpoint:
@@ -156,12 +183,20 @@ def _checkpoint(recipe: Recipe, model: Model, lineage: Lineage) -> Checkpoint:
     return Checkpoint(manifest, encoder.eval(), {name: tensor.detach().clone() for name, tensor in model.head.items()})
 
 
+def _sources(recipe: Recipe, data: Path) -> list[DataSource]:
+    if recipe.data is None:
+        return []
+    if recipe.data.name in TABLES:
+        return [describe_table(recipe.data.name, recipe.data.split, data, recipe.seed)]
+    return [describe(recipe.data.name, recipe.data.split, data, recipe.input)]
+
+
 def _lineage(recipe: Recipe, data: Path, command: str, step: int, seconds: float) -> Lineage:
     return Lineage(
         command=command,
         code_version=kshot.__version__,
         created_at=datetime.now(UTC).replace(microsecond=0),
-        data=[describe(recipe.data.name, recipe.data.split, data, recipe.input)] if recipe.data else [],
+        data=_sources(recipe, data),
         parent=recipe.start.parent if recipe.start else None,
         seed=recipe.seed,
         steps=step,

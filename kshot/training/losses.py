@@ -14,12 +14,14 @@ from kshot.encoders.frozen import FrozenEncoder
 from kshot.episodes.pool import Pool
 from kshot.episodes.sampling import Episode, EpisodeShape, sample_episode
 from kshot.episodes.sinusoids import sample_sinusoid
+from kshot.episodes.tables import Table, sample_group
 from kshot.learners.base import Head, Learner
 from kshot.training.data import SINUSOIDS, load_pool
 from kshot.training.evaluation import as_support
 from kshot.training.metric import folded_meta_loss
 from kshot.training.precompute import precompute
 from kshot.training.recipe import Recipe, Training
+from kshot.training.tables import training_table
 
 TaskLoss = Callable[[np.random.Generator, float], Tensor]
 """Draws a meta-batch with the generator and gives its loss; the number says how much of the training is done, 0 to 1."""
@@ -33,6 +35,9 @@ def task_loss(recipe: Recipe, learner: Learner, encoder: Encoder, head: Head, da
     options = {**recipe.learner.options, **training.options}
     if recipe.data.name == SINUSOIDS:
         return _episodes_loss(learner, encoder, head, training, options, partial(_sinusoid, training))
+    table = training_table(recipe, data)
+    if table is not None:
+        return _episodes_loss(learner, encoder, head, training, options, partial(_group, table, training))
     pool = load_pool(recipe.data.name, recipe.data.split, data, recipe.input)
     if training.scheme == "episodes":
         return _episodes_loss(learner, encoder, head, training, options, partial(_episode, pool, training))
@@ -74,6 +79,10 @@ def _episodes_loss(
 
 def _sinusoid(training: Training, rng: np.random.Generator) -> Episode:
     return sample_sinusoid(int(rng.integers(*training.k_shot, endpoint=True)), training.n_query, rng)
+
+
+def _group(table: Table, training: Training, rng: np.random.Generator) -> Episode:
+    return sample_group(table, int(rng.integers(*training.k_shot, endpoint=True)), training.n_query, rng)
 
 
 def _episode(pool: Pool, training: Training, rng: np.random.Generator) -> Episode:

@@ -8,24 +8,31 @@ from pydantic import Field, ValidationError
 
 from kshot.contracts.checkpoints import EncoderSpec, InputSpec, LearnerSpec, Name, Stored, TaskKind
 from kshot.contracts.errors import Invalid
+from kshot.training.weighting import Weighting
 
 Range = tuple[int, int]
 """Lowest and highest value, both included; drawn anew for each episode."""
 
 
 class Data(Stored):
-    """Where the tasks of meta-training come from: a name in :mod:`kshot.training.data`, and a split of its classes."""
+    """Where the tasks of meta-training come from: a name in :mod:`kshot.training.data`, and a split of its classes.
+
+    Or a table of :mod:`kshot.training.tables`, a part of its rows and, where not all, its ``targets``.
+    """
 
     name: str
     split: Literal["train", "valid", "trainval", "test"] = "train"
+    targets: tuple[str, ...] = ()
 
 
 class Start(Stored):
     """Begin at another checkpoint's encoder (a folder beside this one) instead of at random.
 
-    Batch norms are folded in where the recipe's encoder has ``affine`` norms; otherwise the encoders must be alike.
-    ``gain``: with folded norms, the embedding times this number. With a larger embedding and a smaller inner_lr the head takes the same
-    steps while the layers below take smaller ones, which keeps an inner loop stable that would otherwise overshoot.
+    Batch norms are folded in where the recipe's encoder has ``affine`` norms, and lose their statistics where it has
+    ``task`` norms; otherwise the encoders must be alike.
+    ``gain``: with folded norms, the embedding times this number. With a larger embedding and a smaller inner_lr the
+    head takes the same steps while the layers below take smaller ones, which keeps an inner loop stable that would
+    otherwise overshoot.
     """
 
     parent: Name
@@ -36,14 +43,18 @@ class Training(Stored):
     """The outer loop: Adam, or plain SGD, with a learning rate that falls to zero along a cosine.
 
     ``scheme``: ``folded`` for learners that work on embeddings (:mod:`kshot.training.metric`), ``episodes`` for
-    gradient learners, whose encoder never sees batch statistics. ``meta_batch``: draws per step. ``precision``: what
+    gradient learners, whose encoder never sees batch statistics, ``multitask`` for the targets of one table together
+    (:mod:`kshot.training.multitask`; ``weighting``: of their losses). ``meta_batch``: draws, or rows of a table, per
+    step. ``weight_decay``: each Adam step takes off lr times this share. ``precision``: what
     the encoder of a folded scheme computes in. ``max_gradient``: the gradient is scaled down to this norm.
     ``options``: learner options of meta-training alone. ``warp``: how much pictures are turned, scaled, sheared and
     moved at random (:mod:`kshot.training.warping`), 0 to 1.
     """
 
     steps: int = Field(ge=0)
-    scheme: Literal["folded", "episodes"] = "folded"
+    scheme: Literal["folded", "episodes", "multitask"] = "folded"
+    weighting: Weighting = "equal"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
     meta_batch: int = 1
     n_way: Range | None = None
     k_shot: Range = (1, 1)
@@ -57,7 +68,7 @@ class Training(Stored):
 
 
 class EvaluationTask(Stored):
-    """One row to measure for the manifest's evaluation table."""
+    """One row to measure for the manifest's evaluation table. ``options``: what a caller would ask the learner."""
 
     data: str
     split: Literal["train", "valid", "test", "all"] = "test"
@@ -65,6 +76,7 @@ class EvaluationTask(Stored):
     k_shot: int
     n_query: int = 15
     episodes: Annotated[int, Field(ge=2)] = 600
+    options: dict[str, int | float | str | bool] = {}
 
 
 class Recipe(Stored):
