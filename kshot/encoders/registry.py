@@ -7,16 +7,20 @@ from kshot.contracts.checkpoints import EncoderSpec, InputSpec
 from kshot.contracts.errors import Invalid
 from kshot.encoders.base import Encoder
 from kshot.encoders.conv4 import Conv4
+from kshot.encoders.hierarchy import Hierarchy
 from kshot.encoders.identity import Identity
 from kshot.encoders.image import ImageEncoder
 from kshot.encoders.mlp import Mlp
+from kshot.encoders.resnet12 import ResNet12
 from kshot.encoders.text import TextEncoder
 
 ENCODERS: dict[str, tuple[str, Callable[..., Encoder]]] = {
     "conv4": ("image", Conv4),
+    "hierarchy": ("vector", Hierarchy),
     "identity": ("vector", Identity),
     "image": ("image", ImageEncoder),
     "mlp": ("vector", Mlp),
+    "resnet12": ("image", ResNet12),
     "text": ("text", TextEncoder),
 }
 """Name -> the modality it reads and its constructor, called with the input spec and the spec's options."""

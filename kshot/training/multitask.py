@@ -100,10 +100,14 @@ def trained_answers(checkpoint: Checkpoint, targets: tuple[Target, ...], inputs:
     with torch.no_grad():
         z = embed(checkpoint.encoder, [inputs], device_of(checkpoint.encoder, head))[0]
         answers = {target.name: _outputs(checkpoint.encoder, head, target, options, z) for target in targets}
-    for name in answers:
-        if f"trained.{name}.spread" in head:
-            answers[name] = answers[name] * head[f"trained.{name}.spread"] + head[f"trained.{name}.centre"]
-    return answers
+    return {name: _in_units(head, name, answer) for name, answer in answers.items()}
+
+
+def _in_units(head: Head, name: str, answer: Tensor) -> Tensor:
+    """A standardised answer as the table had it; classes stay as they are."""
+    if f"trained.{name}.spread" not in head:
+        return answer
+    return answer * head[f"trained.{name}.spread"] + head[f"trained.{name}.centre"]
 
 
 def _losses(recipe: Recipe, encoder: Encoder, head: Head, table: Table, z: Tensor, y: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ def joint_figures(checkpoint: Checkpoint, table: Table) -> dict[str, dict[str, f
     """Of each target, from the trained heads: mse and r2, or accuracy, macro F1 and so on; roc_auc where it has two
     classes. None where the rows cannot tell; only rows that have the target count."""
     answers = trained_answers(checkpoint, table.targets, table.inputs)
-    figures = {}
+    figures: dict[str, dict[str, float | None]] = {}
     for target, values in zip(table.targets, table.values.T, strict=True):
         present = ~np.isnan(values)
         if not present.any():

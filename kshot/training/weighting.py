@@ -5,6 +5,7 @@ CVPR 2018. ``pcgrad``: Yu et al., "Gradient surgery for multi-task learning", Ne
 "Jacobian descent for multi-objective optimization", 2024. The last two by torchjd, from the Gramian of the gradients.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -21,7 +22,7 @@ def uncertainty_loss(losses: Tensor, s: Tensor) -> Tensor:
     return (losses / (2 * s.exp()) + s / 2).sum()
 
 
-def gramian(losses: Tensor, shared: list[Tensor]) -> Tensor:
+def gramian(losses: Tensor, shared: Sequence[Tensor]) -> Tensor:
     """The products (T, T) of the tasks' gradients with respect to the ``shared`` parameters; the graph is kept."""
     rows = []
     for loss in losses:
