@@ -10,7 +10,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torchjd.aggregation import PCGradWeighting, UPGradWeighting
 
 Weighting = Literal["equal", "uncertainty", "pcgrad", "upgrad"]
 SURGICAL: frozenset[Weighting] = frozenset({"pcgrad", "upgrad"})
@@ -46,6 +45,8 @@ def conflict_weights(weighting: Weighting, products: Tensor) -> Tensor:
     tasks = len(products)
     if weighting not in SURGICAL or not bool((products < 0).any()):
         return torch.full((tasks,), 1 / tasks, dtype=products.dtype)
+    from torchjd.aggregation import PCGradWeighting, UPGradWeighting  # of the extra `train`, and slow to import
+
     if weighting == "upgrad":
         return UPGradWeighting()(products)
     return PCGradWeighting()(products) / tasks
