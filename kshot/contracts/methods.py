@@ -24,6 +24,7 @@ _GRADIENT = Method(tasks=_BOTH, options=frozenset({"inner_steps", "inner_lr"}))
 
 METHODS: dict[str, Method] = {
     "protonet": Method(tasks=frozenset({"classification"}), options=frozenset(), any_encoder=True),
+    "matching": Method(tasks=frozenset({"classification"}), options=frozenset(), any_encoder=True),
     "ridge": Method(tasks=_BOTH, options=frozenset({"l2"}), any_encoder=True),
     "maml": _GRADIENT,
     "fomaml": _GRADIENT,

@@ -1,5 +1,6 @@
 """From scores to logits: scales that were never meta-trained, by leave-one-out, with a prior where rows are few."""
 
+from collections.abc import Callable
 from math import sqrt
 
 import torch
@@ -17,14 +18,25 @@ def fit_scale(logits: Tensor, packed: Packed, left_out: Tensor, usual: Tensor) -
     """The factor (B,) that makes softmax(factor * logits) honest.
 
     ``logits``: (B, N, C), each support row's answer from the others. ``left_out``: (B, N), rows whose answer counts.
-    ``usual``: (B,), the factor to expect before looking. The posterior mean of log(factor) over a grid, rather than the
+    ``usual``: (B,), the factor to expect before looking.
+    """
+
+    def losses(factor: Tensor) -> Tensor:
+        scaled = logits * factor[:, None, None]
+        return (row_losses(packed.task, scaled, packed.targets, packed.outputs) * left_out).sum(1)
+
+    return posterior_scale(losses, usual)
+
+
+def posterior_scale(losses: Callable[[Tensor], Tensor], usual: Tensor) -> Tensor:
+    """The scale (B,) to use where scale s costs task b ``losses(s)[b]`` nats over its left-out rows.
+
+    ``usual``: (B,), the scale to expect before looking. The posterior mean of log(scale) over a grid, rather than the
     best grid point: it moves smoothly with the support, so that round-off never tips it over.
     """
-    octaves = _OCTAVES.to(logits)
-    evidence = -0.5 * (octaves / _PRIOR_STD).square().expand(len(logits), -1).clone()
-    for g, octave in enumerate(octaves):
-        scaled = logits * (usual * 2**octave)[:, None, None]
-        evidence[:, g] -= (row_losses(packed.task, scaled, packed.targets, packed.outputs) * left_out).sum(1)
+    octaves = _OCTAVES.to(usual)
+    costs = torch.stack([losses(usual * 2**octave) for octave in octaves], 1)
+    evidence = -0.5 * (octaves / _PRIOR_STD).square() - costs
     return usual * (evidence.softmax(1) @ octaves).exp2()
 
 

@@ -46,19 +46,35 @@ SUITABLE: dict[TaskKind, list[str]] = {
     "multitask": ["mlp", "conv4-batch"],
 }
 INNER = {"inner_steps": 3, "inner_lr": 0.05}
+VARIANTS: dict[str, dict[str, dict[str, object]]] = {
+    "matching": {
+        "cosine": {"distance": "cosine"},
+        "dot": {"distance": "dot"},
+        "full_context": {"full_context": True, "processing_steps": 3},
+    },
+    "ridge": {"bayesian": {"bayesian": True}},
+}
+"""Manifest options that make another method of a learner, by learner and by name."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A learner on a kind of task with an encoder. ``bare``: the checkpoint has none of the learner's own tensors."""
+    """A learner on a kind of task with an encoder. ``bare``: the checkpoint has none of the learner's own tensors.
+    ``variant``: one of :data:`VARIANTS`, or none."""
 
     learner: str
     task: TaskKind
     encoder: str
     bare: bool = False
+    variant: str = ""
 
     def __str__(self) -> str:
-        return "-".join([self.learner, self.task, self.encoder] + ["bare"] * self.bare)
+        return "-".join([self.learner, *filter(None, [self.variant]), self.task, self.encoder] + ["bare"] * self.bare)
+
+    @property
+    def options(self) -> dict[str, object]:
+        """The manifest's ``learner.options``."""
+        return {**INNER, **(VARIANTS[self.learner][self.variant] if self.variant else {})}
 
 
 def checkpoint_of(case: Case, seed: int = 0) -> Checkpoint:
@@ -71,14 +87,14 @@ def checkpoint_of(case: Case, seed: int = 0) -> Checkpoint:
             module.running_mean = 0.1 * torch.randn(module.num_features)
             module.running_var = 0.05 + 0.1 * torch.rand(module.num_features)
     generator = torch.Generator().manual_seed(seed)
-    head = {} if case.bare else LEARNERS[case.learner].init_head(encoder, case.task, N_TARGETS, generator)
+    head = {} if case.bare else LEARNERS[case.learner].init_head(encoder, case.task, N_TARGETS, generator, case.options)
     manifest = Manifest(
         name="random",
         description="random weights",
         tasks=(case.task,),
         input=input_spec,
         encoder=encoder_spec,
-        learner=LearnerSpec(name=case.learner, options=INNER),
+        learner=LearnerSpec(name=case.learner, options=case.options),
         lineage=Lineage(command="none", code_version="0", created_at=datetime(2026, 1, 1, tzinfo=UTC)),
     )
     return Checkpoint(manifest, encoder.eval(), head)
@@ -92,7 +108,15 @@ def all_cases() -> list[Case]:
         for task in sorted(learner.tasks)
         for encoder in SUITABLE[task]
     ]
-    return cases + [case for case in (Case(c.learner, c.task, c.encoder, bare=True) for c in cases) if _works(case)]
+    bare = [Case(c.learner, c.task, c.encoder, bare=True) for c in cases if checkpoint_of(c).head]
+    variants = [
+        Case(name, task, encoder, variant=variant)
+        for name, options in VARIANTS.items()
+        for variant in options
+        for task in sorted(LEARNERS[name].tasks)
+        for encoder in ("mlp", "identity")
+    ]
+    return cases + [case for case in bare + variants if _works(case)]
 
 
 def _works(case: Case) -> bool:

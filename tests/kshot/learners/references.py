@@ -17,6 +17,7 @@ from kshot.learners.base import Support
 sys.path.insert(0, str(Path(__file__).parents[3] / "examples"))
 
 import maml_loop
+import matching_loop
 import multitask_loop
 import protonet_loop
 import ridge_loop
@@ -36,6 +37,28 @@ def protonet(checkpoint: Checkpoint, support: Support, query: Inputs) -> Tensor:
     left_out = protonet_loop.leave_one_out(x, support.targets, n_way)
     scale = posterior_scale(left_out, support.targets, float(4.0 / between.mean()))
     return protonet_loop.logits(means, q, scale)
+
+
+@torch.no_grad()
+def matching(checkpoint: Checkpoint, support: Support, query: Inputs) -> Tensor:
+    x, q = (checkpoint.encoder.embed(inputs, CPU) for inputs in (support.inputs, query))
+    options, head, n_way = checkpoint.manifest.learner.options, checkpoint.head, support.n_way or 0
+    distance = options.get("distance", "l2")
+    if options.get("full_context"):
+        x = matching_loop.support_in_context(head, x)
+        q = matching_loop.query_in_context(head, q, x, options["processing_steps"])
+    if head:
+        sharpness = float(head["log_sharpness"].exp())
+    else:
+        pairs = [(a, b) for a, k in zip(x, support.targets, strict=True) for b in x[support.targets != k]]
+        usual = float(4.0 / torch.stack([(a - b).square().sum() for a, b in pairs]).mean())
+        sharpness = posterior_scale_of(lambda s: attended_cross_entropy(x, support, s), usual)
+    return matching_loop.logits(q, x, support.targets, n_way, distance, sharpness)
+
+
+def attended_cross_entropy(x: Tensor, support: Support, sharpness: float) -> float:
+    left_out = matching_loop.leave_one_out(x, support.targets, support.n_way or 0, "l2", sharpness)
+    return cross_entropy(left_out, support.targets)
 
 
 @torch.no_grad()
@@ -107,11 +130,15 @@ def cross_entropy(logits: list[Tensor | None], labels: Tensor) -> float:
 
 
 def posterior_scale(left_out: list[Tensor | None], labels: Tensor, usual: float) -> float:
+    def loss(scale: float) -> float:
+        return cross_entropy([None if row is None else scale * row for row in left_out], labels)
+
+    return posterior_scale_of(loss, usual)
+
+
+def posterior_scale_of(loss: Callable[[float], float], usual: float) -> float:
     octaves = torch.linspace(-6, 6, 25)
-    evidence = []
-    for octave in octaves.tolist():
-        scaled = [None if row is None else usual * 2**octave * row for row in left_out]
-        evidence.append(-cross_entropy(scaled, labels) - 0.5 * (octave / 1.5) ** 2)
+    evidence = [-loss(usual * 2**octave) - 0.5 * (octave / 1.5) ** 2 for octave in octaves.tolist()]
     return usual * 2 ** float(torch.tensor(evidence).softmax(0) @ octaves)
 
 
@@ -164,6 +191,7 @@ def multitask(checkpoint: Checkpoint, support: Support, query: Inputs) -> Tensor
 
 REFERENCES: dict[str, Reference] = {
     "protonet": protonet,
+    "matching": matching,
     "ridge": ridge,
     "maml": gradient(moves_encoder=True),
     "fomaml": gradient(moves_encoder=True),

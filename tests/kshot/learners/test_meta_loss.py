@@ -11,7 +11,7 @@ from kshot.contracts.tasks import LearnerOptions
 from kshot.contracts.wire import Inputs
 from kshot.learners.base import Output, Support
 from kshot.learners.registry import LEARNERS
-from tests.kshot.learners.learner_cases import INNER, Case, all_cases, checkpoint_of, random_task
+from tests.kshot.learners.learner_cases import Case, all_cases, checkpoint_of, random_task
 
 TRAINED = [case for case in all_cases() if not case.bare]
 each_case = pytest.mark.parametrize("case", TRAINED, ids=str)
@@ -37,11 +37,12 @@ def meta_batch(case: Case, n: int = 5) -> tuple[list[Support], list[Inputs], lis
 def test_is_the_loss_of_what_would_be_served(case: Case) -> None:
     learner, checkpoint = LEARNERS[case.learner], checkpoint_of(case)
     supports, queries, targets = meta_batch(case)
-    loss = learner.meta_loss(checkpoint.encoder, checkpoint.head, supports, queries, targets, INNER)
+    loss = learner.meta_loss(checkpoint.encoder, checkpoint.head, supports, queries, targets, case.options)
     outputs = learner.predict(checkpoint, learner.adapt(checkpoint, supports, LearnerOptions()), queries)
     expected = []
     for output, y in zip(outputs, targets, strict=True):
-        expected += [loss_of(part, y[:, [i]]) for i, part in enumerate(output.columns)] or [loss_of(output, y)]
+        parts = [(part, y[:, [i]]) for i, part in enumerate(output.columns)] or [(output, y)]
+        expected += [log_density_of(*part) if case.variant == "bayesian" else loss_of(*part) for part in parts]
     expected = [loss for loss in expected if not loss.isnan()]  # a target that no query has
     torch.testing.assert_close(loss, torch.stack(expected).mean(), rtol=1e-4, atol=1e-5)
 
@@ -52,6 +53,12 @@ def loss_of(output: Output, targets: torch.Tensor) -> torch.Tensor:
         classes = targets.flatten().nan_to_num(-100).long()
         return F.cross_entropy(output.logits, classes)
     return (output.values - targets).square().mean(1).nanmean()
+
+
+def log_density_of(output: Output, targets: torch.Tensor) -> torch.Tensor:
+    """Minus that of the values under a normal distribution of the answer's mean and std."""
+    assert output.std is not None
+    return F.gaussian_nll_loss(output.values, targets, output.std.square(), full=True)
 
 
 def has_a_gradient(case: Case) -> bool:
@@ -70,7 +77,7 @@ def test_outer_steps_lower_it(case: Case) -> None:
     losses = []
     for _ in range(10):
         optimiser.zero_grad()
-        loss = learner.meta_loss(checkpoint.encoder, head, *batch, INNER)
+        loss = learner.meta_loss(checkpoint.encoder, head, *batch, case.options)
         loss.backward()
         assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in parameters)
         optimiser.step()
