@@ -113,6 +113,18 @@ class EvaluationRow(Stored):
     more: dict[str, Estimate] = {}
 
 
+class Signature(Stored):
+    """How far apart embeddings of held-out meta-training classes lie: it tells a familiar support from a strange one.
+
+    Squared distances, mean and standard deviation over pairs: ``within`` a class, ``between`` classes.
+    """
+
+    within: float
+    within_spread: float
+    between: float
+    between_spread: float
+
+
 class Manifest(Stored):
     """A checkpoint's manifest, stored as JSON beside its safetensors file."""
 
@@ -126,4 +138,5 @@ class Manifest(Stored):
     n_targets: int | None = None
     lineage: Lineage
     evaluation: list[EvaluationRow] = []
+    signature: Signature | None = None
     weights_sha256: str = ""

@@ -1,0 +1,1 @@
+"""How tasks, data sets and checkpoints relate: which checkpoint to take, what carries over to what."""
