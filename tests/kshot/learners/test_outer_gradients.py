@@ -1,10 +1,12 @@
 """Outer gradients against central finite differences, and against derivatives worked out by hand, in float64."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from _pytest.mark import ParameterSet
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -18,16 +20,28 @@ from kshot.learners.registry import LEARNERS
 from tests.kshot.learners.double_precision import checkpoint_with
 from tests.kshot.learners.outer_problems import VECTORS, assert_equal_to_differences, problem, slopes
 
-SECOND_ORDER: list[tuple[str, dict[str, Any]]] = [
+TRAINED: list[tuple[str, dict[str, Any]]] = [
     ("maml", {"inner_steps": 1, "inner_lr": 0.3}),
     ("maml", {"inner_steps": 3, "inner_lr": 0.2}),
     ("anil", {"inner_steps": 3, "inner_lr": 0.2}),
+    ("protonet", {}),
+    ("ridge", {}),
+    ("ridge", {"bayesian": True}),
+    ("matching", {"distance": "l2"}),
+    ("matching", {"distance": "cosine", "full_context": True}),
+    ("matching", {"distance": "dot"}),
 ]
 
 
-@pytest.mark.parametrize("task", ["classification", "regression"])
-@pytest.mark.parametrize(("learner", "options"), SECOND_ORDER)
-def test_equals_finite_differences(learner: str, options: dict[str, Any], task: TaskKind) -> None:
+def ways_to_train() -> Iterator[ParameterSet]:
+    for learner, options in TRAINED:
+        for task in sorted(LEARNERS[learner].tasks):
+            if not (options.get("bayesian") and task == "classification"):
+                yield pytest.param(learner, task, options, id="-".join([learner, task, *map(str, options.values())]))
+
+
+@pytest.mark.parametrize(("learner", "task", "options"), ways_to_train())
+def test_equals_finite_differences(learner: str, task: TaskKind, options: dict[str, Any]) -> None:
     assert_equal_to_differences(problem(learner, task, **options))
 
 
