@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks.accuracy.rows import rows_of, training_details
 from benchmarks.accuracy.runs import Column, Run, Settings, carry_on, read_runs, read_settings
 from benchmarks.accuracy.table import Heading, Table, write
+from kshot.encoders.registry import build_encoder
 from kshot.training.recipe import Recipe
 
 RECIPES = Path("benchmarks/recipes/omniglot")
@@ -38,18 +39,21 @@ _NOTES = (
     "2017), first-order MAML (Nichol et al. 2018, transductive), MAML++ (Antoniou et al. 2019), Meta-SGD (Li et al. "
     "2017). Trainings here are those of the second table, often much shorter than the published ones (MAML: 60,000 "
     "steps of 32 tasks).",
+    "Where a recipe was trained with other ways or shots than a column has, that column is measured with the same "
+    "weights.",
     "Inductive: a query's answer depends on no other query; this is what kshot serves. Transductive: norms take the "
     "statistics of all queries of an episode together.",
 )
 
 
 def columns(recipe: Recipe) -> list[Column]:
-    """Each evaluation block of a recipe, inductive, and transductive where the method knows the difference."""
-    found = []
-    for task in recipe.evaluation:
-        shape = f"{task.n_way}-way {task.k_shot}-shot"
-        found.append(Column(Heading(shape, INDUCTIVE), task))
-    return found
+    """Each evaluation block of a recipe, inductive, and transductive where its encoder's norms know the difference."""
+    modes = [INDUCTIVE, TRANSDUCTIVE] if build_encoder(recipe.encoder, recipe.input).statistic_names else [INDUCTIVE]
+    return [
+        Column(Heading(f"{task.n_way}-way {task.k_shot}-shot", mode), task, transductive=mode == TRANSDUCTIVE)
+        for task in recipe.evaluation
+        for mode in modes
+    ]
 
 
 def table(runs: Sequence[Run], settings: Settings) -> Table:

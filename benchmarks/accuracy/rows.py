@@ -26,6 +26,7 @@ def rows_of(
 ) -> tuple[Row, ...]:
     """A row per learner; a second recipe of a learner joins its row unless both fill a column: then it has its own.
 
+    A recipe that is only where others start has none.
     What is published stands beside the learner's first row alone. ``scale``: 100 for per cent.
     """
     rows = []
@@ -45,8 +46,10 @@ def training_details(runs: Sequence[Run]) -> tuple[Mapping[str, Any], ...]:
 
 def _groups(runs: Sequence[Run], columns: Columns) -> list[_Group]:
     groups: list[_Group] = []
-    for run in sorted(runs, key=lambda run: (len(run.stem), run.stem)):  # "maml" before "maml-20way"
+    for run in sorted(runs, key=lambda run: (run.stem != run.recipe.learner.name, run.stem)):
         learner, headings = run.recipe.learner.name, {column.heading for column in columns(run.recipe)}
+        if run.stem != learner and run.starts_others(runs):
+            continue
         own = next((g for g in groups if g.learner == learner and not g.headings & headings), None)
         if own is None:
             taken = any(group.learner == learner for group in groups)

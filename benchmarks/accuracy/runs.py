@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -93,6 +93,10 @@ class Run:
         """Whether the checkpoint is trained to the end."""
         return self.manifest is not None and self.steps == self.recipe.training.steps
 
+    def starts_others(self, runs: Sequence["Run"]) -> bool:
+        """Whether one of ``runs`` begins at this run's checkpoint."""
+        return any(run.recipe.start is not None and run.recipe.start.parent == self.folder.name for run in runs)
+
 
 Columns = Callable[[Recipe], list[Column]]
 """The columns a recipe's weights are measured for."""
@@ -136,22 +140,39 @@ def read_settings(text: str, table: str, arguments: Sequence[str] | None = None)
 
 
 def read_runs(recipes: Path, settings: Settings) -> list[Run]:
-    """The runs of a folder of recipes, by name. Another seed than the recipe's has a folder of its own."""
-    runs = []
-    for file in sorted(recipes.glob("*.toml")):
-        recipe, folder = read_recipe(file), file.stem
-        if settings.seed is not None and settings.seed != recipe.seed:
-            recipe, folder = recipe.model_copy(update={"seed": settings.seed}), f"{folder}-seed{settings.seed}"
-        runs.append(Run(file.stem, recipe, settings.work / folder))
-    return runs
+    """The runs of a folder of recipes: those that others start from first, then by name.
+
+    With another seed than its recipe's a run has a folder of its own.
+    """
+    read = {file.stem: read_recipe(file) for file in sorted(recipes.glob("*.toml"))}
+    folders = {stem: _folder(stem, recipe, settings.seed) for stem, recipe in read.items()}
+    runs = [
+        Run(stem, _seeded(recipe, settings.seed, folders), settings.work / folders[stem])
+        for stem, recipe in read.items()
+    ]
+    return sorted(runs, key=lambda run: not run.starts_others(runs))
+
+
+def _folder(stem: str, recipe: Recipe, seed: int | None) -> str:
+    return stem if seed in {None, recipe.seed} else f"{stem}-seed{seed}"
+
+
+def _seeded(recipe: Recipe, seed: int | None, folders: Mapping[str, str]) -> Recipe:
+    if seed is None:
+        return recipe
+    start = recipe.start
+    if start is not None:
+        start = start.model_copy(update={"parent": folders.get(start.parent, start.parent)})
+    return recipe.model_copy(update={"seed": seed, "start": start})
 
 
 def carry_on(runs: Sequence[Run], columns: Columns, settings: Settings, report: Callable[[str], None] = print) -> bool:
     """Train and measure what is not done yet, a run at a time; False where the minutes were over before the end."""
     budget = Budget(settings.minutes)
+    wanted = [run for run in runs if not settings.only or {run.stem, run.recipe.learner.name} & set(settings.only)]
     try:
         for run in runs:
-            if not settings.only or {run.stem, run.recipe.learner.name} & set(settings.only):
+            if run in wanted or run.starts_others(wanted):
                 _carry_on(run, columns, settings, budget, report)
     except Unfinished as stopped:
         report(str(stopped))
@@ -214,7 +235,7 @@ def measure(tasks: Tasks, column: Column, asked: int, folder: Path, budget: Budg
     while done < asked:
         left = asked - done
         count = left if left <= _CHUNK + 1 else _CHUNK  # an interval needs two
-        row = evaluate(checkpoint, column.task.data, drawn, count, column.options)
+        row = evaluate(checkpoint, column.task.data, drawn, count, column.options, column.transductive)
         done += count
         parts.append({"episodes": count, "mean": row.mean, "interval": row.interval})
         _write(file, {"asked": _question(manifest, column), "parts": parts})

@@ -80,6 +80,18 @@ def test_omniglot(tmp_path: Path) -> None:
     assert cut.read_bytes() == uncut.read_bytes()
 
 
+def test_norms_of_the_task_have_a_transductive_column(tmp_path: Path) -> None:
+    text = GLYPHS.replace("channels = 4", 'channels = 4, norm = "task"').replace('"protonet"', '"maml"')
+    text = text.replace("steps = 3", 'steps = 1, scheme = "episodes"')
+    data, own = data_folder("omniglot/omniglot28_bits.npz"), recipes(tmp_path, text)
+    assert omniglot.main(arguments(data, tmp_path), own) == 0
+    (row,) = json.loads((tmp_path / "out" / "omniglot.json").read_text())["rows"]
+    assert set(row["figures"]) == {
+        f"{shape}, {mode}" for shape in ("5-way 1-shot", "20-way 5-shot") for mode in ("inductive", "transductive")
+    }
+    assert row["published"]["5-way 1-shot, transductive"] == 98.7
+
+
 def test_sinusoid(tmp_path: Path) -> None:
     own = recipes(tmp_path, CURVES)
     assert sinusoid.main(arguments(tmp_path, tmp_path, "--minutes", "0"), own) == 1

@@ -149,3 +149,17 @@ def test_what_another_recipe_made_does_not_count(recipes: Path, tmp_path: Path) 
     assert run.complete
     changed = run.recipe.model_copy(update={"seed": 1})
     assert Run(run.stem, changed, run.folder).manifest is None
+
+
+def test_where_others_start_comes_first_and_has_no_row(recipes: Path, tmp_path: Path) -> None:
+    add(recipes, "maml")
+    add(recipes, "start")
+    child = (recipes / "maml.toml").read_text().replace("data = {", 'start = { parent = "start" }\ndata = {', 1)
+    (recipes / "maml.toml").write_text(child)
+    for seed, parent in ((None, "start"), (7, "start-seed7")):
+        how = settings(tmp_path, only=("maml",), episodes=2, seed=seed)
+        runs = read_runs(recipes, how)
+        assert [run.stem for run in runs] == ["start", "maml"]
+        assert go(recipes, how) and all(run.complete for run in runs)
+        assert runs[1].manifest is not None and runs[1].manifest.lineage.parent == parent
+        assert set(figures(recipes, how)) == {"maml"}
