@@ -25,6 +25,8 @@ from kshot.storage.adapted_models import (
 from kshot.storage.checkpoints import StoredCheckpoint
 from kshot.storage.tasks import NewTask, count_open, insert_task
 from service.auth import Caller
+from service.choosing import OpenChoice
+from service.joint import count_targets
 from service.labels import k_shot
 from service.state import State
 from service.views import PENDING
@@ -32,18 +34,22 @@ from service.views import PENDING
 
 @dataclass(frozen=True)
 class Order:
-    """An adaptation a caller asks for, decoded and checked. ``reference`` is the checkpoint as the caller named it."""
+    """An adaptation a caller asks for, decoded and checked. ``reference`` is the checkpoint as the caller named it.
 
-    checkpoint: StoredCheckpoint
+    With ``choice`` a worker chooses checkpoint and learner, which are None until then.
+    """
+
+    checkpoint: StoredCheckpoint | None
     reference: str
     alias: str | None
-    learner: str
+    learner: str | None
     options: LearnerOptions
     support: SupportSet
     query: Inputs | None
     ttl_s: int
     metadata: dict[str, Any]
     parent: str | None = None
+    choice: OpenChoice | None = None
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,9 @@ class Accepted:
 class Prepared:
     """An order with everything that takes time to compute, so that the transaction stays short.
 
-    ``fingerprint``: of what makes two models the same. ``digest``: of what makes two requests the same; it holds the
-    checkpoint's name as sent, so that a retry stays a retry where an alias moved in between.
+    ``fingerprint``: of what makes two models the same; where the checkpoint is to be chosen, that is what it is chosen
+    among. ``digest``: of what makes two requests the same; it holds the checkpoint's name as sent, so that a retry
+    stays a retry where an alias moved in between.
     """
 
     order: Order
@@ -76,17 +83,41 @@ class Prepared:
 
 def prepare(order: Order) -> Prepared:
     """Encode the payload and hash what makes two orders the same."""
-    support = order.support
-    what = [order.options.model_dump(mode="json"), list(support.classes), list(support.targets.shape), order.parent]
-    examples = hashlib.sha256(json.dumps(what).encode())
-    examples.update(support.targets.tobytes())
-    _update(examples, support.inputs)
-    model, request = examples.copy(), examples
-    model.update(json.dumps([order.checkpoint.id, order.learner, support.task]).encode())
+    support, choice = order.support, order.choice
+    columns = [column.model_dump(mode="json") for column in support.columns]
+    what = [
+        order.options.model_dump(mode="json"), list(support.classes), columns, list(support.targets.shape),
+        order.parent,
+    ]  # fmt: skip
+    labels = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
+    labels.update(support.targets.tobytes())
+    model, request = labels.copy(), labels
+    _update(model, support.inputs)
+    model.update(json.dumps([*_made_with(order), support.task]).encode())
+    if choice is None:
+        _update(request, support.inputs)
+    else:
+        request.update(choice.sent)
     request.update(json.dumps([order.reference, order.ttl_s, order.metadata], sort_keys=True).encode())
-    _update(request, order.query)
-    payload = Payload(support, order.query, order.options).encode()
+    if choice is None:
+        _update(request, order.query)
+    payload = _payload(order).encode()
     return Prepared(order, payload, hashlib.sha256(payload).digest(), model.hexdigest(), request.hexdigest())
+
+
+def _made_with(order: Order) -> list[Any]:
+    """The checkpoint and the learner, or all that they are chosen among."""
+    if order.choice is not None:
+        return sorted([candidate.checkpoint.id, candidate.learner] for candidate in order.choice.candidates)
+    assert order.checkpoint is not None
+    return [order.checkpoint.id, order.learner]
+
+
+def _payload(order: Order) -> Payload:
+    choice = order.choice
+    if choice is None:
+        return Payload(order.support, order.query, order.options)
+    return Payload(order.support, order.query, order.options, candidates=choice.candidates, others=choice.others)
 
 
 async def accept(
@@ -166,19 +197,21 @@ async def _check_room(connection: AsyncConnection, state: State, caller: Caller)
 
 def _rows(state: State, caller: Caller, prepared: Prepared, request_id: str | None) -> tuple[NewAdaptedModel, NewTask]:
     order = prepared.order
+    checkpoint, support = order.checkpoint, order.support
     model = NewAdaptedModel(
         id=new_id("am"),
         tenant=caller.tenant,
-        checkpoint=order.checkpoint.id,
-        checkpoint_name=order.checkpoint.manifest.name,
+        checkpoint=None if checkpoint is None else checkpoint.id,
+        checkpoint_name=None if checkpoint is None else checkpoint.manifest.name,
         alias=order.alias,
         learner=order.learner,
         options=order.options.model_dump(mode="json", exclude_none=True),
-        task=order.support.task,
-        classes=order.support.classes,
-        k_shot=k_shot(order.support.targets, order.support.classes),
-        n_support=len(order.support),
-        input_shape=input_shape(order.support.inputs),
+        task=support.task,
+        classes=support.classes,
+        k_shot=k_shot(support.targets, support.classes),
+        targets=count_targets(support.targets, support.columns),
+        n_support=len(support),
+        input_shape=input_shape(support.inputs),
         fingerprint=prepared.fingerprint,
         parent=order.parent,
         metadata=order.metadata,
@@ -188,7 +221,7 @@ def _rows(state: State, caller: Caller, prepared: Prepared, request_id: str | No
         id=new_id("task"),
         tenant=caller.tenant,
         adapted_model=model.id,
-        checkpoint=order.checkpoint.id,
+        checkpoint=model.checkpoint,
         payload=prepared.payload,
         reply_to=state.queue.reply_to,
         request_id=request_id,

@@ -22,8 +22,9 @@ from service.waiting import pending_answer, wait_until_done
 RESPONSES: Responses = {
     200: {
         "model": api.AdaptedModel,
-        "description": "The same support, checkpoint, options and parent were adapted before. That model keeps its "
-        "metadata, and expires at the later of its own time and this request's `ttl_seconds`",
+        "description": "The same support, checkpoint, options and parent were adapted before; with `auto`, the same "
+        "checkpoints in production to choose among. That model keeps its metadata, and expires at the later of its own "
+        "time and this request's `ttl_seconds`",
     },
     202: {"model": api.AdaptedModel, "description": "Accepted; follow Location"},
     **problems(400, 403, 404, 409, 410, 413, 415, 422, 504),
@@ -78,6 +79,6 @@ async def _predict_again(
     if query is None:
         return None
     payload = await state.compute(len(prepared.payload), Payload(query=query).encode)
-    question = Question(model.checkpoint, model.id, payload)
+    question = Question(model.made_with.id, model.id, payload)
     _, reply = await ask(state, caller, question, request_id_of(request))
     return reply.predictions

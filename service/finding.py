@@ -2,10 +2,10 @@
 
 import re
 
-from kshot.contracts.errors import Invalid, NotFound
+from kshot.contracts.errors import NotFound
 from kshot.contracts.ids import is_id
 from kshot.storage.adapted_models import AdaptedModel, get_adapted_model
-from kshot.storage.checkpoints import StoredCheckpoint, resolve
+from kshot.storage.checkpoints import StoredCheckpoint, list_promoted, resolve
 from service.auth import Caller
 from service.state import State
 
@@ -14,14 +14,18 @@ _REFERENCE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}(@[a-z0-9][a-z0-9-]{0,62})?")
 
 async def find_checkpoint(state: State, reference: str) -> tuple[StoredCheckpoint, str | None]:
     """The checkpoint a body or path names, and the alias used. Raises NotFound."""
-    if reference == "auto":
-        raise Invalid("choosing a checkpoint by itself is not there yet; name one", param="checkpoint")
     if is_id(reference, "ckpt"):
         return await state.checkpoint(reference), None
     if not _REFERENCE.fullmatch(reference):
         raise NotFound("no such checkpoint; GET /v1/checkpoints lists them", param="checkpoint")
     async with state.database.reading() as connection:
         return await resolve(connection, reference)
+
+
+async def find_promoted(state: State) -> list[StoredCheckpoint]:
+    """The checkpoints that `auto` chooses among."""
+    async with state.database.reading() as connection:
+        return await list_promoted(connection)
 
 
 async def find_adapted_model(state: State, caller: Caller, id: str) -> AdaptedModel:

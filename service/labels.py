@@ -15,7 +15,7 @@ from kshot.contracts.wire import Array
 
 PARAM = "support.labels"
 _MAX_LABEL_CHARS = 200
-_MAX_TARGETS = 64
+MAX_TARGETS = 64
 _INT64 = 2**63
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
@@ -28,6 +28,7 @@ def choose_task(
     Floats and lists mean regression; strings and integers (and names of multipart parts) mean classes.
     """
     possible = possible_tasks(manifest, learner)
+    check_single(options)
     if options.task is not None:
         if options.task not in possible:
             raise Invalid(f"this checkpoint does {' and '.join(possible)} with {learner}", param="options.task")
@@ -37,6 +38,19 @@ def choose_task(
     if len(possible) == 1:
         _check_kind(possible[0], manifest.name if len(manifest.tasks) == 1 else learner, labels, named)
         return possible[0]
+    return look_of(labels, named=named)
+
+
+def check_single(options: LearnerOptions) -> None:
+    """Raises Invalid for options that speak of several targets."""
+    for param in ("targets", "task"):
+        if getattr(options, param) not in (None, "classification", "regression"):
+            form = "objects such as {target: value or null}, in JSON or in the header of a safetensors body"
+            raise Invalid(f"several targets need labels that are {form}", param=f"options.{param}")
+
+
+def look_of(labels: Sequence[object], *, named: bool = False) -> TaskKind:
+    """What labels of one target look like."""
     return "regression" if not named and any(isinstance(label, float | list) for label in labels) else "classification"
 
 
@@ -45,7 +59,7 @@ def class_targets(
 ) -> tuple[Array, tuple[Label, ...]]:
     """Labels as int64 (n,) indices into the classes: those ``known`` before, then new ones as they appear."""
     classes: dict[Label, int] = {label: k for k, label in enumerate(known)}
-    targets = [classes.setdefault(_class_label(label, i), len(classes)) for i, label in enumerate(labels)]
+    targets = [classes.setdefault(class_label(label, f"{PARAM}[{i}]"), len(classes)) for i, label in enumerate(labels)]
     if len({type(label) for label in classes}) > 1:
         raise Invalid("labels must be all strings or all integers", param=PARAM)
     if len(classes) < 2:
@@ -53,6 +67,18 @@ def class_targets(
     if len(classes) > max_ways:
         raise Invalid(f"{len(classes)} classes; at most {max_ways} are allowed", param=PARAM)
     return np.array(targets, dtype=np.int64), tuple(classes)
+
+
+def class_label(label: object, param: str) -> Label:
+    """One label that names a class. Raises Invalid naming ``param``."""
+    if isinstance(label, bool) or not isinstance(label, str | int):
+        raise Invalid("expected a string or an integer", param=param)
+    if isinstance(label, int):
+        if not -_INT64 <= label < _INT64:
+            raise Invalid("an integer label must fit 64 bits", param=param)
+    elif not 0 < len(label) <= _MAX_LABEL_CHARS or "\x00" in label:
+        raise Invalid(f"a label has 1 to {_MAX_LABEL_CHARS} characters, none of them NUL", param=param)
+    return label
 
 
 def as_known(names: Sequence[object], known: Sequence[Label]) -> list[object]:
@@ -67,8 +93,8 @@ def number_targets(labels: Sequence[object], n_targets: int | None, *, named: bo
     rows = [_row(_parsed(label, i) if named else label, i) for i, label in enumerate(labels)]
     width = n_targets or len(rows[0])
     for i, row in enumerate(rows):
-        if len(row) != width or width > _MAX_TARGETS:
-            expected = f"{min(width, _MAX_TARGETS)} numbers" if width > 1 else "a number"
+        if len(row) != width or width > MAX_TARGETS:
+            expected = f"{min(width, MAX_TARGETS)} numbers" if width > 1 else "a number"
             raise Invalid(f"{len(row)} numbers; expected {expected}", param=f"{PARAM}[{i}]")
     try:
         with np.errstate(over="ignore"):
@@ -95,17 +121,6 @@ def _check_kind(task: TaskKind, who: str, labels: Sequence[object], named: bool)
         if task == "regression" and isinstance(label, str) and not named:
             message = f"{who} only predicts numbers: labels must be numbers or lists of numbers"
             raise Invalid(message, param=f"{PARAM}[{i}]")
-
-
-def _class_label(label: object, i: int) -> Label:
-    if isinstance(label, bool) or not isinstance(label, str | int):
-        raise Invalid("expected a string or an integer", param=f"{PARAM}[{i}]")
-    if isinstance(label, int):
-        if not -_INT64 <= label < _INT64:
-            raise Invalid("an integer label must fit 64 bits", param=f"{PARAM}[{i}]")
-    elif not 0 < len(label) <= _MAX_LABEL_CHARS or "\x00" in label:
-        raise Invalid(f"a label has 1 to {_MAX_LABEL_CHARS} characters, none of them NUL", param=f"{PARAM}[{i}]")
-    return label
 
 
 def _row(label: object, i: int) -> list[int | float]:

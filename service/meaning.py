@@ -1,16 +1,17 @@
 """What a request means to its checkpoint: inputs decoded, labels read, limits kept."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kshot.contracts.checkpoints import ImageInput, InputSpec, Manifest, TextInput, VectorInput
+from kshot.contracts.checkpoints import ImageInput, InputSpec, Manifest, TaskKind, TextInput, VectorInput
 from kshot.contracts.errors import Invalid
 from kshot.contracts.methods import choose_learner
-from kshot.contracts.tasks import LearnerOptions, SupportSet
-from kshot.contracts.wire import Inputs
+from kshot.contracts.tasks import Label, LearnerOptions, SupportSet, TargetKind, TargetSpec
+from kshot.contracts.wire import Array, Inputs
 from kshot.inputs import describe, input_shape
 from service.bodies.raw_inputs import RawInputs, RawSupport, Values
+from service.joint import is_joint, joint_targets, widened
 from service.labels import as_known, choose_task, class_targets, number_targets
 from service.settings import Settings
 
@@ -23,51 +24,102 @@ class Meaning:
     support: SupportSet
 
 
+@dataclass(frozen=True)
+class Labels:
+    """Labels as a learner takes them; see SupportSet."""
+
+    task: TaskKind
+    targets: Array
+    classes: tuple[Label, ...] = ()
+    columns: tuple[TargetSpec, ...] = ()
+
+    def of(self, inputs: Inputs) -> SupportSet:
+        """The support set of these labels and inputs."""
+        return SupportSet(self.task, inputs, self.targets, self.classes, self.columns)
+
+
 def read_support(raw: RawSupport, manifest: Manifest, options: LearnerOptions, limits: Settings) -> Meaning:
     """Decode and check a support set. Raises Invalid naming the parameter; UnsupportedMediaType for odd images."""
-    learner = choose_learner(manifest, options)
-    _check_counts(raw, 0, manifest.input, limits)
-    task = choose_task(manifest, learner, options, raw.labels, named=raw.named)
-    if task == "classification":
-        targets, classes = class_targets(raw.labels, limits.max_ways)
+    joint = is_joint(raw.labels)
+    learner = choose_learner(manifest, options, joint=joint)
+    check_counts(raw, describe(manifest.input), limits)
+    if joint:
+        integers: TargetKind = "regression" if manifest.tasks == ("regression",) else "classification"
+        labels = read_joint(raw, options, limits, integers)
     else:
-        targets, classes = number_targets(raw.labels, manifest.n_targets, named=raw.named), ()
-    inputs = _decode(raw.inputs, manifest.input, "support.inputs", limits)
-    return Meaning(learner, SupportSet(task, inputs, targets, classes))
+        task = choose_task(manifest, learner, options, raw.labels, named=raw.named)
+        labels = read_labels(raw, task, manifest.n_targets, limits)
+    return Meaning(learner, labels.of(decode(raw.inputs, manifest.input, "support.inputs", limits)))
+
+
+def read_labels(raw: RawSupport, task: TaskKind, n_targets: int | None, limits: Settings) -> Labels:
+    """Labels of one target. Raises Invalid."""
+    if task == "classification":
+        return Labels(task, *class_targets(raw.labels, limits.max_ways))
+    return Labels(task, number_targets(raw.labels, n_targets, named=raw.named))
+
+
+def read_joint(
+    raw: RawSupport, options: LearnerOptions, limits: Settings, integers: TargetKind = "classification"
+) -> Labels:
+    """Labels of several targets. Raises Invalid."""
+    if options.task not in (None, "multitask"):
+        raise Invalid(
+            "labels that are objects make a multitask; say the kind of each in options.targets", param="options.task"
+        )
+    targets, columns = joint_targets(raw.labels, limits.max_ways, kinds=options.targets, integers=integers)
+    return Labels("multitask", targets, columns=columns)
 
 
 def read_query(
-    raw: RawInputs, spec: InputSpec, shape: tuple[int, ...], limits: Settings, param: str = "query.inputs"
+    raw: RawInputs,
+    spec: InputSpec,
+    shape: tuple[int, ...],
+    limits: Settings,
+    param: str = "query.inputs",
+    before: int = 0,
 ) -> Inputs:
-    """Decode and check inputs to answer; ``shape`` is what one input of the support looked like."""
+    """Decode and check inputs to answer; ``shape`` is what one input of the support looked like, ``before`` as in
+    `decode`."""
     if len(raw) == 0:
         raise Invalid(f"no inputs; each is {describe(spec)}", param=param)
     if len(raw) > limits.max_query:
         raise Invalid(f"{len(raw)} inputs; at most {limits.max_query} are allowed", param=param)
-    return _decode_alike(raw, spec, shape, param, limits)
+    return _decode_alike(raw, spec, shape, param, limits, before)
 
 
 def extend_support(parent: SupportSet, raw: RawSupport, manifest: Manifest, limits: Settings) -> SupportSet:
     """The parent's examples and these, in this order; classes new here come last. Raises as `read_support`."""
-    _check_counts(raw, len(parent), manifest.input, limits)
-    classes = parent.classes
-    if parent.task == "classification":
-        labels = as_known(raw.labels, classes) if raw.named else raw.labels
-        added, classes = class_targets(labels, limits.max_ways, classes)
-    else:
-        added = number_targets(raw.labels, parent.targets.shape[1], named=raw.named)
+    check_counts(raw, describe(manifest.input), limits, len(parent))
+    before_them, added = parent.targets, _added_labels(parent, raw, limits)
+    if parent.task == "multitask":
+        before_them = widened(parent.targets, len(added.columns))
     before = 0 if isinstance(parent.inputs, list) else parent.inputs.nbytes
     shape = input_shape(parent.inputs)
     inputs = _decode_alike(raw.inputs, manifest.input, shape, "support.inputs", limits, before)
-    targets = np.concatenate([parent.targets, added])
-    return SupportSet(parent.task, _joined(parent.inputs, inputs), targets, classes)
+    together = replace(added, targets=np.concatenate([before_them, added.targets]))
+    return together.of(_joined(parent.inputs, inputs))
 
 
-def _check_counts(raw: RawSupport, before: int, spec: InputSpec, limits: Settings) -> None:
-    """As many labels as inputs, at least one, and with those ``before`` not too many."""
+def _added_labels(parent: SupportSet, raw: RawSupport, limits: Settings) -> Labels:
+    if parent.task == "multitask":
+        if raw.named:
+            message = "this model has several targets, and a part's name holds one label; send JSON"
+            raise Invalid(message, param="support")
+        targets, columns = joint_targets(raw.labels, limits.max_ways, known=parent.columns)
+        return Labels(parent.task, targets, columns=columns)
+    if parent.task == "classification":
+        names = as_known(raw.labels, parent.classes) if raw.named else raw.labels
+        return Labels(parent.task, *class_targets(names, limits.max_ways, parent.classes))
+    return Labels(parent.task, number_targets(raw.labels, parent.targets.shape[1], named=raw.named))
+
+
+def check_counts(raw: RawSupport, example: str, limits: Settings, before: int = 0) -> None:
+    """As many labels as inputs, at least one (``example`` says what one looks like), and with those ``before`` not too
+    many. Raises Invalid."""
     n = len(raw.inputs)
     if n == 0:
-        raise Invalid(f"no examples; each is {describe(spec)} with a label", param="support.inputs")
+        raise Invalid(f"no examples; each is {example} with a label", param="support.inputs")
     if len(raw.labels) != n:
         raise Invalid(f"{n} inputs but {len(raw.labels)} labels; each input needs one", param="support.labels")
     if before + n > limits.max_support:
@@ -78,13 +130,13 @@ def _check_counts(raw: RawSupport, before: int, spec: InputSpec, limits: Setting
 def _decode_alike(
     raw: RawInputs, spec: InputSpec, shape: tuple[int, ...], param: str, limits: Settings, before: int = 0
 ) -> Inputs:
-    """As `_decode`; vectors must be as wide as the support's (``shape``): other inputs have the shape of the spec."""
+    """As `decode`; vectors must be as wide as the support's (``shape``): other inputs have the shape of the spec."""
     if isinstance(spec, VectorInput):
         rows = raw.items if isinstance(raw, Values) else []
         for i, row in enumerate(rows):
             if isinstance(row, list) and row:
                 _check_width(len(row), shape[0], f"{param}[{i}]")
-    inputs = _decode(raw, spec, param, limits, before)
+    inputs = decode(raw, spec, param, limits, before)
     if isinstance(spec, VectorInput):
         _check_width(input_shape(inputs)[0], shape[0], param)
     return inputs
@@ -104,8 +156,8 @@ def _joined(first: Inputs, second: Inputs) -> Inputs:
     return np.concatenate([first, second])
 
 
-def _decode(raw: RawInputs, spec: InputSpec, param: str, limits: Settings, before: int = 0) -> Inputs:
-    """``before``: bytes of inputs decoded earlier, which these will be joined to."""
+def decode(raw: RawInputs, spec: InputSpec, param: str, limits: Settings, before: int = 0) -> Inputs:
+    """Canonical inputs. ``before``: bytes of inputs decoded earlier, which will be in memory beside them."""
     size = before + len(raw) * _bytes_per_input(raw, spec)
     if size > limits.max_decoded_bytes:
         allowed = limits.max_decoded_bytes

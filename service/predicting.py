@@ -1,23 +1,31 @@
 """Predictions: sent to a worker through Redis whole, answered on the reply stream."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from kshot.contracts.errors import Conflict, DeadlinePassed, Invalid, QueueFull, Unavailable, rebuild
 from kshot.contracts.ids import new_id
-from kshot.contracts.tasks import AnswerOptions, PredictCall, Reply
+from kshot.contracts.tasks import AnswerOptions, PredictCall, Reply, TargetSpec
 from kshot.queue.streams import Away
 from kshot.storage.adapted_models import AdaptedModel
 from service.auth import Caller
 from service.state import State
 from service.views import PENDING
 
+_PARTS: dict[str, tuple[str, ...]] = {
+    "classification": ("labels", "probabilities", "logits"),
+    "regression": ("values",),
+}
+
 
 @dataclass(frozen=True)
 class Question:
-    """What to predict: with a stored adapted model, or (``model`` None) with the support in the encoded payload."""
+    """What to predict: with a stored adapted model, or (``model`` None) with the support in the encoded payload.
+
+    ``checkpoint`` is AUTO where a worker is to choose among the payload's candidates.
+    """
 
     checkpoint: str
     model: str | None
@@ -61,12 +69,13 @@ def require_ready(model: AdaptedModel) -> None:
         raise Conflict(f"this adapted model failed: {model.failure.message}", param="model")
 
 
-def check_answer(answer: AnswerOptions, task: str, wanted: bool) -> None:
-    """Raises Invalid for parts of an answer that this kind of task does not have."""
-    parts = {"values"} if task == "regression" else {"labels", "probabilities", "logits"}
+def check_answer(answer: AnswerOptions, task: str, targets: Sequence[TargetSpec], wanted: bool) -> None:
+    """Raises Invalid for parts of an answer that this kind of task, or none of its targets, has."""
+    kinds: set[str] = {target.kind for target in targets} or {task}
+    parts = {part for kind in kinds for part in _PARTS[kind]}
     if wanted and not set(answer.wanted) <= parts:
-        raise Invalid(f"a {task} model returns {', '.join(sorted(parts))}", param="return")
-    if task == "regression" and (answer.top_k is not None or answer.reject_below is not None):
+        raise Invalid(f"this model returns {', '.join(sorted(parts))}", param="return")
+    if "classification" not in kinds and (answer.top_k is not None or answer.reject_below is not None):
         raise Invalid("top_k and reject_below need classes", param="reject_below" if answer.reject_below else "top_k")
 
 

@@ -1,12 +1,14 @@
 """Stored rows as the API shows them."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from starlette.responses import Response
 
 from kshot.contracts import api
 from kshot.contracts.methods import allowed_learners
-from kshot.contracts.tasks import Quality, Timings
+from kshot.contracts.selection import Selection
+from kshot.contracts.tasks import CountedTarget, Quality, Timings
 from kshot.storage.access import Key
 from kshot.storage.adapted_models import AdaptedModel
 from kshot.storage.checkpoints import Alias, StoredCheckpoint
@@ -21,19 +23,20 @@ def respond(body: api.Answer, status: int = 200, headers: Mapping[str, str] | No
 
 def adapted_model(row: AdaptedModel) -> api.AdaptedModel:
     """An adapted model as far as its row tells."""
-    classification = row.task == "classification"
     return api.AdaptedModel(
         id=row.id,
         status=row.status,
-        checkpoint=api.CheckpointRef(id=row.checkpoint, name=row.checkpoint_name, alias=row.alias),
+        checkpoint=None if row.checkpoint is None else row.made_with,
         learner=row.learner,
-        task="classification" if classification else "regression",
+        task=row.task,
         classes=list(row.classes),
-        n_way=len(row.classes) if classification else None,
+        n_way=len(row.classes) if row.classes else None,
         k_shot={str(label): count for label, count in zip(row.classes, row.k_shot, strict=True)},
         n_support=row.n_support,
-        quality=None if row.quality is None else Quality.model_validate(row.quality, strict=False),
+        quality=_quality(row.quality),
+        targets=[_target(target, row.qualities[i] if row.qualities else None) for i, target in enumerate(row.targets)],
         predictions=row.predictions,
+        selection=None if row.selection is None else Selection.model_validate(row.selection, strict=False),
         timings=None if row.timings is None else Timings.model_validate(row.timings, strict=False),
         error=row.failure,
         created_at=row.created_at,
@@ -84,3 +87,20 @@ def api_key(row: Key, tenant_name: str, secret: str | None = None) -> api.ApiKey
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
     )
+
+
+def _target(target: CountedTarget, quality: Mapping[str, Any] | None) -> api.Target:
+    classification = target.kind == "classification"
+    return api.Target(
+        name=target.name,
+        task=target.kind,
+        classes=list(target.classes),
+        n_way=len(target.classes) if classification else None,
+        k_shot={str(label): count for label, count in zip(target.classes, target.k_shot, strict=True)},
+        n_examples=target.n_examples,
+        quality=_quality(quality),
+    )
+
+
+def _quality(stored: Mapping[str, Any] | None) -> Quality | None:
+    return None if stored is None else Quality.model_validate(stored, strict=False)

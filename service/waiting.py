@@ -5,7 +5,8 @@ import time
 
 from kshot.contracts import api
 from kshot.contracts.tasks import Reply
-from kshot.storage.adapted_models import AdaptedModel, get_adapted_model, queue_position
+from kshot.storage.adapted_models import AdaptedModel, get_adapted_model
+from kshot.storage.tasks import queue_position
 from service import views
 from service.state import State
 from service.views import PENDING
@@ -28,7 +29,7 @@ async def wait_until_done(state: State, model: AdaptedModel, wait_s: float) -> A
 async def pending_answer(state: State, model: AdaptedModel) -> api.AdaptedModel:
     """A pending model with what the caller may expect."""
     async with state.database.reading() as connection:
-        position = await queue_position(connection, model)
+        position = await queue_position(connection, model.created_at)
     queue_state = model.status if model.status == "running" or await state.workers() else "no_worker"
     retry_after_ms = min(5000, 250 + 20 * position)
     update = {"queue_state": queue_state, "position": position, "retry_after_ms": retry_after_ms}

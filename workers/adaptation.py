@@ -8,11 +8,13 @@ from typing import Any
 
 import structlog
 
+from kshot.contracts.selection import AUTO
 from kshot.queue.work import Delivered
 from kshot.storage.tasks import Claim
 from kshot.storage.workers import worker_gone, worker_seen
 from workers.answering import Answerer, delivered_of
 from workers.batching import Queues
+from workers.choosing import decide
 from workers.device import DeviceLost, is_lost
 from workers.executing import solve
 from workers.intake import Intake
@@ -80,7 +82,11 @@ class AdaptationWorker:
     async def _compute(self) -> None:
         while (batch := await self._queues.next()) is not None:
             async with self._processor:
-                await self._run(batch)
+                if batch[0].key.checkpoint == AUTO:
+                    for work in await self._decide(batch):
+                        self._queues.put(work)
+                else:
+                    await self._run(batch)
 
     async def _last_chances(self) -> None:
         """Run each task at its last attempt by itself, between batches, so that it takes no other task down: those
@@ -97,14 +103,21 @@ class AdaptationWorker:
         if work is None:
             return False
         await self._endings.finish()
-        await self._run([work])
+        await self._run([work] if work.key.checkpoint != AUTO else await self._decide([work]))
         return True
 
     async def _run(self, batch: list[Work]) -> None:
-        wanted = [work for work in batch if self._is_wanted(work)]
-        self._let_go([work for work in batch if work not in wanted])
-        if wanted:
+        if wanted := self._wanted(batch):
             self._endings.start(self._end(await self._outcomes(wanted)))
+
+    async def _decide(self, batch: list[Work]) -> list[Work]:
+        """The work of the batch with its checkpoints chosen; what none can be chosen for is ended."""
+        found = [await decide(work, self._models, self._torch) for work in self._wanted(batch)]
+        failed = [outcome for outcome in found if isinstance(outcome, Failed)]
+        self._check_device(failed)
+        if failed:
+            self._endings.start(self._end(failed))
+        return [outcome for outcome in found if isinstance(outcome, Work)]
 
     async def _outcomes(self, batch: Sequence[Work]) -> list[Outcome]:
         try:
@@ -114,9 +127,12 @@ class AdaptationWorker:
             return [Failed(work.origin, error) for work in batch]
         loop = asyncio.get_running_loop()
         outcomes = await loop.run_in_executor(self._torch, solve, checkpoint, batch)
+        self._check_device(outcomes)
+        return outcomes
+
+    def _check_device(self, outcomes: Sequence[Outcome]) -> None:
         if any(isinstance(outcome, Failed) for outcome in outcomes) and is_lost(self._stack.device):
             raise DeviceLost("the GPU's context is broken")
-        return outcomes
 
     async def _end(self, outcomes: Sequence[Outcome]) -> None:
         first = outcomes[0].origin if isinstance(outcomes[0], Failed) else outcomes[0].work.origin
@@ -131,10 +147,17 @@ class AdaptationWorker:
         finally:
             self._intake.ended([] if isinstance(first, Claim) else [delivered_of(outcome) for outcome in outcomes])
 
+    def _wanted(self, batch: Sequence[Work]) -> list[Work]:
+        """Without what nobody waits for any more."""
+        wanted = [work for work in batch if self._is_wanted(work)]
+        self._let_go([work for work in batch if work not in wanted])
+        return wanted
+
     def _is_wanted(self, work: Work) -> bool:
         if isinstance(work.origin, Claim):
             return self._leases.holds(work.origin)
-        waited_ms = work.origin.waited_ms + (time.monotonic() - work.arrived) * 1000
+        before_ms = work.origin.waited_ms + work.queued_ms + work.computed_ms
+        waited_ms = before_ms + (time.monotonic() - work.arrived) * 1000
         return waited_ms <= work.origin.call.deadline_ms
 
     def _let_go(self, unwanted: Sequence[Work]) -> None:

@@ -80,7 +80,15 @@ def _reply(id: str, outcome: Outcome, failure: Failure | None) -> Reply:
     if failure is not None or not isinstance(outcome, Solved):
         return Reply(id=id, failure=failure)
     quality = outcome.state.quality if outcome.state else None
-    return Reply(id=id, predictions=outcome.predictions, quality=quality, timings=outcome.timings)
+    chosen = outcome.work.chosen
+    return Reply(
+        id=id,
+        predictions=outcome.predictions,
+        quality=quality,
+        timings=outcome.timings,
+        checkpoint=None if chosen is None else chosen.checkpoint,
+        selection=None if chosen is None else chosen.selection,
+    )
 
 
 def _row(outcome: Solved) -> NewPrediction:

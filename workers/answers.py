@@ -7,28 +7,45 @@ import torch
 from torch import Tensor
 
 from kshot.contracts.errors import Invalid
-from kshot.contracts.tasks import AnswerOptions, Label
+from kshot.contracts.tasks import AnswerOptions, Label, TargetSpec
 from kshot.learners.base import Output
 
 Prediction = dict[str, Any]
 
 
 def write_answers(
-    output: Output, classes: Sequence[Label], answer: AnswerOptions, param: str = "inputs"
+    output: Output,
+    classes: Sequence[Label],
+    answer: AnswerOptions,
+    param: str = "inputs",
+    columns: Sequence[TargetSpec] = (),
 ) -> list[Prediction]:
     """One prediction per query.
 
     Classification: ``label`` (None where the best probability is under ``reject_below``), ``probabilities`` and
     ``logits`` by label, most probable first, the ``top_k`` first alone where that is set. Regression: ``value`` and,
-    where the learner knows it, ``std``; lists where there are several targets.
+    where the learner knows it, ``std``; lists where a label is a list. With ``columns``: ``targets``, which holds one
+    of these by name for each target of which anything is wanted.
     Raises Invalid, naming ``param``, where a number is not finite.
     """
+    if columns:
+        return _joint(output, columns, answer, param)
     if output.logits is not None:
         _check_finite(output.logits, param)
         return _classified(output.logits.double().cpu(), classes, answer)
     assert output.values is not None
     _check_finite(output.values, param)
     return _measured(output.values.cpu(), None if output.std is None else output.std.cpu())
+
+
+def _joint(output: Output, columns: Sequence[TargetSpec], answer: AnswerOptions, param: str) -> list[Prediction]:
+    wanted = {
+        spec.name: write_answers(own, spec.classes, answer, param)
+        for spec, own in zip(columns, output.columns, strict=True)
+        if spec.kind == "classification" or "values" in answer.wanted
+    }
+    n_query = len(next(iter(wanted.values())))
+    return [{"targets": {name: answers[i] for name, answers in wanted.items() if answers[i]}} for i in range(n_query)]
 
 
 def _classified(logits: Tensor, classes: Sequence[Label], answer: AnswerOptions) -> list[Prediction]:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kshot.contracts.selection import AUTO
 from workers.work import Key, Work
 
 LINGER_S = 0.002
@@ -19,7 +20,9 @@ class Limits:
     queries: int
 
     def of(self, key: Key) -> int:
-        """The limit that counts for a key's items."""
+        """The limit that counts for a key's items. Choosing a checkpoint runs several of them: one item at a time."""
+        if key.checkpoint == AUTO:
+            return 1
         return self.queries if key.operation == "predict" else self.tasks
 
 

@@ -1,15 +1,19 @@
 """From what was claimed or delivered to work that can be batched: one item at a time, so that a bad one fails alone."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from kshot.contracts.errors import Invalid
+from kshot.contracts.methods import JOINT_LEARNER
+from kshot.contracts.selection import AUTO, Candidate
 from kshot.contracts.tasks import LearnerOptions, Payload, SupportSet
 from kshot.contracts.wire import Inputs
 from kshot.inputs import input_shape
 from kshot.learners.registry import get_learner
 from kshot.queue.work import Delivered
+from kshot.storage.results import Chosen
 from kshot.storage.tasks import Claim
 from workers.models import Models
 from workers.work import Key, Operation, Work
@@ -31,8 +35,27 @@ def adapt_work(claim: Claim) -> Work:
     if payload.support is None:
         raise Invalid("the task holds no support set", param="support")
     _check_query(payload.query, input_shape(payload.support.inputs), "query.inputs")
+    if payload.candidates:
+        return Work(_open_key("adapt", payload.support), claim, payload)
+    assert claim.checkpoint is not None and claim.learner is not None
     return Work(
         _support_key(claim.checkpoint, "adapt", claim.learner, payload.support, payload.options), claim, payload
+    )
+
+
+def decided_work(work: Work, candidate: Candidate, chosen: Chosen, started: float) -> Work:
+    """The work, with this candidate as its checkpoint, on its way again; choosing began at ``started``."""
+    payload, now = work.payload.of(candidate), time.monotonic()
+    assert payload.support is not None
+    key = _support_key(candidate.checkpoint.id, work.key.operation, candidate.learner, payload.support, payload.options)
+    return Work(
+        key,
+        work.origin,
+        payload,
+        chosen=chosen,
+        queued_ms=(started - work.arrived) * 1000,
+        computed_ms=(now - started) * 1000,
+        arrived=now,
     )
 
 
@@ -56,8 +79,17 @@ async def _oneshot(delivered: Delivered, payload: Payload, models: Models) -> Wo
     if payload.support is None:
         raise Invalid("the call names no model and brings no support set", param="model")
     _check_query(payload.query, input_shape(payload.support.inputs), "inputs")
-    learner = payload.options.learner or (await models.checkpoint(checkpoint)).manifest.learner.name
+    if payload.candidates:
+        return Work(_open_key("oneshot", payload.support), delivered, payload)
+    learner = payload.options.learner
+    if learner is None:
+        joint = payload.support.task == "multitask"
+        learner = JOINT_LEARNER if joint else (await models.checkpoint(checkpoint)).manifest.learner.name
     return Work(_support_key(checkpoint, "oneshot", learner, payload.support, payload.options), delivered, payload)
+
+
+def _open_key(operation: Operation, support: SupportSet) -> Key:
+    return Key(AUTO, operation, AUTO, LearnerOptions(), support.task, input_shape(support.inputs))
 
 
 def _support_key(

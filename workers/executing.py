@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 import torch
@@ -9,7 +10,7 @@ import torch
 from kshot.checkpoints import Checkpoint
 from kshot.contracts.errors import KshotError
 from kshot.contracts.tasks import SupportSet, Timings
-from kshot.learners.base import Learner, State, Support
+from kshot.learners.base import Column, Learner, State, Support
 from kshot.learners.registry import get_learner
 from kshot.queue.work import Delivered
 from workers.answers import Prediction, write_answers
@@ -39,7 +40,8 @@ def solve(checkpoint: Checkpoint, batch: Sequence[Work]) -> list[Outcome]:
 def as_support(support: SupportSet) -> Support:
     """A decoded support set as the learners take it."""
     n_way = len(support.classes) if support.task == "classification" else None
-    return Support(support.task, support.inputs, torch.tensor(support.targets), n_way)
+    columns = tuple(Column(spec.kind, len(spec.classes) or None) for spec in support.columns)
+    return Support(support.task, support.inputs, torch.tensor(support.targets), n_way, columns)
 
 
 def _together(checkpoint: Checkpoint, batch: Sequence[Work]) -> list[Solved]:
@@ -54,7 +56,11 @@ def _together(checkpoint: Checkpoint, batch: Sequence[Work]) -> list[Solved]:
             work,
             None if adapted is None else adapted[i],
             predictions[i],
-            Timings(queue_ms=_queue_ms(work, started), compute_ms=round(compute_ms, 3), batch_size=len(batch)),
+            Timings(
+                queue_ms=_queue_ms(work, started),
+                compute_ms=round(work.computed_ms + compute_ms, 3),
+                batch_size=len(batch),
+            ),
         )
         for i, work in enumerate(batch)
     ]
@@ -70,9 +76,7 @@ def _adapted(learner: Learner, checkpoint: Checkpoint, batch: Sequence[Work]) ->
 
 def _alone(state: State) -> State:
     """The state with memory of its own: a view would keep the whole batch alive in the cache."""
-    return State(
-        state.task, state.n_way, {name: t.detach().clone() for name, t in state.tensors.items()}, state.quality
-    )
+    return replace(state, tensors={name: t.detach().clone() for name, t in state.tensors.items()})
 
 
 def _predictions(
@@ -87,11 +91,11 @@ def _predictions(
     for (i, _), output in zip(asked, outputs, strict=True):
         work = batch[i]
         param = "query.inputs" if work.key.operation == "adapt" else "inputs"
-        written[i] = write_answers(output, work.classes, work.payload.answer, param)
+        written[i] = write_answers(output, work.classes, work.payload.answer, param, work.columns)
     return written
 
 
 def _queue_ms(work: Work, started: float) -> float:
     """Time in the queue outside, and in the worker's own."""
     before = work.origin.waited_ms if isinstance(work.origin, Delivered) else work.origin.queue_ms
-    return round(before + (started - work.arrived) * 1000, 3)
+    return round(before + work.queued_ms + (started - work.arrived) * 1000, 3)

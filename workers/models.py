@@ -84,7 +84,9 @@ class Models:
 def _adapted(model: AdaptedModel, blob: bytes, device: torch.device) -> Adapted:
     if sha256(blob) != model.object_sha256:
         raise Damaged(f"the stored state of {model.id} differs from what was written")
-    return Adapted(model.checkpoint, model.learner, model.classes, model.input_shape, load_state(blob, device))
+    assert model.learner is not None
+    state = load_state(blob, device)
+    return Adapted(model.made_with.id, model.learner, model.classes, model.targets, model.input_shape, state)
 
 
 def _size(checkpoint: Checkpoint) -> int:

@@ -9,11 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from kshot.contracts.checkpoints import Manifest
 from kshot.contracts.errors import Invalid, NotFound
 from kshot.contracts.ids import new_id
-from kshot.storage.checkpoints import point_alias, register, resolve
+from kshot.contracts.selection import AUTO
+from kshot.storage.checkpoints import PRODUCTION, point_alias, register, resolve
 from kshot.storage.objects import ObjectStore, sha256
 
 _MANIFEST, _WEIGHTS = "manifest.json", "weights.safetensors"
-_ALIAS = "production"
 
 _log = structlog.get_logger()
 
@@ -34,6 +34,8 @@ async def publish(database: AsyncEngine, objects: ObjectStore, folder: Path) -> 
     """
     manifest_json, weights = _read(folder / _MANIFEST), _read(folder / _WEIGHTS)
     manifest = Manifest.model_validate_json(manifest_json)
+    if manifest.name == AUTO:
+        raise Invalid(f"{folder.name}: no checkpoint may be named {AUTO}, which means a choice among all of them")
     if sha256(weights) != manifest.weights_sha256:
         raise Invalid(f"{folder.name}: the weights are not the ones the manifest names (sha256 differs)")
     content = sha256(manifest_json + weights)
@@ -45,7 +47,7 @@ async def publish(database: AsyncEngine, objects: ObjectStore, folder: Path) -> 
         if known == fresh:
             _check_whole(manifest_json, weights)
         if known == fresh or not await _is_pointed_at(connection, manifest.name):
-            await point_alias(connection, manifest.name, _ALIAS, known)
+            await point_alias(connection, manifest.name, PRODUCTION, known)
     _log.info("published", checkpoint=known, name=manifest.name, new=known == fresh)
     return known
 
@@ -59,7 +61,7 @@ def _check_whole(manifest_json: bytes, weights: bytes) -> None:
 
 async def _is_pointed_at(connection: AsyncConnection, name: str) -> bool:
     try:
-        await resolve(connection, f"{name}@{_ALIAS}")
+        await resolve(connection, f"{name}@{PRODUCTION}")
     except NotFound:
         return False
     return True

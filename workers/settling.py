@@ -13,7 +13,8 @@ from kshot.learners.state import dump_state
 from kshot.storage import tasks
 from kshot.storage.adapted_models import get_adapted_model
 from kshot.storage.objects import ObjectStore, sha256, state_key, state_keys
-from kshot.storage.tasks import Claim, NewResult
+from kshot.storage.results import NewResult
+from kshot.storage.tasks import Claim
 from workers.leases import Leases
 from workers.models import Models
 from workers.patience import is_away, patiently
@@ -129,7 +130,8 @@ class Settler:
     def _keep(self, claim: Claim, solved: Solved) -> None:
         work, state = solved.work, solved.state
         assert state is not None
-        adapted = Adapted(claim.checkpoint, claim.learner, work.classes, work.key.shape, state)
+        key = work.key
+        adapted = Adapted(key.checkpoint, key.learner, work.classes, work.columns, key.shape, state)
         self._models.keep(claim.tenant, claim.adapted_model, adapted)
 
     async def _drop(self, ending: Ending) -> None:
@@ -176,9 +178,18 @@ def store_state(objects: ObjectStore, claim: Claim, solved: Solved) -> NewResult
     blob = dump_state(solved.state)
     key = state_key(claim.task_id, claim.attempt)
     objects.put(key, blob)
-    payload = solved.work.payload
-    kept = None if payload.query is None else replace(payload, query=None).encode()
-    return NewResult(key, sha256(blob), solved.state.quality, solved.predictions, solved.timings, kept)
+    payload, chosen = solved.work.payload, solved.work.chosen
+    kept = None if payload.query is None and chosen is None else replace(payload, query=None).encode()
+    return NewResult(
+        key,
+        sha256(blob),
+        solved.state.quality,
+        solved.predictions,
+        solved.timings,
+        payload=kept,
+        qualities=solved.state.qualities,
+        chosen=chosen,
+    )
 
 
 async def _write(connection: AsyncConnection, ending: Ending) -> bool:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kshot.contracts.checkpoints import TaskKind
-from kshot.contracts.tasks import Label, LearnerOptions, Payload, Timings
+from kshot.contracts.tasks import Label, LearnerOptions, Payload, TargetSpec, Timings
 from kshot.learners.base import State
 from kshot.queue.work import Delivered
+from kshot.storage.results import Chosen
 from kshot.storage.tasks import Claim
 
 Operation = Literal["adapt", "predict", "oneshot"]
@@ -17,7 +18,10 @@ Origin = Claim | Delivered
 
 @dataclass(frozen=True)
 class Key:
-    """Items with equal keys may share one call of the learner; ``options`` holds only what that learner honours."""
+    """Items with equal keys may share one call of the learner; ``options`` holds only what that learner honours.
+
+    While the checkpoint is still to be chosen, ``checkpoint`` and ``learner`` are AUTO.
+    """
 
     checkpoint: str
     operation: Operation
@@ -34,18 +38,25 @@ class Adapted:
     checkpoint: str
     learner: str
     classes: tuple[Label, ...]
+    columns: tuple[TargetSpec, ...]
     shape: tuple[int, ...]
     state: State
 
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """A decoded item. ``model`` is set for ``predict`` alone; the other operations bring their support set."""
+    """A decoded item. ``model`` is set for ``predict`` alone; the other operations bring their support set.
+
+    ``chosen``: the checkpoint, where that was left to us; ``queued_ms`` and ``computed_ms`` went by until it was.
+    """
 
     key: Key
     origin: Origin
     payload: Payload
     model: Adapted | None = None
+    chosen: Chosen | None = None
+    queued_ms: float = 0.0
+    computed_ms: float = 0.0
     arrived: float = field(default_factory=time.monotonic)
 
     @property
@@ -55,6 +66,14 @@ class Work:
             return self.model.classes
         assert self.payload.support is not None
         return self.payload.support.classes
+
+    @property
+    def columns(self) -> tuple[TargetSpec, ...]:
+        """What the caller calls its targets, where there are several."""
+        if self.model is not None:
+            return self.model.columns
+        assert self.payload.support is not None
+        return self.payload.support.columns
 
     @property
     def request_id(self) -> str | None:

@@ -1,6 +1,7 @@
 """The bodies of the HTTP API: what the service reads and writes, and what the client sends and receives.
 
 Requests are strict (unknown fields refused, nothing coerced). Answers may gain fields, so a reader ignores new ones.
+Longer than 300 lines because the bodies are read side by side.
 """
 
 from datetime import datetime
@@ -10,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from kshot.contracts.checkpoints import EvaluationRow, InputSpec, Lineage, Name, TaskKind
 from kshot.contracts.model import Model
-from kshot.contracts.tasks import Failure, Label, LearnerOptions, Quality, Timings, Wanted
+from kshot.contracts.selection import CheckpointRef, Selection
+from kshot.contracts.tasks import Failure, Label, LearnerOptions, Quality, TargetKind, Timings, Wanted
 
 MAX_TTL_S = 10 * 365 * 24 * 3600
 DEFAULT_TTL_S = 30 * 24 * 3600
@@ -20,7 +22,8 @@ Reference = Annotated[
     Field(
         min_length=1,
         max_length=200,
-        description="`name@alias`, `name` (means `name@production`) or a checkpoint id",
+        description="`name@alias`, `name` (means `name@production`), a checkpoint id, or `auto`: of the checkpoints in "
+        "production that take such examples, the one whose embeddings answer them best when each is left out",
         examples=["intents@production"],
     ),
 ]
@@ -35,7 +38,8 @@ Rows = Annotated[list[Any], Field(json_schema_extra={"minItems": 1})]
 
 
 class Examples(Model):
-    """Labelled examples. Labels: all strings or all integers for classes; numbers or lists of numbers for regression.
+    """Labelled examples. Labels: all strings or all integers for classes; numbers or lists of numbers for regression;
+    or objects `{target: value or null}` for several targets at once, each of them strings or numbers in all its rows.
 
     Images: base64 PNG or JPEG, or data URLs. Vectors: lists of numbers. Texts: strings.
     """
@@ -92,7 +96,7 @@ class PredictSettings(Model):
         min_length=1,
         max_length=4,
         description="Parts of each prediction. Classes: `labels`, `probabilities`, `logits`, by default the first two; "
-        "regression: `values`",
+        "regression: `values`. With several targets, those of which nothing is wanted are left out",
     )
     top_k: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         default=None, description="Only the k most probable classes"
@@ -137,12 +141,16 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class CheckpointRef(Answer):
-    """Which checkpoint, and by which alias it was asked for."""
+class Target(Answer):
+    """One of several targets of an adapted model."""
 
-    id: str
     name: str
-    alias: str | None = None
+    task: TargetKind
+    classes: list[Label] = Field(default=[], description="In order of first appearance; empty for regression")
+    n_way: int | None = None
+    k_shot: dict[str, int] = Field(default={}, description="Support rows per class")
+    n_examples: int = Field(description="Support rows that have this target")
+    quality: Quality | None = None
 
 
 class AdaptedModel(Answer):
@@ -151,18 +159,25 @@ class AdaptedModel(Answer):
     object: Literal["adapted_model"] = "adapted_model"
     id: str
     status: str = Field(description="`queued`, `running`, `succeeded`, `failed`; may grow")
-    checkpoint: CheckpointRef
-    learner: str
+    checkpoint: CheckpointRef | None = Field(description="Null until a worker has chosen it (`auto`)")
+    learner: str | None = Field(description="Null until its checkpoint is chosen (`auto`)")
     task: TaskKind
-    classes: list[Label] = Field(description="In order of first appearance; empty for regression")
+    classes: list[Label] = Field(description="In order of first appearance; empty for regression and `multitask`")
     n_way: int | None = None
     k_shot: dict[str, int] = Field(description="Support rows per class")
     n_support: int
-    quality: Quality | None = None
+    quality: Quality | None = Field(
+        default=None,
+        description="Measured on its own support: each example, or each of `folds` parts, answered by a model of the "
+        "others. `multitask`: see `targets`",
+    )
+    targets: list[Target] = Field(default=[], description="`multitask` only: one for each target, by name")
     predictions: list[dict[str, Any]] | None = Field(
         default=None,
-        description="Answers to `query`, in its order: {label, probabilities} or {value, std}; null in lists",
+        description="Answers to `query`, in its order: {label, probabilities} or {value, std}, or "
+        "{targets: {name: one of the two}}; null in lists",
     )
+    selection: Selection | None = Field(default=None, description="`auto` only: how its checkpoint was chosen")
     timings: Timings | None = None
     error: Failure | None = Field(default=None, description="Why it failed")
     created_at: datetime
@@ -185,9 +200,11 @@ class Prediction(Answer):
     model: str | None
     checkpoint: CheckpointRef
     predictions: list[dict[str, Any]] = Field(
-        description="In the order of the inputs: {label, probabilities} or {value, std}"
+        description="In the order of the inputs: {label, probabilities} or {value, std}, or "
+        "{targets: {name: one of the two}}"
     )
     timings: Timings
+    selection: Selection | None = Field(default=None, description="`auto` only: how the checkpoint was chosen")
 
 
 class Checkpoint(Answer):

@@ -1,15 +1,18 @@
 """What travels between the front end and the workers: support sets, queries, doorbells and replies."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from kshot.contracts.checkpoints import TaskKind
 from kshot.contracts.model import Model
+from kshot.contracts.selection import Candidate, CheckpointRef, Selection
 from kshot.contracts.wire import Array, Inputs, get_inputs, pack, put_inputs, unpack
 
 Label = str | int
+TargetKind = Literal["classification", "regression"]
+TargetName = Annotated[str, Field(min_length=1, max_length=64)]
 Wanted = Literal["labels", "probabilities", "logits", "values"]
 
 
@@ -20,6 +23,11 @@ class LearnerOptions(Model):
         default=None, description="Another learner than the checkpoint's own, for example `ridge`."
     )
     task: TaskKind | None = Field(default=None, description="Only needed where labels alone do not tell (integers).")
+    targets: Annotated[dict[TargetName, TargetKind], Field(max_length=64)] | None = Field(
+        default=None,
+        description="Labels that are objects only: the kind of a target whose values alone do not tell (integers, "
+        "which are classes where nothing else is said).",
+    )
     inner_steps: Annotated[int, Field(ge=1, le=50)] | None = Field(default=None, description="Gradient learners only.")
     inner_lr: Annotated[float, Field(gt=0, le=10)] | None = Field(default=None, description="Gradient learners only.")
     l2: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
@@ -45,8 +53,15 @@ class TargetSpec(Model):
     regression."""
 
     name: str
-    kind: Literal["classification", "regression"]
+    kind: TargetKind
     classes: tuple[Label, ...] = ()
+
+
+class CountedTarget(TargetSpec):
+    """A target with the support rows that have it: ``n_examples`` in all, and for classes ``k_shot`` of each."""
+
+    n_examples: int
+    k_shot: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,13 +84,35 @@ class SupportSet:
 
 
 @dataclass(frozen=True)
+class Form:
+    """A support's inputs, and the query's, in the canonical form of other checkpoints."""
+
+    inputs: Inputs
+    query: Inputs | None
+
+
+@dataclass(frozen=True)
 class Payload:
-    """The body of a task: a support set to adapt to, queries to answer, or both."""
+    """The body of a task: a support set to adapt to, queries to answer, or both.
+
+    With ``candidates`` the checkpoint is still to be chosen among them; ``others`` hold the same examples and queries
+    for those that take another form of them than ``support`` and ``query`` have.
+    """
 
     support: SupportSet | None = None
     query: Inputs | None = None
     options: LearnerOptions = LearnerOptions()
     answer: AnswerOptions = AnswerOptions()
+    candidates: tuple[Candidate, ...] = ()
+    others: tuple[Form, ...] = ()
+
+    def of(self, candidate: Candidate) -> "Payload":
+        """The payload as it would be had the caller named this candidate."""
+        if candidate.form == 0 or self.support is None:
+            return replace(self, candidates=(), others=())
+        form = self.others[candidate.form - 1]
+        support = replace(self.support, inputs=form.inputs)
+        return replace(self, support=support, query=form.query, candidates=(), others=())
 
     def encode(self) -> bytes:
         """As one safetensors buffer, for Postgres and Redis."""
@@ -94,6 +131,13 @@ class Payload:
             arrays["support.targets"] = self.support.targets
         if self.query is not None:
             put_inputs(arrays, header, "query.inputs", self.query)
+        if self.candidates:
+            header["candidates"] = [candidate.model_dump(mode="json") for candidate in self.candidates]
+            header["others"] = len(self.others)
+        for i, form in enumerate(self.others):
+            put_inputs(arrays, header, f"others.{i}.inputs", form.inputs)
+            if form.query is not None:
+                put_inputs(arrays, header, f"others.{i}.query", form.query)
         return pack(header, arrays)
 
     @classmethod
@@ -102,8 +146,7 @@ class Payload:
         header, arrays = unpack(buffer)
         support = None
         if "support" in header:
-            inputs = get_inputs(arrays, header, "support.inputs")
-            assert inputs is not None
+            inputs = _present(arrays, header, "support.inputs")
             meta = header["support"]
             columns = tuple(TargetSpec.model_validate(column, strict=False) for column in meta.get("columns", ()))
             support = SupportSet(meta["task"], inputs, arrays["support.targets"], tuple(meta["classes"]), columns)
@@ -112,7 +155,18 @@ class Payload:
             query=get_inputs(arrays, header, "query.inputs"),
             options=LearnerOptions.model_validate(header["options"], strict=False),
             answer=AnswerOptions.model_validate(header["answer"], strict=False),
+            candidates=tuple(Candidate.model_validate(item) for item in header.get("candidates", ())),
+            others=tuple(
+                Form(_present(arrays, header, f"others.{i}.inputs"), get_inputs(arrays, header, f"others.{i}.query"))
+                for i in range(header.get("others", 0))
+            ),
         )
+
+
+def _present(arrays: dict[str, Array], header: dict[str, Any], name: str) -> Inputs:
+    inputs = get_inputs(arrays, header, name)
+    assert inputs is not None
+    return inputs
 
 
 class Doorbell(Model):
@@ -175,10 +229,15 @@ class Failure(Model):
 
 
 class Reply(Model):
-    """A worker's answer to one adapt task or one prediction. ``predictions`` is JSON-ready, in the caller's labels."""
+    """A worker's answer to one adapt task or one prediction. ``predictions`` is JSON-ready, in the caller's labels.
+
+    ``checkpoint`` and ``selection`` are those of a call that left the choice to the worker.
+    """
 
     id: str
     failure: Failure | None = None
     predictions: list[dict[str, Any]] | None = None
     quality: Quality | None = None
     timings: Timings | None = None
+    checkpoint: CheckpointRef | None = None
+    selection: Selection | None = None

@@ -11,7 +11,8 @@ from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kshot.contracts.errors import Conflict, Expired, Invalid, NotFound
-from kshot.contracts.tasks import Failure, Label
+from kshot.contracts.selection import CheckpointRef
+from kshot.contracts.tasks import CountedTarget, Failure, Label
 from kshot.storage.tables import adapted_models, predictions, results, seconds_from_now, tasks
 
 _OPEN = tasks.c.status.in_(["queued", "running"])
@@ -19,14 +20,15 @@ _OPEN = tasks.c.status.in_(["queued", "running"])
 
 @dataclass(frozen=True)
 class NewAdaptedModel:
-    """An adapted model as it is accepted, before any worker saw it."""
+    """An adapted model as it is accepted, before any worker saw it. ``checkpoint``, its name and ``learner`` are None
+    where a worker is to choose them; ``targets`` are set for a support with several."""
 
     id: str
     tenant: str
-    checkpoint: str
-    checkpoint_name: str
+    checkpoint: str | None
+    checkpoint_name: str | None
     alias: str | None
-    learner: str
+    learner: str | None
     options: dict[str, Any]
     task: str
     classes: Sequence[Label]
@@ -37,25 +39,28 @@ class NewAdaptedModel:
     parent: str | None
     metadata: dict[str, Any]
     ttl_s: float | None
+    targets: Sequence[CountedTarget] = ()
 
 
 @dataclass(frozen=True)
 class AdaptedModel:
-    """An adapted model as stored. ``status`` is its task's; result fields are None until it succeeded.
+    """An adapted model as stored. ``status`` is its task's; result fields are None until it succeeded, and so are
+    checkpoint and learner where a worker chooses them.
 
     ``predictions``, which may be many megabytes, are None in lists.
     """
 
     id: str
     tenant: str
-    checkpoint: str
-    checkpoint_name: str
+    checkpoint: str | None
+    checkpoint_name: str | None
     alias: str | None
-    learner: str
+    learner: str | None
     options: dict[str, Any]
     task: str
     classes: tuple[Label, ...]
     k_shot: tuple[int, ...]
+    targets: tuple[CountedTarget, ...]
     n_support: int
     input_shape: tuple[int, ...]
     parent: str | None
@@ -70,9 +75,17 @@ class AdaptedModel:
     object_key: str | None
     object_sha256: str | None
     quality: dict[str, Any] | None
+    qualities: list[dict[str, Any] | None] | None
+    selection: dict[str, Any] | None
     predictions: list[dict[str, Any]] | None
     timings: dict[str, Any] | None
     expired: bool
+
+    @property
+    def made_with(self) -> CheckpointRef:
+        """Its checkpoint, once it is made."""
+        assert self.checkpoint is not None and self.checkpoint_name is not None
+        return CheckpointRef(id=self.checkpoint, name=self.checkpoint_name, alias=self.alias)
 
 
 async def insert_adapted_model(connection: AsyncConnection, model: NewAdaptedModel) -> bool:
@@ -90,6 +103,7 @@ async def insert_adapted_model(connection: AsyncConnection, model: NewAdaptedMod
             task=model.task,
             classes=list(model.classes),
             k_shot=list(model.k_shot),
+            targets=[target.model_dump(mode="json") for target in model.targets],
             n_support=model.n_support,
             input_shape=list(model.input_shape),
             fingerprint=model.fingerprint,
@@ -228,12 +242,6 @@ async def get_support(connection: AsyncConnection, tenant: str, id: str) -> byte
     return payload
 
 
-async def queue_position(connection: AsyncConnection, model: AdaptedModel) -> int:
-    """How many open tasks were accepted before this one."""
-    position = await connection.scalar(select(func.count()).where(_OPEN, tasks.c.created_at < model.created_at))
-    return int(position or 0)
-
-
 def _whole(tenant: str, *, with_predictions: bool = True) -> Select[Any]:
     """Every query on adapted models starts here, so that none can forget the tenant or the deleted ones."""
     return (
@@ -246,6 +254,8 @@ def _whole(tenant: str, *, with_predictions: bool = True) -> Select[Any]:
             results.c.object_key,
             results.c.object_sha256,
             results.c.quality,
+            results.c.qualities,
+            results.c.selection,
             results.c.predictions if with_predictions else null().label("predictions"),
             results.c.timings,
             ((adapted_models.c.expires_at < func.now()) & ~adapted_models.c.pinned).label("expired"),
@@ -268,6 +278,7 @@ def _model(row: Row[Any]) -> AdaptedModel:
         task=row.task,
         classes=tuple(row.classes),
         k_shot=tuple(row.k_shot),
+        targets=tuple(CountedTarget.model_validate(target, strict=False) for target in row.targets),
         n_support=row.n_support,
         input_shape=tuple(row.input_shape),
         parent=row.parent_id,
@@ -282,6 +293,8 @@ def _model(row: Row[Any]) -> AdaptedModel:
         object_key=row.object_key,
         object_sha256=row.object_sha256,
         quality=row.quality,
+        qualities=row.qualities,
+        selection=row.selection,
         predictions=row.predictions,
         timings=row.timings,
         expired=bool(row.expired),

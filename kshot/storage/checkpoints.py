@@ -14,6 +14,9 @@ from kshot.contracts.errors import NotFound
 from kshot.contracts.ids import is_id
 from kshot.storage.tables import aliases, checkpoints
 
+PRODUCTION = "production"
+"""The alias meant where none is named, and the one `auto` chooses among."""
+
 
 @dataclass(frozen=True)
 class StoredCheckpoint:
@@ -81,7 +84,7 @@ async def resolve(connection: AsyncConnection, reference: str) -> tuple[StoredCh
     if is_id(reference, "ckpt"):
         return await get_checkpoint(connection, reference), None
     name, _, alias = reference.partition("@")
-    alias = alias or "production"
+    alias = alias or PRODUCTION
     row = (
         await connection.execute(
             _all().join(aliases, aliases.c.checkpoint_id == checkpoints.c.id).where(
@@ -116,6 +119,13 @@ async def list_aliases(connection: AsyncConnection, *, checkpoint: str | None = 
         query = query.where(aliases.c.checkpoint_id == checkpoint)
     rows = await connection.execute(query)
     return [Alias(row.name, row.alias, row.checkpoint_id, row.version, row.updated_at) for row in rows]
+
+
+async def list_promoted(connection: AsyncConnection) -> list[StoredCheckpoint]:
+    """The checkpoints in production (``name@production``), by name; each once."""
+    promoted = select(aliases.c.checkpoint_id).where(aliases.c.alias == PRODUCTION)
+    rows = await connection.execute(_all().where(checkpoints.c.id.in_(promoted)).order_by(checkpoints.c.name))
+    return [_checkpoint(row) for row in rows]
 
 
 def _all() -> Select[Any]:

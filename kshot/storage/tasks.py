@@ -6,6 +6,7 @@ the lease, so a worker that was stopped past its lease touches nothing.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select, and_, func, or_, select, tuple_, update
@@ -13,8 +14,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kshot.contracts.errors import Poison
-from kshot.contracts.tasks import Failure, Quality, Timings
-from kshot.storage.tables import adapted_models, results, seconds_from_now, tasks
+from kshot.contracts.tasks import Failure
+from kshot.storage.results import NewResult, insert_result
+from kshot.storage.tables import adapted_models, seconds_from_now, tasks
 
 _REAPER_LOCK = 0x6B73686F74  # "kshot"
 
@@ -24,12 +26,13 @@ CLAIM_BYTES = 256 * 1024 * 1024
 
 @dataclass(frozen=True)
 class NewTask:
-    """A task to record; its adapted model is inserted in the same transaction."""
+    """A task to record; its adapted model is inserted in the same transaction. ``checkpoint`` None: one of the
+    payload's candidates, to be chosen by the worker."""
 
     id: str
     tenant: str
     adapted_model: str
-    checkpoint: str
+    checkpoint: str | None
     payload: bytes
     reply_to: str | None
     request_id: str | None
@@ -37,34 +40,20 @@ class NewTask:
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to work on a task until the lease ends."""
+    """The right to work on a task until the lease ends. Without ``checkpoint`` and ``learner`` the payload's
+    candidates have them."""
 
     task_id: str
     attempt: int
     worker: str
     tenant: str
     adapted_model: str
-    checkpoint: str
-    learner: str
+    checkpoint: str | None
+    learner: str | None
     payload: bytes
     reply_to: str | None
     request_id: str | None
     queue_ms: float
-
-
-@dataclass(frozen=True)
-class NewResult:
-    """What a completed adaptation leaves: the state's place in the object store and the answer's parts.
-
-    ``payload``: the task's payload without what was asked, which is not kept; None where nothing was.
-    """
-
-    object_key: str
-    object_sha256: str
-    quality: Quality | None
-    predictions: list[dict[str, Any]] | None
-    timings: Timings
-    payload: bytes | None = None
 
 
 async def insert_task(connection: AsyncConnection, task: NewTask) -> None:
@@ -161,16 +150,7 @@ async def complete(connection: AsyncConnection, claim: Claim, result: NewResult)
     kept = {} if result.payload is None else {"payload": result.payload}
     if not await _finish(connection, claim, status="succeeded", failure=None, **kept):
         return False
-    await connection.execute(
-        insert(results).values(
-            task_id=claim.task_id,
-            object_key=result.object_key,
-            object_sha256=result.object_sha256,
-            quality=result.quality.model_dump() if result.quality else None,
-            predictions=result.predictions,
-            timings=result.timings.model_dump(),
-        )
-    )
+    await insert_result(connection, claim.task_id, claim.adapted_model, result)
     return True
 
 
@@ -224,6 +204,14 @@ async def count_open(connection: AsyncConnection, tenant: str) -> tuple[int, int
         )
     ).one()
     return int(row[0]), int(row[1])
+
+
+async def queue_position(connection: AsyncConnection, accepted: datetime) -> int:
+    """How many tasks accepted before that time are open."""
+    position = await connection.scalar(
+        select(func.count()).where(tasks.c.status.in_(["queued", "running"]), tasks.c.created_at < accepted)
+    )
+    return int(position or 0)
 
 
 def _claimable(limit: int, ids: Sequence[str] | None, last_chance: bool, max_bytes: int) -> Select[tuple[str]]:

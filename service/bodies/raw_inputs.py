@@ -1,5 +1,7 @@
 """Inputs and labels as a body brought them, before the checkpoint says what they mean."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +23,10 @@ class Values:
         """Canonical inputs; see kshot.inputs."""
         return decode_values(self.items, spec, param)
 
+    def update(self, digest: "hashlib._Hash") -> None:
+        """Add the inputs as they came."""
+        digest.update(json.dumps(self.items, sort_keys=True).encode())
+
 
 @dataclass(frozen=True)
 class Files:
@@ -35,6 +41,11 @@ class Files:
         """Canonical inputs; see kshot.inputs."""
         return decode_files(self.items, spec, param)
 
+    def update(self, digest: "hashlib._Hash") -> None:
+        """Add the inputs as they came."""
+        for file in self.items:
+            digest.update(hashlib.sha256(file).digest())
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -48,6 +59,11 @@ class Tensor:
     def decode(self, spec: InputSpec, param: str) -> Inputs:
         """Canonical inputs; see kshot.inputs."""
         return check_tensor(self.array, spec, param)
+
+    def update(self, digest: "hashlib._Hash") -> None:
+        """Add the inputs as they came."""
+        digest.update(f"{self.array.dtype}{self.array.shape}".encode())
+        digest.update(self.array.tobytes())
 
 
 RawInputs = Values | Files | Tensor

@@ -1,23 +1,28 @@
 """POST /adapt: a support set in, an adapted model out."""
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from kshot.contracts import api
 from kshot.contracts.errors import Invalid
+from kshot.contracts.selection import AUTO
 from kshot.inputs import input_shape
 from kshot.storage.checkpoints import StoredCheckpoint
 from service.accepting import Order, Prepared, prepare
 from service.adapting import RESPONSES, IdempotencyDep, answer_order
 from service.auth import CallerDep
+from service.bodies.raw_inputs import RawSupport
 from service.bodies.requests import Parsed, parse_adapt
 from service.bodies.stream import ANY, read_raw
-from service.finding import find_checkpoint
+from service.choosing import read_open
+from service.finding import find_checkpoint, find_promoted
 from service.meaning import read_query, read_support
 from service.openapi import body_of
 from service.prefer import PreferenceDep
 from service.settings import Settings
-from service.state import StateDep
+from service.state import State, StateDep
 
 router = APIRouter(tags=["adapt"])
 
@@ -36,22 +41,29 @@ async def adapt(
     """With `query`, its predictions come in the same answer."""
     raw = await read_raw(request, state.settings.max_body_bytes, ANY)
     parsed = await state.compute(len(raw.data), lambda: parse_adapt(raw))
+    prepared = await (_open if parsed.settings.checkpoint == AUTO else _named)(state, parsed, len(raw.data))
+    return await answer_order(request, state, caller, prepared, key, preference)
+
+
+async def _named(state: State, parsed: Parsed[api.AdaptSettings], n_bytes: int) -> Prepared:
     checkpoint, alias = await find_checkpoint(state, parsed.settings.checkpoint)
-    prepared = await state.compute(
-        len(raw.data),
+    return await state.compute(
+        n_bytes,
         lambda: _prepare(parsed, checkpoint, alias, state.settings),
         images=checkpoint.manifest.input.modality == "image",
     )
-    return await answer_order(request, state, caller, prepared, key, preference)
+
+
+async def _open(state: State, parsed: Parsed[api.AdaptSettings], n_bytes: int) -> Prepared:
+    promoted = await find_promoted(state)
+    return await state.compute(n_bytes, lambda: _prepare_open(parsed, promoted, state.settings), images=True)
 
 
 def _prepare(
     parsed: Parsed[api.AdaptSettings], checkpoint: StoredCheckpoint, alias: str | None, limits: Settings
 ) -> Prepared:
-    if parsed.support is None:
-        raise Invalid("examples are missing", param="support")
     settings, manifest = parsed.settings, checkpoint.manifest
-    meaning = read_support(parsed.support, manifest, settings.options, limits)
+    meaning = read_support(_support(parsed), manifest, settings.options, limits)
     query = None
     if parsed.query is not None:
         query = read_query(parsed.query, manifest.input, input_shape(meaning.support.inputs), limits)
@@ -68,3 +80,30 @@ def _prepare(
             metadata=settings.metadata,
         )
     )
+
+
+def _prepare_open(
+    parsed: Parsed[api.AdaptSettings], promoted: Sequence[StoredCheckpoint], limits: Settings
+) -> Prepared:
+    settings = parsed.settings
+    meaning = read_open(_support(parsed), parsed.query, promoted, settings.options, limits)
+    return prepare(
+        Order(
+            checkpoint=None,
+            reference=settings.checkpoint,
+            alias=None,
+            learner=None,
+            options=settings.options,
+            support=meaning.support,
+            query=meaning.query,
+            ttl_s=settings.ttl_seconds,
+            metadata=settings.metadata,
+            choice=meaning.choice,
+        )
+    )
+
+
+def _support(parsed: Parsed[api.AdaptSettings]) -> RawSupport:
+    if parsed.support is None:
+        raise Invalid("examples are missing", param="support")
+    return parsed.support

@@ -123,9 +123,9 @@ async def add_examples(
     """A new adapted model, with `parent_id`, from the parent's examples and these; checkpoint and options as there."""
     raw = await read_raw(request, state.settings.max_body_bytes, ANY)
     parsed = await state.compute(len(raw.data), lambda: parse_examples(raw))
-    parent = await find_adapted_model(state, caller, id)
-    require_ready(await wait_until_done(state, parent, preference.wait_s))
-    checkpoint = await state.checkpoint(parent.checkpoint)
+    parent = await wait_until_done(state, await find_adapted_model(state, caller, id), preference.wait_s)
+    require_ready(parent)
+    checkpoint = await state.checkpoint(parent.made_with.id)
     async with state.database.reading() as connection:
         stored = await get_support(connection, caller.tenant, id)
     prepared = await state.compute(

@@ -1,24 +1,29 @@
 """POST /predict: answers of a stored adapted model, or of an inline support set."""
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from kshot.contracts import api
 from kshot.contracts.api import PredictSettings
 from kshot.contracts.errors import Invalid, NotFound
-from kshot.contracts.tasks import AnswerOptions, LearnerOptions, Payload
+from kshot.contracts.selection import AUTO, CheckpointRef
+from kshot.contracts.tasks import AnswerOptions, LearnerOptions, Payload, SupportSet, TargetSpec
 from kshot.inputs import input_shape
+from service import views
 from service.auth import Caller, CallerDep
+from service.bodies.raw_inputs import RawInputs, RawSupport
 from service.bodies.requests import Parsed, parse_predict
 from service.bodies.stream import ANY, read_raw
+from service.choosing import read_open
 from service.errors import request_id_of
-from service.finding import find_adapted_model, find_checkpoint
+from service.finding import find_adapted_model, find_checkpoint, find_promoted
 from service.meaning import read_query, read_support
 from service.openapi import body_of, problems
 from service.predicting import Question, ask, check_answer, require_ready
 from service.prefer import Preference, PreferenceDep
 from service.state import State, StateDep
-from service.views import respond
 from service.waiting import wait_until_done
 
 router = APIRouter(tags=["predict"])
@@ -37,18 +42,20 @@ async def predict(request: Request, state: StateDep, caller: CallerDep, preferen
     n_bytes = len(raw.data)
     parsed = await state.compute(n_bytes, lambda: parse_predict(raw))
     if parsed.settings.model is not None:
-        question, checkpoint = await _stored(state, caller, parsed, preference, n_bytes)
+        question, named = await _stored(state, caller, parsed, preference, n_bytes)
     else:
-        question, checkpoint = await _one_shot(state, parsed, n_bytes)
+        question, named = await _one_shot(state, parsed, n_bytes)
     prediction_id, reply = await ask(state, caller, question, request_id_of(request))
-    assert reply.timings is not None
-    return respond(
+    checkpoint = reply.checkpoint or named
+    assert reply.timings is not None and checkpoint is not None
+    return views.respond(
         api.Prediction(
             id=prediction_id,
             model=question.model,
             checkpoint=checkpoint,
             predictions=reply.predictions or [],
             timings=reply.timings,
+            selection=reply.selection,
         ),
         headers=preference.headers,
     )
@@ -56,7 +63,7 @@ async def predict(request: Request, state: StateDep, caller: CallerDep, preferen
 
 async def _stored(
     state: State, caller: Caller, parsed: Parsed[PredictSettings], preference: Preference, n_bytes: int
-) -> tuple[Question, api.CheckpointRef]:
+) -> tuple[Question, CheckpointRef | None]:
     settings, query = parsed.settings, parsed.query
     if parsed.support is not None or settings.checkpoint is not None or settings.options != LearnerOptions():
         raise Invalid("either model, or checkpoint, options and support", param="model")
@@ -69,8 +76,9 @@ async def _stored(
         raise NotFound(f"{error.message}; {remedy}", param="model") from None
     model = await wait_until_done(state, model, preference.wait_s)
     require_ready(model)
-    answer = _answer(settings, model.task)
-    spec = (await state.checkpoint(model.checkpoint)).manifest.input
+    answer = _answer(settings, model.task, model.targets)
+    ref = model.made_with
+    spec = (await state.checkpoint(ref.id)).manifest.input
     payload = await state.compute(
         n_bytes,
         lambda: Payload(
@@ -78,11 +86,12 @@ async def _stored(
         ).encode(),
         images=spec.modality == "image",
     )
-    ref = api.CheckpointRef(id=model.checkpoint, name=model.checkpoint_name, alias=model.alias)
-    return Question(model.checkpoint, model.id, payload, settings.store), ref
+    return Question(ref.id, model.id, payload, settings.store), ref
 
 
-async def _one_shot(state: State, parsed: Parsed[PredictSettings], n_bytes: int) -> tuple[Question, api.CheckpointRef]:
+async def _one_shot(
+    state: State, parsed: Parsed[PredictSettings], n_bytes: int
+) -> tuple[Question, CheckpointRef | None]:
     settings, support, query = parsed.settings, parsed.support, parsed.query
     if support is None:
         raise Invalid("name an adapted model, or send a support set", param="model")
@@ -90,6 +99,8 @@ async def _one_shot(state: State, parsed: Parsed[PredictSettings], n_bytes: int)
         raise Invalid("a support set needs a checkpoint to adapt", param="checkpoint")
     if query is None:
         raise Invalid("inputs are missing", param="inputs")
+    if settings.checkpoint == AUTO:
+        return await _open(state, settings, support, query, n_bytes), None
     checkpoint, alias = await find_checkpoint(state, settings.checkpoint)
     manifest = checkpoint.manifest
 
@@ -97,16 +108,40 @@ async def _one_shot(state: State, parsed: Parsed[PredictSettings], n_bytes: int)
         meaning = read_support(support, manifest, settings.options, state.settings)
         shape = input_shape(meaning.support.inputs)
         inputs = read_query(query, manifest.input, shape, state.settings, "inputs")
-        return Payload(meaning.support, inputs, settings.options, _answer(settings, meaning.support.task)).encode()
+        return Payload(meaning.support, inputs, settings.options, _answer_of(settings, meaning.support)).encode()
 
     payload = await state.compute(n_bytes, encode, images=manifest.input.modality == "image")
-    return Question(checkpoint.id, None, payload, settings.store), api.CheckpointRef(
+    return Question(checkpoint.id, None, payload, settings.store), CheckpointRef(
         id=checkpoint.id, name=manifest.name, alias=alias
     )
 
 
-def _answer(settings: PredictSettings, task: str) -> AnswerOptions:
+async def _open(
+    state: State, settings: PredictSettings, support: RawSupport, query: RawInputs, n_bytes: int
+) -> Question:
+    promoted = await find_promoted(state)
+
+    def encode() -> bytes:
+        meaning = read_open(support, query, promoted, settings.options, state.settings, "inputs")
+        choice = meaning.choice
+        return Payload(
+            meaning.support,
+            meaning.query,
+            settings.options,
+            _answer_of(settings, meaning.support),
+            choice.candidates,
+            choice.others,
+        ).encode()
+
+    return Question(AUTO, None, await state.compute(n_bytes, encode, images=True), settings.store)
+
+
+def _answer_of(settings: PredictSettings, support: SupportSet) -> AnswerOptions:
+    return _answer(settings, support.task, support.columns)
+
+
+def _answer(settings: PredictSettings, task: str, targets: Sequence[TargetSpec]) -> AnswerOptions:
     wanted = AnswerOptions().wanted if settings.wanted is None else tuple(settings.wanted)
     answer = AnswerOptions(wanted=wanted, top_k=settings.top_k, reject_below=settings.reject_below)
-    check_answer(answer, task, settings.wanted is not None)
+    check_answer(answer, task, targets, settings.wanted is not None)
     return answer

@@ -67,7 +67,7 @@ def predict(solved: Solved, query: np.ndarray, **answer: Any) -> Work:
     """A prediction with the model that came of an adaptation."""
     work = solved.work
     assert solved.state is not None
-    model = Adapted("ckpt_0", work.key.learner, work.classes, work.key.shape, solved.state)
+    model = Adapted("ckpt_0", work.key.learner, work.classes, work.columns, work.key.shape, solved.state)
     payload = Payload(query=query, answer=AnswerOptions(**answer))
     key = Key("ckpt_0", "predict", work.key.learner, LearnerOptions(), work.key.task, work.key.shape)
     return Work(key, delivered(payload), payload, model)

@@ -18,7 +18,8 @@ from kshot.storage.adapted_models import (
 )
 from kshot.storage.predictions import NewPrediction, insert_predictions
 from kshot.storage.tables import DEFAULT_TENANT
-from kshot.storage.tasks import Claim, NewResult, claim, complete, fail, heartbeat, insert_task, reap, release
+from kshot.storage.results import NewResult
+from kshot.storage.tasks import Claim, claim, complete, fail, heartbeat, insert_task, reap, release
 from tests.kshot.storage.conftest import a_model, its_task
 
 TIMINGS = Timings(queue_ms=0, compute_ms=0, batch_size=1)
