@@ -40,7 +40,7 @@ def ways_to_train() -> Iterator[ParameterSet]:
                 yield pytest.param(learner, task, options, id="-".join([learner, task, *map(str, options.values())]))
 
 
-@pytest.mark.parametrize(("learner", "task", "options"), ways_to_train())
+@pytest.mark.parametrize(("learner", "task", "options"), list(ways_to_train()))
 def test_equals_finite_differences(learner: str, task: TaskKind, options: dict[str, Any]) -> None:
     assert_equal_to_differences(problem(learner, task, **options))
 
