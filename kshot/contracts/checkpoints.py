@@ -114,15 +114,12 @@ class EvaluationRow(Stored):
 
 
 class Signature(Stored):
-    """How far apart embeddings of held-out meta-training classes lie: it tells a familiar support from a strange one.
+    """What tells a support like the meta-training data from a strange one (kshot/relations/signature.py).
 
-    Squared distances, mean and standard deviation over pairs: ``within`` a class, ``between`` classes.
+    ``between``: mean squared distance of the embeddings of two examples of different held-out classes.
     """
 
-    within: float
-    within_spread: float
     between: float
-    between_spread: float
 
 
 class Manifest(Stored):

@@ -31,14 +31,7 @@ def sign(encoder: Encoder, pool: Pool, seed: int = 0) -> Signature:
     labels = torch.arange(len(rows)).repeat_interleave(torch.tensor([len(own) for own in rows]))
     with torch.no_grad():
         (x,) = embed(encoder, [take(pool.inputs, np.concatenate(rows))], torch.device("cpu"))
-    distances, same = _squared_distances(x), labels[:, None] == labels
-    within, between = distances[same & ~torch.eye(len(x), dtype=torch.bool)], distances[~same]
-    return Signature(
-        within=float(within.mean()),
-        within_spread=float(within.std()),
-        between=float(between.mean()),
-        between_spread=float(between.std()),
-    )
+    return Signature(between=float(_squared_distances(x)[labels[:, None] != labels].mean()))
 
 
 def strangeness(signature: Signature, x: Tensor, labels: Tensor) -> float:

@@ -69,6 +69,7 @@ def _caltech(data: Path, split: Split, spec: InputSpec) -> Pool:
         raise Invalid("caltech101_84 holds pictures")
     folder = data / "caltech101_84"
     splits = read_splits(folder / "splits.json")
+    splits = {"valid" if name == "val" else name: classes for name, classes in splits.items()}
     return read_image_zip(folder / "caltech101_84.zip", spec, _names(splits, split))
 
 
