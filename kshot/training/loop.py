@@ -17,6 +17,7 @@ from kshot.contracts.checkpoints import DataSource, EvaluationRow, LearnerSpec, 
 from kshot.encoders.base import Encoder
 from kshot.encoders.conv4 import fold_batch_norm, without_batch_statistics
 from kshot.encoders.hierarchy import Hierarchy
+from kshot.encoders.mlp import Mlp
 from kshot.encoders.registry import build_encoder
 from kshot.learners.base import Learner
 from kshot.learners.registry import get_learner
@@ -147,7 +148,7 @@ def _start(recipe: Recipe, data: Path, out: Path) -> Model:
         encoder.load_state_dict(_inherited(recipe, load_checkpoint(out.parent / recipe.start.parent).encoder))
     generator = torch.Generator().manual_seed(recipe.seed)
     table = training_table(recipe, data)
-    if table is not None and isinstance(encoder, Hierarchy):
+    if table is not None and isinstance(encoder, Hierarchy | Mlp):
         encoder.standardise_on(torch.as_tensor(table.inputs))
     if table is not None and recipe.training.scheme == "multitask":
         return Model(learner, encoder, first_heads(recipe, encoder, table, generator))
