@@ -12,23 +12,83 @@ from kshot.contracts.wire import Inputs
 from kshot.encoders.base import Encoder
 from kshot.encoders.vectors import vector_tensor
 
+_EPSILON = 1e-5
+_ROUND_OFF = 1e-6
+
 
 class Mlp(Encoder):
-    """Vectors (n, width) -> (n, hidden[-1]): linear layers, each followed by ReLU. The head is the learner's."""
+    """Vectors (n, width) -> (n, hidden[-1]): linear layers, each followed by ReLU. The head is the learner's.
 
-    def __init__(self, spec: VectorInput, *, hidden: Sequence[int] = (40, 40)) -> None:
+    For tables: ``standardised`` reads columns as (x - centre) / spread, by :meth:`standardise_on`; both are stored.
+    ``layer_norm`` normalises each row after every linear layer (Ba et al. 2016), before its ReLU.
+    """
+
+    def __init__(
+        self,
+        spec: VectorInput,
+        *,
+        hidden: Sequence[int] = (40, 40),
+        standardised: bool = False,
+        layer_norm: bool = False,
+    ) -> None:
         super().__init__()
         if spec.width is None:
             raise Invalid("the mlp encoder needs an input width")
         self.spec = spec
         widths = [spec.width, *hidden]
+        self.columns = Standardise(spec.width) if standardised else nn.Identity()
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
+        self.norms = nn.ModuleList(LayerNorm(width) if layer_norm else nn.Identity() for width in hidden)
         self.out_dim = widths[-1]
 
     def prepare(self, inputs: Inputs, device: torch.device) -> Tensor:
         return vector_tensor(inputs, self.spec, device)
 
     def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = nn.functional.relu(layer(x))
+        x = self.columns(x)
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = nn.functional.relu(norm(layer(x)))
         return x
+
+    def standardise_on(self, x: Tensor) -> None:
+        """Take centre and spread from meta-training inputs (n, width), where the encoder is to standardise."""
+        if isinstance(self.columns, Standardise):
+            self.columns.fit(x)
+
+
+class LayerNorm(nn.Module):
+    """Each row (n, width) to mean 0 and variance 1, then scale and shift.
+
+    Written by hand: on torch 2.13.0 the native one under ``vmap`` gives wrong second-order gradients.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(dim=-1, keepdim=True)
+        variance = centred.square().mean(dim=-1, keepdim=True)
+        return centred * torch.rsqrt(variance + _EPSILON) * self.weight + self.bias
+
+
+class Standardise(nn.Module):
+    """Columns (n, width) to mean 0 and standard deviation 1, as in the inputs it was fitted on."""
+
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(width))
+        self.register_buffer("spread", torch.ones(width))
+
+    def fit(self, x: Tensor) -> None:
+        """A column that is constant in ``x`` (n, width) is centred only."""
+        centre, spread = x.double().mean(0), x.double().std(0, correction=0)
+        self.centre.copy_(centre)
+        self.spread.copy_(torch.where(spread > _ROUND_OFF * centre.abs(), spread, 1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.centre) / self.spread
