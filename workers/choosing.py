@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -14,14 +13,12 @@ from kshot.contracts.errors import KshotError, NotFound
 from kshot.contracts.selection import Candidate, Considered, Selection
 from kshot.inputs import input_shape
 from kshot.learners.base import Support
+from kshot.relations.choice import Choice, choose
 from kshot.storage.results import Chosen
 from workers.decoding import decided_work
 from workers.executing import as_support
 from workers.models import Damaged, Models
 from workers.work import Failed, Work
-
-if TYPE_CHECKING:
-    from kshot.relations.choice import Choice
 
 _GONE = "its weights could not be loaded"
 
@@ -42,7 +39,7 @@ async def decide(work: Work, models: Models, torch_thread: Executor) -> Work | F
             _log.error("choice_failed", request_id=work.request_id, exc_info=error)
         return Failed(work.origin, error)
     candidate = loaded[choice.index][0]
-    selection = _selection([one for one, _ in loaded], choice, gone)
+    selection = _selection(work, [one for one, _ in loaded], choice, gone)
     shape = input_shape(_support_of(work, candidate).inputs)
     return decided_work(work, candidate, Chosen(candidate.checkpoint, candidate.learner, shape, selection), started)
 
@@ -63,9 +60,7 @@ async def _load(
     return loaded, gone
 
 
-def _choose(work: Work, loaded: Sequence[tuple[Candidate, Checkpoint]]) -> "Choice":
-    from kshot.relations.choice import choose
-
+def _choose(work: Work, loaded: Sequence[tuple[Candidate, Checkpoint]]) -> Choice:
     supports = [_support_of(work, candidate) for candidate, _ in loaded]
     return choose([checkpoint for _, checkpoint in loaded], supports)
 
@@ -76,7 +71,7 @@ def _support_of(work: Work, candidate: Candidate) -> Support:
     return as_support(support)
 
 
-def _selection(loaded: Sequence[Candidate], choice: "Choice", gone: Sequence[Candidate]) -> Selection:
+def _selection(work: Work, loaded: Sequence[Candidate], choice: Choice, gone: Sequence[Candidate]) -> Selection:
     considered = [
         Considered(
             checkpoint=candidate.checkpoint,
@@ -90,9 +85,10 @@ def _selection(loaded: Sequence[Candidate], choice: "Choice", gone: Sequence[Can
     ]
     missing = [Considered(checkpoint=candidate.checkpoint, note=_GONE) for candidate in gone]
     reason = choice.reason
-    if len(loaded) == 1:
-        reason = "the only checkpoint in production that takes these examples"
-        reason += " and could be loaded" if gone else ""
+    if work.key.task == "multitask" and len(loaded) > 1:  # there, figures that one could speak of are per target
+        reason = f"{loaded[choice.index].checkpoint.name} has the highest mean score over the targets"
+    if gone:
+        reason += f" ({len(gone)} more could not be loaded)"
     return Selection(considered=(*considered, *missing), reason=reason, reliable=choice.reliable)
 
 
