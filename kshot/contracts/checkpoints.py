@@ -30,6 +30,7 @@ class ImageInput(Stored):
     width: int
     channels: Literal[1, 3]
     fit: Literal["crop", "stretch"] = "crop"
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     invert: bool = False
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)

@@ -108,4 +108,5 @@ def _fit(image: Image.Image, spec: ImageInput) -> Image.Image:
         scale = min(width / spec.width, height / spec.height)
         left, top = (width - scale * spec.width) / 2, (height - scale * spec.height) / 2
         box = (left, top, left + scale * spec.width, top + scale * spec.height)
-    return image.resize((spec.width, spec.height), Image.Resampling.BILINEAR, box=box)
+    filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    return image.resize((spec.width, spec.height), filters[spec.interpolation], box=box)
