@@ -1,0 +1,59 @@
+"""Models of several targets, trained once each: finished ones stay in the work folder and are not trained again."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
+
+from benchmarks.accuracy.runs import Budget
+from benchmarks.accuracy.table import Figure
+from benchmarks.report import command
+from kshot.checkpoints import Checkpoint, load_checkpoint
+from kshot.training.loop import meta_train
+from kshot.training.recipe import Recipe
+from kshot.training.report import REPORT_FILE, joint_report, write_report
+
+_RECIPE_FILE = "recipe.json"
+
+
+def changed(recipe: Recipe, **fields: dict[str, Any] | int | str) -> Recipe:
+    """The recipe with other values; those of a section, given as a mapping, join the section's own."""
+    plain = recipe.model_dump()
+    for name, value in fields.items():
+        plain[name] = {**plain[name], **value} if isinstance(value, dict) else value
+    return Recipe.model_validate(plain)
+
+
+def trained_once(recipe: Recipe, folder: Path, data: Path, budget: Budget) -> Checkpoint:
+    """The checkpoint of a recipe, from ``folder`` where it is finished, else trained there from where it stopped.
+
+    Raises Unfinished once the budget is over.
+    """
+    meaning, file = recipe.model_dump_json(), folder / _RECIPE_FILE
+    if file.is_file() and file.read_text() == meaning:
+        return load_checkpoint(folder)
+    budget.check(f"what comes before {folder}")
+    checkpoint = meta_train(recipe, data, folder, command(), lambda line: None, budget.minutes)
+    file.write_text(meaning)
+    print(f"trained {folder} in {checkpoint.manifest.lineage.seconds:.0f} s", flush=True)
+    return checkpoint
+
+
+def report_once(recipe: Recipe, folder: Path, data: Path, budget: Budget) -> dict[str, Any]:
+    """The report of joint training, as :func:`trained_once` gives the checkpoint."""
+    fresh = not (folder / _RECIPE_FILE).is_file() or (folder / _RECIPE_FILE).read_text() != recipe.model_dump_json()
+    checkpoint = trained_once(recipe, folder, data, budget)
+    if fresh or not (folder / REPORT_FILE).is_file():
+        write_report(folder, joint_report(checkpoint, recipe, data))
+    report: dict[str, Any] = json.loads((folder / REPORT_FILE).read_text())
+    return report
+
+
+def over_seeds(scores: Sequence[float], asked: int | None = None) -> Figure:
+    """The mean and half the width of its 95% interval; Student's t, since there are few seeds."""
+    n = len(scores)
+    half = float(student.ppf(0.975, n - 1) * np.std(scores, ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    return Figure(float(np.mean(scores)), half, n, asked)
