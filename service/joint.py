@@ -76,7 +76,7 @@ def _rows(labels: Sequence[object]) -> Rows:
     rows: list[Mapping[str, object]] = []
     for i, label in enumerate(labels):
         if not isinstance(label, dict) or not isinstance(labels[0], dict):
-            odd = next(j for j, other in enumerate(labels) if type(other) is not type(labels[0]))
+            odd = next((j for j, other in enumerate(labels) if type(other) is not type(labels[0])), i)
             message = "labels are all objects such as {target: value or null}, or none is; this one differs"
             raise Invalid(message, param=f"{PARAM}[{odd}]")
         if all(value is None for value in label.values()):
