@@ -49,6 +49,17 @@ def fit(x: Tensor, y: Tensor, w: Tensor, l2: float, spread: Tensor) -> Head:
     return Head(centre, spread, weight, offset)
 
 
+def posterior(x: Tensor, y: Tensor, prior_mean: Tensor, l2: float, noise: float) -> tuple[Tensor, Tensor]:
+    """Bayesian linear regression: mean (d, c) and covariance (d, d) of W ~ N(prior_mean, noise / l2) after (x, y).
+
+    Bishop, PRML 2006, eqs. 3.50 and 3.51, with S_0 = noise / l2 and beta = 1 / noise; each target by itself.
+    A query z is then answered by N(z W, noise + z S z') (eqs. 3.58 and 3.59).
+    """
+    precision = l2 / noise * torch.eye(x.shape[1]).to(x) + x.T @ x / noise
+    covariance = torch.linalg.inv(precision)
+    return covariance @ (l2 / noise * prior_mean + x.T @ y / noise), covariance
+
+
 def class_gains(fit: Tensor, labels: Tensor) -> Tensor:
     """As 1 / sqrt(a class's mean score for its own rows): no class wins by its distance from the rest alone.
 

@@ -21,6 +21,7 @@ class Problem:
 
     ``a``: features (B, N, d). ``t``: targets (B, N, C). ``root``: (B, N), weights' roots; the weights sum to the number
     of real rows. ``centre`` and ``spread``: (B, d), ``offset``: (B, C); features are (x - centre) / spread.
+    ``offset_share``: (B,), 1 / n where the offset was fitted, 0 where there is none.
     """
 
     a: Tensor
@@ -29,6 +30,7 @@ class Problem:
     centre: Tensor
     spread: Tensor
     offset: Tensor
+    offset_share: Tensor
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Solution:
 
     ``weight``: (B, C, d). ``left_out``: (B, N, C), target minus the fit made without that row, the other rows' weights
     unchanged. ``noise``: (B, C), variance of a target about the truth.
-    The variance of the fit at features z is noise * (1/n + isotropic ||z||^2 -+ ||factor z||^2), minus where
+    The variance of the fit at features z is noise * (offset_share + isotropic ||z||^2 -+ ||factor z||^2), minus where
     ``isotropic`` (B,) is positive. ``factor``: (B, r, d).
     """
 
@@ -63,7 +65,16 @@ def centred(packed: Packed, evened: bool) -> Problem:
     root = w.sqrt()
     a, t = root.unsqueeze(2) * (x - centre.unsqueeze(1)), root.unsqueeze(2) * (y - offset.unsqueeze(1))
     spread = _spread(a, n) if evened else torch.ones_like(centre)
-    return Problem(a / spread.unsqueeze(1), t, root, centre, spread, offset)
+    return Problem(a / spread.unsqueeze(1), t, root, centre, spread, offset, 1 / n.squeeze(1))
+
+
+def about_prior(packed: Packed, mean: Tensor) -> Problem:
+    """The problem without an offset of what a prior ``mean`` (C, d) of W leaves unexplained, features as they are."""
+    x, root = packed.x.double(), packed.rows.double()
+    a = root.unsqueeze(2) * x
+    t = root.unsqueeze(2) * (packed.targets.double() - x @ mean.double().T)
+    none = root.new_zeros(len(x))
+    return Problem(a, t, root, torch.zeros_like(x[:, 0]), torch.ones_like(x[:, 0]), torch.zeros_like(t[:, 0]), none)
 
 
 def _spread(a: Tensor, n: Tensor) -> Tensor:
@@ -97,23 +108,23 @@ def solve(problem: Problem, l2: Tensor) -> Solution:
         identity = torch.eye(a.shape[2], dtype=a.dtype, device=a.device).expand(len(a), -1, -1)
         factor = torch.linalg.solve_triangular(cholesky, identity, upper=False)
         isotropic = torch.zeros_like(l2)
-    kept = (kept - root.square() / n).clamp(min=_LEAST_KEPT).unsqueeze(2)
+    kept = (kept - root.square() * problem.offset_share[:, None]).clamp(min=_LEAST_KEPT).unsqueeze(2)
     left_out = errors / kept / root.clamp(min=_LEAST_KEPT).unsqueeze(2)
     noise = (errors.square() / kept).sum(1) / n
     return Solution(weight, left_out, noise, factor, isotropic)
 
 
-def predictive_variance(z: Tensor, factor: Tensor, isotropic: Tensor, rows: Tensor, noise: Tensor) -> Tensor:
-    """The variance of a target at centred features ``z`` (B, Q, d): noise * (1 + 1/n + z' (A'A + l2)^-1 z), (B, Q, C).
+def predictive_variance(z: Tensor, factor: Tensor, isotropic: Tensor, offset_share: Tensor, noise: Tensor) -> Tensor:
+    """The variance of a target at features ``z`` (B, Q, d): noise * (1 + offset_share + z' (A'A + l2)^-1 z), (B, Q, C).
 
-    Bishop, PRML, eq. 3.59 with precision 1 / noise of the targets and l2 / noise of the weights; 1/n is the offset's
-    part, whose prior is flat. ``factor`` and ``isotropic`` as in :class:`Solution`. ``rows``: (B,), n. ``noise``:
-    (B, 1, C) or (C).
+    Bishop, PRML, eq. 3.59 with precision 1 / noise of the targets and l2 / noise of the weights; ``offset_share`` (B,)
+    is 1/n for an offset of flat prior. ``factor`` and ``isotropic`` as in :class:`Solution`. ``noise``: (B, 1, C) or
+    (C).
     """
     explained = (z @ factor.transpose(1, 2)).square().sum(2)
     outside = isotropic[:, None]
     doubt = torch.where(outside > 0, outside * z.square().sum(2) - explained, explained)
-    variance: Tensor = (1 + 1 / rows[:, None] + doubt.clamp(min=0)).unsqueeze(2) * noise
+    variance: Tensor = (1 + offset_share[:, None] + doubt.clamp(min=0)).unsqueeze(2) * noise
     return variance
 
 

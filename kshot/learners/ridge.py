@@ -1,14 +1,12 @@
 """A closed-form ridge head: Bertinetto et al., "Meta-learning with differentiable closed-form solvers", ICLR 2019.
 
 For regression this is also the posterior mean of Bayesian linear regression (Bishop, PRML 2006, eqs. 3.53 and 3.58),
-whose variance (eq. 3.59) gives the std. The noise is estimated from each support; the Bayesian form meta-learns
-it, by the log density of the queries: Harrison, Sharma, Pavone, "Meta-learning priors for efficient online Bayesian
-regression" (ALPaCA), 2018; in terms of a kernel of features also Patacchiola et al., "Deep kernel transfer", 2020.
+whose variance (eq. 3.59) gives the std. The noise is estimated from each support, or with the prior
+meta-learned (:mod:`kshot.learners.bayesian`).
 """
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from math import pi
 from typing import Any
 
 import torch
@@ -32,6 +30,7 @@ from kshot.learners.base import (
     device_of,
 )
 from kshot.learners.batching import Packed, alike, embed, grouped, pack, pad
+from kshot.learners.bayesian import has_prior, negative_log_density, posteriors, prior_head
 from kshot.learners.calibration import class_gains, fit_scale, usual_scale
 from kshot.learners.closed_form import (
     Problem,
@@ -58,8 +57,8 @@ class Ridge(Learner):
     Meta-learned: ``log_l2`` and, for classes, ``log_logit_scale`` (R2-D2's bias cancels in a softmax, and the offset
     comes from centring). A checkpoint without them gets features on an even scale, and both numbers by exact
     leave-one-out. With the caller's ``l2`` the features are taken as they are.
-    Manifest option ``bayesian``, for values: ``log_noise`` (n_targets) is meta-learned too, the variance of a target
-    about the truth; the weights' prior precision is exp(log_l2) / noise. Its meta-loss is minus the log density.
+    Manifest option ``bayesian``, for values: meta-learned are also ``log_noise`` (n_targets) and ``prior_mean``
+    (n_targets, d), the offset is none, since it would have a flat prior, and the meta-loss is minus the log density.
     State: ``centre`` and ``spread`` (d), ``weight`` (C, d); ``scale`` () for classes; ``offset`` (C) for values, and
     where the noise is known or two rows tell it, ``noise`` (C), ``rows`` (), ``factor`` (r, d), ``isotropic`` ().
     """
@@ -80,9 +79,7 @@ class Ridge(Learner):
         if task == "classification":
             head["log_logit_scale"] = torch.tensor(_FIRST_LOGIT_SCALE).log()
         if options.get("bayesian"):
-            if task != "regression" or n_targets is None:
-                raise Invalid("the Bayesian form of ridge is for labels that are numbers, as many as n_targets")
-            head["log_noise"] = torch.zeros(n_targets)
+            head |= prior_head(encoder.out_dim, n_targets if task == "regression" else None)
         return head
 
     def meta_loss(
@@ -107,8 +104,8 @@ class Ridge(Learner):
             return outputs.to(query.dtype)
 
         device = device_of(encoder, head)
-        if "log_noise" in head:
-            density = partial(_negative_log_density, head)
+        if has_prior(head):
+            density = partial(negative_log_density, head)
             return mean_over_tasks(encoder, device, supports, queries, targets, density)
         return embedding_meta_loss(encoder, device, supports, queries, targets, answer)
 
@@ -133,7 +130,7 @@ class Ridge(Learner):
         device = device_of(checkpoint.encoder, checkpoint.head)
         features = embed(checkpoint.encoder, queries, device)
         keys = [
-            (s.task, "noise" in s.tensors, alike(len(s.tensors["weight"])), alike(len(x)))
+            (s.task, "noise" in s.tensors, "rows" in s.tensors, alike(len(s.tensors["weight"])), alike(len(x)))
             for s, x in zip(states, features, strict=True)
         ]
         outputs: dict[int, Output] = {}
@@ -145,30 +142,20 @@ class Ridge(Learner):
 
 def _check_targets(supports: Sequence[Support], head: Head) -> None:
     for support in supports:
-        if "log_noise" in head and support.task == "regression" and support.n_outputs != len(head["log_noise"]):
+        if has_prior(head) and support.task == "regression" and support.n_outputs != len(head["log_noise"]):
             raise Invalid(f"this checkpoint predicts {len(head['log_noise'])} numbers", param="support.labels")
-
-
-def _negative_log_density(head: Head, support: Packed, query: Packed) -> Tensor:
-    """Minus the log predictive density of a target, its mean over queries and targets, summed over the tasks."""
-    problem = centred(support, evened=False)
-    solution = solve(problem, head["log_l2"].double().exp().expand(len(query.x)))
-    z = query.x.double() - problem.centre.unsqueeze(1)
-    mean = z @ solution.weight.transpose(1, 2) + problem.offset.unsqueeze(1)
-    rows = support.rows.sum(1)
-    variance = predictive_variance(z, solution.factor, solution.isotropic, rows, head["log_noise"].double().exp())
-    losses = 0.5 * ((2 * pi * variance).log() + (query.targets - mean).square() / variance).mean(2)
-    return ((losses * query.rows).sum(1) / query.rows.sum(1)).sum().to(query.x.dtype)
 
 
 def _adapt(packed: Packed, head: Head, l2: float | None) -> list[State]:
     """The states of tasks of one kind, alike in size."""
+    if has_prior(head) and packed.task == "regression":
+        return posteriors(packed, head, l2)
     problem = centred(packed, evened=l2 is None and "log_l2" not in head)
     left_out = can_leave_out(packed.targets, packed.rows) if packed.task == "classification" else packed.rows
     penalty = _penalty(problem, packed, left_out, head, l2)
     solution = solve(problem, penalty)
     if packed.task == "regression":
-        return _regressors(packed, problem, solution, head.get("log_noise"))
+        return _regressors(packed, problem, solution)
     errors = solution.left_out
     if packed.rows.sum(1).max() <= _MOST_ROWS_REBALANCED:
         errors = left_out_by_class(problem, packed.targets.double(), penalty)
@@ -210,7 +197,7 @@ def _classifiers(
     return states
 
 
-def _regressors(packed: Packed, problem: Problem, solution: Solution, log_noise: Tensor | None) -> list[State]:
+def _regressors(packed: Packed, problem: Problem, solution: Solution) -> list[State]:
     residuals = solution.left_out.cpu()
     states = []
     for i, (n, n_targets) in enumerate(_sizes(packed)):
@@ -220,10 +207,9 @@ def _regressors(packed: Packed, problem: Problem, solution: Solution, log_noise:
             "weight": solution.weight[i, :n_targets],
             "offset": problem.offset[i, :n_targets],
         }
-        if n > 1 or log_noise is not None:
+        if n > 1:
             rows = min(n, solution.factor.shape[1])
-            estimated = solution.noise[i, :n_targets] * _doubt_of_noise(n)
-            tensors |= {"noise": estimated if log_noise is None else log_noise.exp(), "rows": packed.rows[i].sum()}
+            tensors |= {"noise": solution.noise[i, :n_targets] * _doubt_of_noise(n), "rows": packed.rows[i].sum()}
             tensors |= {"factor": solution.factor[i, :rows], "isotropic": solution.isotropic[i]}
         quality = mse_quality(residuals[i, :n, :n_targets], targets=packed.targets[i, :n, :n_targets])
         states.append(State("regression", None, _stored(tensors), quality))
@@ -260,6 +246,7 @@ def _predict(states: Sequence[State], features: Sequence[Tensor]) -> list[Output
     values = values + stacked("offset").unsqueeze(1)
     if "noise" not in states[0].tensors:
         return [Output(values=values[i, :q, :c]) for i, (q, c) in enumerate(sizes)]
-    isotropic, rows = (torch.stack([state.tensors[name] for state in states]) for name in ("isotropic", "rows"))
-    variance = predictive_variance(z, stacked("factor"), isotropic, rows, stacked("noise").unsqueeze(1))
+    isotropic = torch.stack([state.tensors["isotropic"] for state in states])
+    shares = [1 / state.tensors["rows"] if "rows" in state.tensors else isotropic.new_zeros(()) for state in states]
+    variance = predictive_variance(z, stacked("factor"), isotropic, torch.stack(shares), stacked("noise").unsqueeze(1))
     return [Output(values=values[i, :q, :c], std=variance[i, :q, :c].sqrt()) for i, (q, c) in enumerate(sizes)]

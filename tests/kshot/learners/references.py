@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[3] / "examples"))
 
 import maml_loop
 import matching_loop
+import metasgd_loop
 import multitask_loop
 import protonet_loop
 import ridge_loop
@@ -64,6 +65,9 @@ def attended_cross_entropy(x: Tensor, support: Support, sharpness: float) -> flo
 @torch.no_grad()
 def ridge(checkpoint: Checkpoint, support: Support, query: Inputs) -> Tensor:
     x, q = (checkpoint.encoder.embed(inputs, CPU).double() for inputs in (support.inputs, query))
+    if "prior_mean" in checkpoint.head:
+        mean, l2 = checkpoint.head["prior_mean"].T.double(), float(checkpoint.head["log_l2"].exp())
+        return q @ ridge_loop.posterior(x, support.targets.double(), mean, l2, noise=1.0)[0]  # noise moves no mean
     if support.n_way is None:
         y, w = support.targets.double(), torch.ones(len(x)).double()
     else:
@@ -155,6 +159,15 @@ def gradient(moves_encoder: bool) -> Reference:
     return reference
 
 
+def metasgd(checkpoint: Checkpoint, support: Support, query: Inputs) -> Tensor:
+    forward, weights = maml_model(checkpoint.encoder, checkpoint.head, support, moves_encoder=True)
+    x, q = (checkpoint.encoder.prepare(inputs, CPU) for inputs in (support.inputs, query))
+    rates = {name: checkpoint.head[f"rate.{name}"] for name in weights}
+    steps = checkpoint.manifest.learner.options["inner_steps"]
+    adapted = metasgd_loop.adapt(forward, weights, rates, x, support.targets, inner_loss(support), steps=steps)
+    return forward(adapted, q).detach()
+
+
 def inner_loss(support: Support) -> maml_loop.Loss:
     return torch.nn.functional.mse_loss if support.n_way is None else maml_loop.balanced_cross_entropy
 
@@ -196,5 +209,6 @@ REFERENCES: dict[str, Reference] = {
     "maml": gradient(moves_encoder=True),
     "fomaml": gradient(moves_encoder=True),
     "anil": gradient(moves_encoder=False),
+    "metasgd": metasgd,
     "multitask": multitask,
 }
