@@ -9,8 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.accuracy.measuring import Column
 from benchmarks.accuracy.rows import rows_of, training_details
-from benchmarks.accuracy.runs import Column, Run, Settings, carry_on, read_runs, read_settings
+from benchmarks.accuracy.runs import Run, Settings, carry_on, read_runs, read_settings
 from benchmarks.accuracy.table import Heading, Table, write
 from kshot.encoders.registry import build_encoder
 from kshot.training.recipe import Recipe

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.accuracy.runs import Column, Columns, Run, Settings, measured
+from benchmarks.accuracy.measuring import Column, measured
+from benchmarks.accuracy.runs import Columns, Run, Settings
 from benchmarks.accuracy.table import Figure, Heading, Row
 
 Published = Mapping[str, Mapping[Heading, float]]

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.accuracy.runs import Budget, Column, Settings, Tasks, measure, measured, read_settings
+from benchmarks.accuracy.measuring import Budget, Column, Tasks, measure, measured
+from benchmarks.accuracy.runs import Settings, read_settings
 from benchmarks.accuracy.table import Figure, Heading, Row, Table, write
 from kshot.checkpoints import load_checkpoint, read_manifest
 from kshot.contracts.methods import METHODS

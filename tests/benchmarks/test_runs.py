@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.accuracy.measuring import SEED, measured
 from benchmarks.accuracy.rows import rows_of
-from benchmarks.accuracy.runs import SEED, Run, Settings, carry_on, measured, read_runs
+from benchmarks.accuracy.runs import Run, Settings, carry_on, read_runs
 from benchmarks.accuracy.sinusoid import columns, heading
 from benchmarks.accuracy.table import Heading
 from kshot.checkpoints import WEIGHTS_FILE, load_checkpoint
