@@ -1,4 +1,4 @@
-"""The same weights, episodes and settings give what learn2learn 0.2.0 gives, to 1e-9 in double precision.
+"""The same weights, rates, episodes and settings give what learn2learn 0.2.0 gives, to 1e-9 in double precision.
 
 Its answers were recorded by benchmarks/peers/record_learn2learn.py, which says how they are named.
 """
@@ -53,7 +53,10 @@ def rebuilt(name: str) -> Run:
     encoder = in_double(Mlp(spec) if isinstance(spec, VectorInput) else Conv4(spec, channels=8, norm="group"))
     start = below(f"{family}/start/")
     encoder.load_state_dict({n.removeprefix("encoder."): w for n, w in start.items() if n.startswith("encoder.")})
-    head = {name: start[name].clone().requires_grad_() for name in ("weight", "bias")}
+    head = {name: start[name] for name in ("weight", "bias")}
+    if settings["learner"] == "metasgd":
+        head |= {f"rate.{name}": rate for name, rate in below(f"{family}/rate/").items()}
+    head = {name: tensor.clone().requires_grad_() for name, tensor in head.items()}
     leaves = {f"encoder.{name}": parameter for name, parameter in encoder.named_parameters()} | head
     options = {key: settings[key] for key in ("inner_steps", "inner_lr") if key in settings}
     tasks = [below(f"{family}/{t}/") for t in range(3)]
@@ -81,8 +84,9 @@ def test_outer_loss_and_gradients(name: str) -> None:
         checkpoint.manifest.learner.options,
     )  # fmt: skip
     assert loss.item() == pytest.approx(RUNS[name]["loss"], rel=1e-12)
-    gradients = torch.autograd.grad(loss, list(run.leaves.values()))
-    expected = below(f"{name}/gradient/")
+    leaves = list(run.leaves.values())
+    gradients = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+    expected = {key.replace("rate/", "rate."): tensor for key, tensor in below(f"{name}/gradient/").items()}
     for key, gradient in zip(run.leaves, gradients, strict=True):
         torch.testing.assert_close(gradient, expected.pop(key), **TOLERANCE, msg=lambda text, key=key: f"{key}: {text}")
     assert not expected
