@@ -28,7 +28,7 @@ class Mapped(FrozenEncoder):
             raise Invalid("a mapping needs a source of fixed width that reads the same kind of inputs")
         super().__init__(source.out_dim)
         self.spec, self.source_input = spec, source_input
-        self.source = source.eval()
+        self.source = source.eval().requires_grad_(False)
         self.map = ResidualMap(source.out_dim, hidden, width or source.out_dim)
         self.out_dim = width or source.out_dim
 

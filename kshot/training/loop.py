@@ -32,6 +32,8 @@ _SAVES = 20
 _REPORTS = 100
 
 Report = Callable[[str], None]
+TRAINING_ONLY = "training."
+"""How the names begin of learned tensors beside the head's that no checkpoint keeps."""
 
 
 class Unfinished(Exception):
@@ -51,17 +53,32 @@ class Model:
         return [p for p in (*self.encoder.parameters(), *self.head.values()) if p.requires_grad]
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A model and the loss it is trained by."""
+
+    model: Model
+    loss: TaskLoss
+
+
 def meta_train(
-    recipe: Recipe, data: Path, out: Path, command: str, report: Report = print, minutes: float | None = None
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    command: str,
+    report: Report = print,
+    minutes: float | None = None,
+    prepared: Prepared | None = None,
 ) -> Checkpoint:
     """Meta-train a checkpoint and save it into ``out``, now and then on the way and at the end.
 
     A checkpoint saved on the way is whole and true: its lineage counts the steps it had. A run that was stopped goes on
     from its last save, as if it had not. ``command`` is recorded in the manifest. Raises Invalid where recipe and data
     do not fit, FloatingPointError where the loss is no longer finite, Unfinished once ``minutes`` have passed.
+    ``prepared``: the model to start from and its loss, where they are not what the recipe alone says.
     """
     torch.manual_seed(recipe.seed)
-    model = _start(recipe, data, out)
+    model = prepared.model if prepared else _start(recipe, data, out)
     run = Run(model.encoder, model.head, _optimiser(recipe, model), np.random.default_rng(recipe.seed))
     if load_progress(out, recipe, run):
         report(f"continuing after step {run.step}")
@@ -73,7 +90,7 @@ def meta_train(
         return checkpoint
 
     if recipe.training.steps:
-        loss = _loss(recipe, model, data)
+        loss = prepared.loss if prepared else _loss(recipe, model, data)
         _descend(recipe, model, run, loss, save, report, minutes)
     finished = save()
     drop_progress(out)
@@ -181,7 +198,8 @@ def _checkpoint(recipe: Recipe, model: Model, lineage: Lineage) -> Checkpoint:
         n_targets=recipe.n_targets,
         lineage=lineage,
     )
-    return Checkpoint(manifest, encoder.eval(), {name: tensor.detach().clone() for name, tensor in model.head.items()})
+    kept = {name: tensor for name, tensor in model.head.items() if not name.startswith(TRAINING_ONLY)}
+    return Checkpoint(manifest, encoder.eval(), {name: tensor.detach().clone() for name, tensor in kept.items()})
 
 
 def _sources(recipe: Recipe, data: Path) -> list[DataSource]:
@@ -189,7 +207,8 @@ def _sources(recipe: Recipe, data: Path) -> list[DataSource]:
         return []
     if recipe.data.name in TABLES:
         return [describe_table(recipe.data.name, recipe.data.split, data, recipe.seed)]
-    return [describe(recipe.data.name, recipe.data.split, data, recipe.input)]
+    source = describe(recipe.data.name, recipe.data.split, data, recipe.input)
+    return [source.model_copy(update={"n_classes": recipe.data.classes or source.n_classes})]
 
 
 def _lineage(recipe: Recipe, data: Path, command: str, step: int, seconds: float) -> Lineage:

@@ -11,7 +11,7 @@ from torch import Tensor
 from kshot.contracts.errors import Invalid
 from kshot.encoders.base import Encoder
 from kshot.encoders.frozen import FrozenEncoder
-from kshot.episodes.pool import Pool
+from kshot.episodes.pool import Pool, select_classes
 from kshot.episodes.sampling import Episode, EpisodeShape, sample_episode
 from kshot.episodes.sinusoids import sample_sinusoid
 from kshot.episodes.tables import Table, sample_group
@@ -38,7 +38,7 @@ def task_loss(recipe: Recipe, learner: Learner, encoder: Encoder, head: Head, da
     table = training_table(recipe, data)
     if table is not None:
         return _episodes_loss(learner, encoder, head, training, options, partial(_group, table, training))
-    pool = load_pool(recipe.data.name, recipe.data.split, data, recipe.input)
+    pool = training_pool(recipe, data)
     if training.scheme == "episodes":
         return _episodes_loss(learner, encoder, head, training, options, partial(_episode, pool, training))
     shortened, features = precompute(encoder, pool)
@@ -53,6 +53,18 @@ def task_loss(recipe: Recipe, learner: Learner, encoder: Encoder, head: Head, da
         return torch.stack(losses).mean()
 
     return folded
+
+
+def training_pool(recipe: Recipe, data: Path) -> Pool:
+    """The classes a recipe trains on. Raises Invalid where there are fewer than it wants."""
+    assert recipe.data is not None
+    pool = load_pool(recipe.data.name, recipe.data.split, data, recipe.input)
+    if recipe.data.classes is None:
+        return pool
+    if recipe.data.classes > len(pool.classes):
+        raise Invalid(f"data set {recipe.data.name} has {len(pool.classes)} classes to train on")
+    drawn = np.random.default_rng(recipe.seed).permutation(len(pool.classes))[: recipe.data.classes]
+    return select_classes(pool, [pool.classes[index] for index in drawn])
 
 
 def _episodes_loss(

@@ -17,12 +17,14 @@ Range = tuple[int, int]
 class Data(Stored):
     """Where the tasks of meta-training come from: a name in :mod:`kshot.training.data`, and a split of its classes.
 
-    Or a table of :mod:`kshot.training.tables`, a part of its rows and, where not all, its ``targets``.
+    ``classes``: only so many of them, drawn by the recipe's seed. Or a table of :mod:`kshot.training.tables`, a part of
+    its rows and, where not all, its ``targets``.
     """
 
     name: str
     split: Literal["train", "valid", "trainval", "test"] = "train"
     targets: tuple[str, ...] = ()
+    classes: Annotated[int, Field(ge=2)] | None = None
 
 
 class Start(Stored):
@@ -39,6 +41,17 @@ class Start(Stored):
     gain: float = 1.0
 
 
+class Hint(Stored):
+    """Of a mapping: a teacher to take hints from (:mod:`kshot.training.mapping`), trained first and on the same data.
+
+    ``weight``: of the hint loss beside the episodic one. ``training``: how the teacher is trained.
+    """
+
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    teacher: EncoderSpec
+    training: "Training"
+
+
 class Training(Stored):
     """The outer loop: Adam, or plain SGD, with a learning rate that falls to zero along a cosine.
 
@@ -52,7 +65,7 @@ class Training(Stored):
     """
 
     steps: int = Field(ge=0)
-    scheme: Literal["folded", "episodes", "multitask"] = "folded"
+    scheme: Literal["folded", "episodes", "multitask", "mapping"] = "folded"
     weighting: Weighting = "equal"
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     meta_batch: int = 1
@@ -91,6 +104,7 @@ class Recipe(Stored):
     encoder: EncoderSpec
     learner: LearnerSpec
     start: Start | None = None
+    hint: Hint | None = None
     data: Data | None = None
     training: Training
     evaluation: list[EvaluationTask] = []
