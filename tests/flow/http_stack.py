@@ -39,15 +39,18 @@ PYTHON = [sys.executable, "-m"]
 
 
 def write_checkpoints(root: Path) -> Path:
-    """``plain`` (vectors of any width, both kinds of task), ``drawings`` (28 x 28 images), ``lines`` (one number in,
-    one out, gradient learner) and ``words`` (texts)."""
+    """``plain`` (vectors of any width, both kinds of task), ``quads`` (vectors of four), ``drawings`` and ``sketches``
+    (28 x 28 and 16 x 16 images), ``lines`` (one number in, one out, gradient learner) and ``words`` (texts)."""
     both = ("classification", "regression")
     write_checkpoint(root, "plain", VectorInput(), EncoderSpec(name="identity"), "ridge", both)
     drawing = ImageInput(height=28, width=28, channels=1, fit="stretch", invert=True)
     write_checkpoint(
         root, "drawings", drawing, EncoderSpec(name="conv4", options={"channels": 8}), "protonet", both[:1]
     )
+    sketch = drawing.model_copy(update={"height": 16, "width": 16})
+    write_checkpoint(root, "sketches", sketch, EncoderSpec(name="conv4", options={"channels": 8}), "ridge", both[:1])
     mlp = EncoderSpec(name="mlp", options={"hidden": [16, 16]})
+    write_checkpoint(root, "quads", VectorInput(width=4), mlp, "ridge", both)
     write_checkpoint(root, "lines", VectorInput(width=1), mlp, "maml", both[1:], n_targets=1)
     write_checkpoint(root, "words", TextInput(max_chars=200), EncoderSpec(name="text"), "ridge", both[:1])
     return root
@@ -151,7 +154,7 @@ def free_port() -> int:
 
 
 def _until(api: Api, process: "subprocess.Popen[bytes]", check: Any) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while True:
         assert process.poll() is None, f"ended:\n{api.log.read_text()[-4000:]}"
         assert time.monotonic() < deadline, f"not ready:\n{api.log.read_text()[-4000:]}"
