@@ -25,10 +25,12 @@ _GRADIENT = Method(tasks=_BOTH, options=frozenset({"inner_steps", "inner_lr"}))
 METHODS: dict[str, Method] = {
     "protonet": Method(tasks=frozenset({"classification"}), options=frozenset(), any_encoder=True),
     "matching": Method(tasks=frozenset({"classification"}), options=frozenset(), any_encoder=True),
+    "contrastive": Method(tasks=frozenset({"classification"}), options=frozenset(), any_encoder=True),
     "ridge": Method(tasks=_BOTH, options=frozenset({"l2"}), any_encoder=True),
     "maml": _GRADIENT,
     "fomaml": _GRADIENT,
     "anil": _GRADIENT,
+    "metasgd": Method(tasks=_BOTH, options=frozenset({"inner_steps"})),
     "multitask": Method(tasks=_BOTH | {"multitask"}, options=frozenset({"l2"}), any_encoder=True),
 }
 

@@ -73,7 +73,7 @@ class Protonet(Learner):
         states: dict[int, State] = {}
         for group in groups(supports):
             packed = pack([supports[i] for i in group], [features[i] for i in group])
-            adapted = _adapt(packed, checkpoint.head.get("log_scale"))
+            adapted = nearest_means(packed, checkpoint.head.get("log_scale"))
             states.update(zip(group, adapted, strict=True))
         return check_finite([states[i] for i in range(len(supports))])
 
@@ -83,9 +83,7 @@ class Protonet(Learner):
         features = embed(checkpoint.encoder, queries, device)
         outputs: dict[int, Output] = {}
         for group in prediction_groups(states, queries):
-            prototypes = pad([states[i].tensors["prototypes"] for i in group])
-            scales = torch.stack([states[i].tensors["scale"] for i in group])
-            logits = -scales[:, None, None] * squared_distances(pad([features[i] for i in group]), prototypes)
+            logits = negative_distances([states[i] for i in group], pad([features[i] for i in group]))
             for i, block in zip(group, logits, strict=True):
                 outputs[i] = Output(logits=block[: len(queries[i]), : states[i].n_way])
         return [outputs[i] for i in range(len(states))]
@@ -118,7 +116,15 @@ def leave_one_out(packed: Packed, prototypes: Tensor) -> Tensor:
     return squared_distances(packed.x, prototypes) * torch.where(packed.targets > 0, away, 1.0)
 
 
-def _adapt(packed: Packed, log_scale: Tensor | None) -> list[State]:
+def negative_distances(states: Sequence[State], query: Tensor) -> Tensor:
+    """-scale * ||x - c_k||^2 (B, Q, C) of query embeddings (B, Q, d), by the states' ``prototypes`` and ``scale``."""
+    prototypes = pad([state.tensors["prototypes"] for state in states])
+    scales = torch.stack([state.tensors["scale"] for state in states])
+    return -scales[:, None, None] * squared_distances(query, prototypes)
+
+
+def nearest_means(packed: Packed, log_scale: Tensor | None) -> list[State]:
+    """The states of tasks; a scale that is None is fitted by leave-one-out."""
     prototypes = class_means(packed)
     logits, left_out = -leave_one_out(packed, prototypes), can_leave_out(packed.targets, packed.rows)
     if log_scale is None:

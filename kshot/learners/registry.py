@@ -3,14 +3,17 @@
 from kshot.contracts.errors import Invalid
 from kshot.learners.anil import ANIL
 from kshot.learners.base import Learner
+from kshot.learners.contrastive import Contrastive
 from kshot.learners.maml import FOMAML, MAML
 from kshot.learners.matching import Matching
+from kshot.learners.metasgd import MetaSGD
 from kshot.learners.multitask import Multitask
 from kshot.learners.protonet import Protonet
 from kshot.learners.ridge import Ridge
 
 LEARNERS: dict[str, Learner] = {
-    learner.name: learner for learner in (Protonet(), Matching(), Ridge(), MAML, FOMAML, ANIL, Multitask())
+    learner.name: learner
+    for learner in (Protonet(), Matching(), Contrastive(), Ridge(), MAML, FOMAML, ANIL, MetaSGD(), Multitask())
 }
 
 

@@ -52,6 +52,7 @@ VARIANTS: dict[str, dict[str, dict[str, object]]] = {
         "dot": {"distance": "dot"},
         "full_context": {"full_context": True, "processing_steps": 3},
     },
+    "contrastive": {"knn": {"serving": "knn", "neighbours": 3}},
     "ridge": {"bayesian": {"bayesian": True}},
 }
 """Manifest options that make another method of a learner, by learner and by name."""

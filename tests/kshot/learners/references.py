@@ -16,6 +16,7 @@ from kshot.learners.base import Support
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "examples"))
 
+import contrastive_loop
 import maml_loop
 import matching_loop
 import metasgd_loop
@@ -31,13 +32,34 @@ CPU = torch.device("cpu")
 def protonet(checkpoint: Checkpoint, support: Support, query: Inputs) -> Tensor:
     x, q = (checkpoint.encoder.embed(inputs, CPU) for inputs in (support.inputs, query))
     n_way = support.n_way or 0
-    means = protonet_loop.prototypes(x, support.targets, n_way)
     if "log_scale" in checkpoint.head:
+        means = protonet_loop.prototypes(x, support.targets, n_way)
         return protonet_loop.logits(means, q, float(checkpoint.head["log_scale"].exp()))
+    return nearest_means(x, q, support.targets, n_way)
+
+
+def nearest_means(x: Tensor, q: Tensor, labels: Tensor, n_way: int) -> Tensor:
+    means = protonet_loop.prototypes(x, labels, n_way)
     between = torch.stack([(a - b).square().sum() for i, a in enumerate(means) for b in means[:i]])
-    left_out = protonet_loop.leave_one_out(x, support.targets, n_way)
-    scale = posterior_scale(left_out, support.targets, float(4.0 / between.mean()))
-    return protonet_loop.logits(means, q, scale)
+    left_out = protonet_loop.leave_one_out(x, labels, n_way)
+    return protonet_loop.logits(means, q, posterior_scale(left_out, labels, float(4.0 / between.mean())))
+
+
+@torch.no_grad()
+def contrastive(checkpoint: Checkpoint, support: Support, query: Inputs) -> Tensor:
+    x, q = (checkpoint.encoder.embed(inputs, CPU) for inputs in (support.inputs, query))
+    options, labels, n_way = checkpoint.manifest.learner.options, support.targets, support.n_way or 0
+    if options.get("serving") != "knn":
+        return nearest_means(x, q, labels, n_way)
+    left_out = contrastive_loop.leave_one_out(x, labels, n_way, options["neighbours"])
+
+    def loss(smoothing: float) -> float:
+        rows = [None if row is None else contrastive_loop.smoothed(row, smoothing) for row in left_out]
+        return cross_entropy(rows, labels)
+
+    smoothing = posterior_scale_of(loss, 0.05)
+    answers = [contrastive_loop.shares(row, x, labels, n_way, options["neighbours"]) for row in q]
+    return torch.stack([contrastive_loop.smoothed(row, smoothing) for row in answers])
 
 
 @torch.no_grad()
@@ -205,6 +227,7 @@ def multitask(checkpoint: Checkpoint, support: Support, query: Inputs) -> Tensor
 REFERENCES: dict[str, Reference] = {
     "protonet": protonet,
     "matching": matching,
+    "contrastive": contrastive,
     "ridge": ridge,
     "maml": gradient(moves_encoder=True),
     "fomaml": gradient(moves_encoder=True),
