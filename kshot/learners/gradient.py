@@ -1,7 +1,7 @@
 """Learners that adapt by gradient descent from a meta-learned start: MAML and its relatives."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any
 
@@ -26,19 +26,20 @@ from kshot.learners.base import (
     device_of,
     settings_of,
 )
-from kshot.learners.batching import alike, concatenate, embed, grouped, groups, pack, pad
+from kshot.learners.batching import Packed, alike, concatenate, embed, grouped, groups, pack, pad
 from kshot.learners.inner_loop import (
     HEAD_BIAS,
     HEAD_WEIGHT,
     Forward,
     InnerLoop,
     Weights,
-    adapt_many,
+    embed_many,
     encoder_forward,
     encoder_weights,
     forward_many,
     head_for,
     linear_forward,
+    paths,
     support_statistics,
     unstack,
 )
@@ -55,12 +56,14 @@ class GradientLearner(Learner):
     ``first_order``: meta-training ignores second derivatives. ``moves_encoder``: the inner loop changes the encoder
     too, unless that is frozen. Meta-training option ``transductive``: norms that belong to the task take the statistics
     of the queries, as published MAML does, instead of the support's; served is always the latter.
-    State: ``weight`` (C, d), ``bias`` (C), and ``encoder.*`` where the encoder moved.
+    ``needs``: meta-learned tensors without which a checkpoint belongs to another learner.
+    State: ``weight`` (C, d), ``bias`` (C), and ``encoder.*`` where the encoder moved or its norms belong to the task.
     """
 
     name: str
     first_order: bool = False
     moves_encoder: bool = True
+    needs: tuple[str, ...] = (HEAD_WEIGHT,)
     tasks: frozenset[TaskKind] = frozenset({"classification", "regression"})
     options: frozenset[str] = frozenset({"inner_steps", "inner_lr"})
 
@@ -87,19 +90,19 @@ class GradientLearner(Learner):
         targets: Sequence[Tensor],
         options: Mapping[str, Any],
     ) -> Tensor:
-        device, loop = device_of(encoder, head), self._loop(options)
+        device, loop = device_of(encoder, head), self.inner_loop(encoder, head, options)
+        shares = self.outer_shares(loop.steps, options)
+        forward, _ = self._model(encoder)
         x = self._read(encoder, [support.inputs for support in supports] + list(queries), device)
         asked = as_queries(supports, queries, targets)
-        forward, start = self._model(encoder)
         total = torch.zeros((), device=device)
         for group in _groups(encoder, supports, queries):
             support = pack([supports[i] for i in group], [x[i] for i in group])
             query = pack([asked[i] for i in group], [x[len(supports) + i] for i in group])
-            own_head = head_for(head, support.task, support.outputs.shape[1])
-            adapted = adapt_many(forward, start | own_head, support, loop)
-            if not options.get("transductive"):
-                adapted |= support_statistics(encoder, adapted, support.x)
-            total = total + summed_loss(forward_many(forward, adapted, query.x), query)
+            adapted = self._paths(encoder, head, support, loop, tuple(shares))
+            for weights, share in zip(adapted, shares.values(), strict=True):
+                known = {} if options.get("transductive") else support_statistics(encoder, weights, support.x)
+                total = total + share * summed_loss(forward_many(forward, weights | known, query.x), query)
         return total / len(supports)
 
     @torch.no_grad()
@@ -107,14 +110,12 @@ class GradientLearner(Learner):
         check_supports(self, supports)
         encoder, head = checkpoint.encoder, checkpoint.head
         self._check_head(head, supports)
-        loop = self._loop(settings_of(checkpoint, options))
+        loop = self.inner_loop(encoder, head, settings_of(checkpoint, options))
         x = self._read(encoder, [support.inputs for support in supports], device_of(encoder, head))
-        forward, start = self._model(encoder)
         states: dict[int, State] = {}
         for group in _worth_stacking(_groups(encoder, supports), x):
             packed = pack([supports[i] for i in group], [x[i] for i in group])
-            own_head = head_for(head, packed.task, packed.outputs.shape[1])
-            adapted = adapt_many(forward, start | own_head, packed, loop, _TASKS_AT_ONCE)
+            (adapted,) = self._paths(encoder, head, packed, loop, (loop.steps - 1,), _TASKS_AT_ONCE)
             adapted |= support_statistics(encoder, adapted, packed.x)
             for place, i in enumerate(group):
                 weights = unstack(adapted, place, supports[i].n_outputs)
@@ -136,33 +137,72 @@ class GradientLearner(Learner):
                 outputs[i] = Output(logits=own) if states[i].task == "classification" else Output(values=own)
         return [outputs[i] for i in range(len(states))]
 
-    def _loop(self, settings: Mapping[str, Any]) -> InnerLoop:
-        steps, lr = settings.get("inner_steps", _USUAL_STEPS), settings.get("inner_lr", _USUAL_LR)
-        return InnerLoop(int(steps), float(lr), self.first_order)
+    def inner_loop(self, encoder: Encoder, head: Head, settings: Mapping[str, Any]) -> InnerLoop:
+        """The inner loop that the learner options ask for."""
+        return InnerLoop(inner_steps(settings), inner_lr(settings), self.first_order, head_first=True)
 
-    def _adapts(self, encoder: Encoder) -> bool:
-        return self.moves_encoder and not encoder.frozen
+    def outer_shares(self, steps: int, options: Mapping[str, Any]) -> dict[int, float]:
+        """How much of the outer loss the query loss after each step is; steps without a share are left out."""
+        return {steps - 1: 1.0}
+
+    def start_heads(self, head: Head, support: Packed, embeddings: Callable[[], Tensor]) -> Weights:
+        """Where the heads of B tasks start, stacked. ``embeddings``: gives those of the support, (B, N, d)."""
+        shared = head_for(head, support.task, support.outputs.shape[1])
+        return {name: tensor.expand(len(support.x), *tensor.shape) for name, tensor in shared.items()}
+
+    def moving_weights(self, encoder: Encoder) -> Weights:
+        """The encoder's parameters that the inner loop changes, by the names that states give them."""
+        return encoder_weights(encoder) if self.moves_encoder and not encoder.frozen else {}
+
+    def _paths(
+        self,
+        encoder: Encoder,
+        head: Head,
+        support: Packed,
+        loop: InnerLoop,
+        kept: Sequence[int],
+        tasks_at_once: int | None = None,
+    ) -> list[Weights]:
+        """The adapted weights of B tasks after each of the ``kept`` steps, see :func:`~inner_loop.paths`."""
+        forward, start = self._model(encoder)
+
+        def embeddings() -> Tensor:
+            return support.x if forward is linear_forward else embed_many(encoder, support.x)
+
+        heads = self.start_heads(head, support, embeddings)
+        if not start:  # an encoder that stays is asked once, not at each step
+            support, forward = replace(support, x=embeddings()), linear_forward
+        return paths(forward, start, heads, support, loop, kept, tasks_at_once)
 
     def _read(self, encoder: Encoder, blocks: Sequence[Inputs], device: torch.device) -> list[Tensor]:
-        """What the inner loop's model takes, for each block: prepared inputs, or embeddings if the encoder stays."""
-        if not self._adapts(encoder):
+        """What the model takes, for each block: prepared inputs, or embeddings where those never change."""
+        if self._model(encoder)[0] is linear_forward:
             return embed(encoder, blocks, device)
         prepared = encoder.prepare(concatenate(blocks), device)
         return list(torch.split(prepared, [len(block) for block in blocks]))
 
     def _model(self, encoder: Encoder) -> tuple[Forward, Weights]:
-        """The inner loop's model and its start, but for the head."""
-        if not self._adapts(encoder):
-            return linear_forward, {}
-        return encoder_forward(encoder), encoder_weights(encoder)
+        """How an adapted model answers, and the encoder's weights that it starts with and moves."""
+        start = self.moving_weights(encoder)
+        return encoder_forward(encoder) if start or encoder.statistic_names else linear_forward, start
 
     def _check_head(self, head: Head, supports: Sequence[Support]) -> None:
-        if HEAD_WEIGHT not in head:
+        if not set(self.needs) <= set(head):
             raise Invalid(f"this checkpoint was not meta-trained for learner {self.name}", param="options.learner")
         for support in supports:
             rows = 1 if support.task == "classification" else support.n_outputs
-            if len(head[HEAD_BIAS]) != rows:
+            if HEAD_BIAS in head and len(head[HEAD_BIAS]) != rows:
                 raise Invalid("this checkpoint was meta-trained for another kind of task", param="support.labels")
+
+
+def inner_steps(settings: Mapping[str, Any]) -> int:
+    """The number of inner steps that learner options ask for."""
+    return int(settings.get("inner_steps", _USUAL_STEPS))
+
+
+def inner_lr(settings: Mapping[str, Any]) -> float:
+    """The inner learning rate that learner options ask for."""
+    return float(settings.get("inner_lr", _USUAL_LR))
 
 
 def _groups(encoder: Encoder, supports: Sequence[Support], queries: Sequence[Inputs] = ()) -> list[list[int]]:

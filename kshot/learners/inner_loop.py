@@ -5,8 +5,9 @@ Many tasks go through ``torch.func.vmap``; padded rows weigh nothing and padded 
 task takes the very steps it would take alone. Everything is differentiable twice.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
@@ -21,15 +22,40 @@ Forward = Callable[[Weights, Tensor], Tensor]
 
 HEAD_WEIGHT, HEAD_BIAS = "weight", "bias"
 _ENCODER = "encoder."
+_ADAM_DECAY = 0.999
+_ADAM_EPSILON = 1e-5  # not the usual 1e-8, by which the round-off in a gradient that should be 0 becomes a whole step
 
 
 @dataclass(frozen=True)
 class InnerLoop:
-    """``steps`` of gradient descent at rate ``lr``. ``first_order``: treat the inner gradients as constants."""
+    """``steps`` of gradient descent at rate ``lr``. ``first_order``: treat the inner gradients as constants.
+
+    ``head_first``: the first step on classes moves the head alone. This changes nothing where all classes start as one
+    row, for then no change of the encoder changes the loss; it saves a backward pass.
+    ``adam``: each gradient is divided by the root of its running mean square (Adam with beta1 = 0).
+    ``rates``: each step's own rates for some weights, by name. ``fixed``: each step's values of weights that do not
+    move. Of both, steps beyond the last take the last.
+    """
 
     steps: int
     lr: float
     first_order: bool = False
+    head_first: bool = False
+    adam: bool = False
+    rates: tuple[Weights, ...] = ()
+    fixed: tuple[Weights, ...] = ()
+
+
+class Rows(NamedTuple):
+    """The labelled rows of one task.
+
+    ``x``: (N, ...). ``y``: (N, C). ``w``: (N,), each row's share of the loss. ``columns``: (C,), True where real.
+    """
+
+    x: Tensor
+    y: Tensor
+    w: Tensor
+    columns: Tensor
 
 
 def linear_forward(weights: Weights, x: Tensor) -> Tensor:
@@ -87,42 +113,73 @@ def encoder_weights(encoder: Encoder) -> Weights:
     return {_ENCODER + name: parameter for name, parameter in encoder.named_parameters()}
 
 
-def adapt_one(
-    forward: Forward, start: Weights, task: TaskKind, loop: InnerLoop, x: Tensor, y: Tensor, w: Tensor, columns: Tensor
-) -> Weights:
-    """The weights after the inner loop on one support set.
+def descend(
+    forward: Forward, start: Weights, task: TaskKind, loop: InnerLoop, batches: Sequence[Rows]
+) -> Iterator[Weights]:
+    """The weights after each step of the inner loop; a step sees one of ``batches``."""
 
-    ``x``: (N, ...). ``y``: (N, C). ``w``: (N,), each row's share of the loss. ``columns``: (C,), True where real.
-    """
+    def loss(moving: Weights, still: Weights, rows: Rows) -> Tensor:
+        return (row_losses(task, forward(still | moving, rows.x), rows.y, rows.columns) * rows.w).sum()
 
-    def support_loss(weights: Weights) -> Tensor:
-        return (row_losses(task, forward(weights, x), y, columns) * w).sum()
-
-    weights = start
-    for _ in range(loop.steps):
-        gradients = grad(support_loss)(weights)
+    weights, squares = start, dict[str, Tensor]()
+    for step, rows in enumerate(batches):
+        rates, fixed = _at(step, loop.rates), _at(step, loop.fixed)
+        head_only = step == 0 and loop.head_first and task == "classification"
+        still = {n: w for n, w in weights.items() if head_only and n.startswith(_ENCODER)} | fixed
+        moving = {name: weight for name, weight in weights.items() if name not in still}
+        gradients = grad(loss)(moving, still, rows)
         if loop.first_order:
             gradients = {name: gradient.detach() for name, gradient in gradients.items()}
-        weights = {name: weight - loop.lr * gradients[name] for name, weight in weights.items()}
-    return weights
+        if loop.adam:
+            squares, gradients = _scaled(squares, gradients, step)
+        weights = weights | fixed | {n: w - rates.get(n, loop.lr) * gradients[n] for n, w in moving.items()}
+        yield weights
+
+
+def _at(step: int, entries: Sequence[Weights]) -> Weights:
+    return entries[min(step, len(entries) - 1)] if entries else {}
+
+
+def _scaled(squares: Weights, gradients: Weights, step: int) -> tuple[Weights, Weights]:
+    """The running mean squares after this step, and the gradients divided by their roots (Kingma & Ba 2015)."""
+    grown = {n: (1 - _ADAM_DECAY) * g.square() + _ADAM_DECAY * squares.get(n, 0) for n, g in gradients.items()}
+    unbiased = 1 - _ADAM_DECAY ** (step + 1)
+    return grown, {n: g / ((grown[n] / unbiased).sqrt() + _ADAM_EPSILON) for n, g in gradients.items()}
+
+
+def paths(
+    forward: Forward,
+    start: Weights,
+    heads: Weights,
+    packed: Packed,
+    loop: InnerLoop,
+    kept: Sequence[int],
+    tasks_at_once: int | None = None,
+) -> list[Weights]:
+    """The weights of B tasks, stacked along a first dimension, after each of the ``kept`` steps (0 is the first).
+
+    All begin with ``start``, and each with its own of ``heads``, which are stacked. ``tasks_at_once`` bounds memory,
+    which grows as tasks x steps.
+    """
+
+    def one(own: Weights, x: Tensor, y: Tensor, w: Tensor, columns: Tensor) -> list[Weights]:
+        batches = [Rows(x, y, w, columns)] * loop.steps
+        steps = enumerate(descend(forward, start | own, packed.task, loop, batches))
+        return [weights for step, weights in steps if step in kept]
+
+    rows = (packed.x, packed.targets, balanced_weights(packed), packed.outputs)
+    if len(packed.x) == 1:
+        alone = one({name: weight[0] for name, weight in heads.items()}, *(row[0] for row in rows))
+        return [{name: weight.unsqueeze(0) for name, weight in weights.items()} for weights in alone]
+    adapted: list[Weights] = vmap(one, chunk_size=tasks_at_once)(heads, *rows)
+    return adapted
 
 
 def adapt_many(
     forward: Forward, start: Weights, packed: Packed, loop: InnerLoop, tasks_at_once: int | None = None
 ) -> Weights:
-    """The weights of B tasks after the inner loop, stacked along a first dimension, all from the same ``start``.
-
-    ``tasks_at_once`` bounds memory, which grows as tasks x steps.
-    """
-
-    def one(x: Tensor, y: Tensor, w: Tensor, columns: Tensor) -> Weights:
-        return adapt_one(forward, start, packed.task, loop, x, y, w, columns)
-
-    rows = (packed.x, packed.targets, balanced_weights(packed), packed.outputs)
-    if len(packed.x) == 1:
-        return {name: weight.unsqueeze(0) for name, weight in one(*(row[0] for row in rows)).items()}
-    adapted: Weights = vmap(one, chunk_size=tasks_at_once)(*rows)
-    return adapted
+    """The weights of B tasks after the inner loop, stacked along a first dimension, all from the same ``start``."""
+    return paths(forward, start, {}, packed, loop, [loop.steps - 1], tasks_at_once)[0]
 
 
 def forward_many(
@@ -133,6 +190,14 @@ def forward_many(
         return forward({name: weight[0] for name, weight in stacked.items()}, x[0]).unsqueeze(0)
     answers: Tensor = vmap(forward, chunk_size=tasks_at_once)(dict(stacked), x)
     return answers
+
+
+def embed_many(encoder: Encoder, x: Tensor) -> Tensor:
+    """The embeddings (B, N, d) of B tasks' prepared inputs (B, N, ...), each task with its own norm statistics."""
+    if len(x) == 1:
+        return encoder(x[0]).unsqueeze(0)  # type: ignore[no-any-return]
+    embeddings: Tensor = vmap(encoder)(x)
+    return embeddings
 
 
 def head_for(head: Mapping[str, Tensor], task: TaskKind, n_outputs: int) -> Weights:
