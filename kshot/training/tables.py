@@ -57,7 +57,7 @@ def load_table(name: str, part: Part, data: Path, seed: int, targets: Sequence[s
     if not (data / TABLES[name].file).is_file():
         raise Invalid(f"table {name} is not in the data folder: {TABLES[name].file} is missing")
     table = _read(name, data)
-    parts = TABLES[name].split(table, seed)
+    parts = _split(name, data, seed)
     wanted = {"trainval": ("train", "valid"), "all": ("train", "valid", "test")}.get(part, (part,))
     rows = np.sort(np.concatenate([parts[own] for own in wanted]))
     return take_targets(take_rows(table, rows), targets or [target.name for target in table.targets])
@@ -75,6 +75,11 @@ def describe_table(name: str, part: Part, data: Path, seed: int) -> DataSource:
     load_table(name, part, data, seed)
     digest = hashlib.sha256((data / TABLES[name].file).read_bytes()).hexdigest()
     return DataSource(name=name, sha256=digest, split=f"{part}, seed {seed} ({TABLES[name].protocol})")
+
+
+@cache
+def _split(name: str, data: Path, seed: int) -> Mapping[str, Rows]:
+    return TABLES[name].split(_read(name, data), seed)
 
 
 @cache
