@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from kshot.checkpoints import Checkpoint
 from kshot.contracts.errors import Invalid
-from kshot.contracts.wire import Inputs
+from kshot.contracts.wire import Array, Inputs
 from kshot.encoders.base import Encoder
 from kshot.encoders.hierarchy import Hierarchy
 from kshot.episodes.tables import Table, Target
 from kshot.learners.base import Head, device_of
 from kshot.learners.batching import embed
+from kshot.relations.affinity import affinity, auxiliary_weights
 from kshot.training.losses import TaskLoss
 from kshot.training.recipe import Recipe
 from kshot.training.weighting import FIRST_S, SURGICAL, conflict_weights, cosines, gramian, uncertainty_loss
@@ -47,6 +48,8 @@ def first_heads(recipe: Recipe, encoder: Encoder, table: Table, generator: torch
             head |= {prefix + "centre": present.mean()[None], prefix + "spread": present.std()[None]}
     if recipe.training.weighting == "uncertainty":
         head["log_variances"] = nn.Parameter(torch.full((tasks,), FIRST_S))
+    if recipe.training.weighting == "affinity":
+        head["affinity_sum"] = torch.zeros(tasks, tasks)
     return head | {"cosine_sum": torch.zeros(tasks, tasks), "cosine_count": torch.zeros(tasks, tasks)}
 
 
@@ -54,6 +57,12 @@ def joint_loss(recipe: Recipe, encoder: Encoder, head: dict[str, Tensor], table:
     """The loss of ``meta_batch`` rows drawn at random; its gradient is the step that the recipe's weighting makes."""
     training, shared = recipe.training, list(encoder.parameters())
     values = torch.as_tensor(table.values)
+
+    target = _place(table, training.options.get("target"))
+
+    def current(rows: Array) -> Tensor:
+        z = encoder.embed(table.inputs[rows], torch.device("cpu"))
+        return _losses(recipe, encoder, head, table, z, values[rows])
 
     def loss(rng: np.random.Generator, done: float) -> Tensor:
         rows = rng.choice(len(table), min(training.meta_batch, len(table)), replace=False)
@@ -66,15 +75,29 @@ def joint_loss(recipe: Recipe, encoder: Encoder, head: dict[str, Tensor], table:
         if training.weighting == "uncertainty":
             present = ~y.isnan().all(0)
             return uncertainty_loss(losses[present], head["log_variances"][present])
-        if products is None or training.weighting not in SURGICAL:
+        if training.weighting == "affinity":
+            if products is not None:
+                head["affinity_sum"] += affinity(lambda: current(rows), shared, training.lr)
+            weights = auxiliary_weights(head["affinity_sum"], target)
+        elif products is not None and training.weighting in SURGICAL:
+            weights = conflict_weights(training.weighting, products)
+        else:
             return losses.mean()
         # The shared layers follow the weights; each head follows its own loss, as in the plain mean.
         still = {name: tensor.detach() for name, tensor in head.items()}
-        weighted = conflict_weights(training.weighting, products) @ _losses(recipe, encoder, still, table, z, y)
+        weighted = weights @ _losses(recipe, encoder, still, table, z, y)
         own = _losses(recipe, encoder, head, table, z.detach(), y).mean()
         return weighted + own - own.detach()
 
     return loss
+
+
+def _place(table: Table, name: object) -> int | None:
+    """Where the target of that name is; None for no name."""
+    names = [target.name for target in table.targets]
+    if name is not None and name not in names:
+        raise Invalid(f"the table has no target {name}")
+    return None if name is None else names.index(str(name))
 
 
 def masked_loss(target: Target, outputs: Tensor, values: Tensor) -> Tensor:

@@ -2,7 +2,9 @@
 
 ``equal``: their mean. ``uncertainty``: Kendall, Gal, Cipolla, "Multi-task learning using uncertainty to weigh losses",
 CVPR 2018. ``pcgrad``: Yu et al., "Gradient surgery for multi-task learning", NeurIPS 2020. ``upgrad``: Quinton and Rey,
-"Jacobian descent for multi-objective optimization", 2024. The last two by torchjd, from the Gramian of the gradients.
+"Jacobian descent for multi-objective optimization", 2024. ``affinity``: Fifty et al., NeurIPS 2021, each task by how
+much its step helps the others (:mod:`kshot.relations.affinity`), or the one that the training option ``target`` names.
+PCGrad and UPGrad are made by torchjd, from the Gramian of the gradients.
 """
 
 from collections.abc import Sequence
@@ -11,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Weighting = Literal["equal", "uncertainty", "pcgrad", "upgrad"]
+Weighting = Literal["equal", "uncertainty", "affinity", "pcgrad", "upgrad"]
 SURGICAL: frozenset[Weighting] = frozenset({"pcgrad", "upgrad"})
 FIRST_S = -0.5
 
