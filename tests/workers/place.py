@@ -49,19 +49,23 @@ class Place:
         """A fresh task, claimed."""
         return await self.claim(await self.accepted())
 
-    async def accepted(self, *, support: SupportSet | None = None, query: Inputs | None = None) -> str:
-        """A fresh task, queued; its id."""
-        support = support or blobs(0)
+    async def accepted(
+        self, *, support: SupportSet | None = None, query: Inputs | None = None, payload: Payload | None = None
+    ) -> str:
+        """A fresh task, queued; its id. A payload with candidates leaves the checkpoint open."""
+        payload = payload or Payload(support or blobs(0), query)
+        support, named = payload.support, not payload.candidates
+        assert support is not None
         task_id, model_id = new_id("task"), new_id("am")
         model = NewAdaptedModel(
-            id=model_id, tenant=DEFAULT_TENANT, checkpoint=self.checkpoint_id, checkpoint_name="settled", alias=None,
-            learner="protonet", options={}, task="classification", classes=support.classes, k_shot=[], n_support=4,
+            id=model_id, tenant=DEFAULT_TENANT, checkpoint=self.checkpoint_id if named else None,
+            checkpoint_name="settled" if named else None, alias=None, learner="protonet" if named else None,
+            options={}, task="classification", classes=support.classes, k_shot=[], n_support=4,
             input_shape=support.inputs.shape[1:], fingerprint=None, parent=None, metadata={}, ttl_s=None,
         )  # fmt: skip
-        payload = Payload(support, query).encode()
         async with self.stack.database.begin() as connection:
             await insert_adapted_model(connection, model)
-            task = NewTask(task_id, DEFAULT_TENANT, model_id, self.checkpoint_id, payload, None, None)
+            task = NewTask(task_id, DEFAULT_TENANT, model_id, model.checkpoint, payload.encode(), None, None)
             await tasks.insert_task(connection, task)
         return task_id
 

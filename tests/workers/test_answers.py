@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kshot.contracts.errors import Invalid
-from kshot.contracts.tasks import AnswerOptions
+from kshot.contracts.tasks import AnswerOptions, TargetSpec
 from kshot.learners.base import Output
 from workers.answers import write_answers
 
@@ -60,6 +60,27 @@ def test_regression_gives_numbers_and_lists_for_several_targets():
     assert one == [{"value": 1.5, "std": pytest.approx(0.1)}, {"value": 2.5, "std": pytest.approx(0.2)}]
     two = write_answers(Output(values=torch.tensor([[1.5, 2.0]])), (), AnswerOptions())
     assert two == [{"value": [1.5, 2.0]}]
+
+
+def joint(**options):
+    kind = TargetSpec(name="kind", kind="classification", classes=("a", "b", "c"))
+    columns = (kind, TargetSpec(name="size", kind="regression"))
+    output = Output(columns=(Output(logits=LOGITS), Output(values=torch.tensor([[1.5], [2.5]]))))
+    return write_answers(output, (), AnswerOptions(**options), columns=columns)
+
+
+def test_several_targets_are_answered_by_name_each_as_it_would_be_alone():
+    first, second = joint()
+    assert first == {"targets": {"kind": answers()[0], "size": {"value": 1.5}}}
+    assert second["targets"]["kind"] == answers()[1]
+
+
+def test_what_is_wanted_applies_to_each_target():
+    assert joint(wanted=("labels",))[0] == {"targets": {"kind": {"label": "a"}}}
+    assert joint(wanted=("values",))[0] == {"targets": {"size": {"value": 1.5}}}
+    rejected = joint(reject_below=0.66, top_k=1)[1]["targets"]
+    assert rejected["kind"]["label"] is None and len(rejected["kind"]["probabilities"]) == 1
+    assert rejected["size"] == {"value": 2.5}
 
 
 def test_answers_are_plain_json():

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from kshot.contracts.errors import Invalid, KshotError, NotFound, error_class, rebuild
 from kshot.contracts.ids import is_id, new_id
-from kshot.contracts.tasks import AnswerOptions, LearnerOptions, Payload, SupportSet
+from kshot.contracts.selection import Candidate, CheckpointRef
+from kshot.contracts.tasks import AnswerOptions, Form, LearnerOptions, Payload, SupportSet, TargetSpec
 from kshot.contracts.wire import pack, unpack
 
 
@@ -30,6 +31,38 @@ def test_a_payload_of_texts_comes_back_equal(texts: list[str], labels: list[str 
     assert back.support is not None
     assert (back.support.inputs, back.support.classes, back.support.task) == (texts, tuple(labels), "classification")
     assert (back.query, back.options, back.answer) == (texts[:1], sent.options, sent.answer)
+
+
+def test_a_payload_of_several_targets_comes_back_equal():
+    columns = (TargetSpec(name="é", kind="classification", classes=(7, -1)), TargetSpec(name="v", kind="regression"))
+    targets = np.array([[0, np.nan], [1, 2.5]], np.float32)
+    options = LearnerOptions(targets={"v": "regression"})
+    sent = Payload(SupportSet("multitask", ["a", "b"], targets, columns=columns), options=options)
+    back = Payload.decode(sent.encode())
+    assert back.support is not None and (back.support.columns, back.options) == (columns, options)
+    np.testing.assert_array_equal(back.support.targets, targets)
+
+
+@pytest.mark.parametrize("texts", [True, False])
+def test_candidates_come_back_each_with_its_form(texts: bool):
+    def block(n: int) -> "np.ndarray | list[str]":
+        return [f"text {n}"] * n if texts else np.full((n, 2), n, np.float32)
+
+    candidates = tuple(
+        Candidate(checkpoint=CheckpointRef(id=f"ckpt_{form}", name="x", alias="production"), learner="ridge", form=form)
+        for form in (0, 1, 2)
+    )
+    support = SupportSet("classification", block(2), np.array([0, 1]), ("a", "b"))
+    others = (Form(block(3), block(4)), Form(block(5), None))
+    back = Payload.decode(Payload(support, block(1), candidates=candidates, others=others).encode())
+    assert back.candidates == candidates
+    for candidate, n, asked in zip(candidates, (2, 3, 5), (1, 4, None), strict=True):
+        own = back.of(candidate)
+        assert own.support is not None and own.support.classes == ("a", "b") and own.candidates == own.others == ()
+        np.testing.assert_array_equal(own.support.inputs, block(n))
+        assert (own.query is None) == (asked is None)
+        if asked is not None:
+            np.testing.assert_array_equal(own.query, block(asked))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "uint8", "bool"])
