@@ -22,6 +22,7 @@ from benchmarks.own_service import own_service
 from benchmarks.report import record
 from benchmarks.suites import SUITES, Suite
 from kshot.episodes.sampling import Episode
+from kshot.metrics import class_scores, mean_interval, value_scores
 
 _EPISODES = 300
 _CURVES = 600
@@ -78,7 +79,7 @@ async def measure(suite: Suite, caller: Caller, data: Path, count: int) -> Figur
         data=suite.data,
         metric="mse" if suite.n_way is None else "accuracy",
         mean=float(scores.mean()),
-        interval=_interval(scores),
+        interval=mean_interval(scores).interval,
         episodes=len(scores),
         target=suite.target,
         seconds=seconds,
@@ -92,10 +93,10 @@ async def _score(suite: Suite, caller: Caller, episode: Episode) -> float:
     if episode.task == "regression":
         model = await caller.adapt(suite.checkpoint, support, [float(y) for y in episode.support_targets[:, 0]])
         values = np.array(await caller.values(model, query), dtype=float)
-        return float(np.mean((values - episode.query_targets[:, 0]) ** 2))
+        return value_scores(values[:, None], episode.query_targets).mse
     model = await caller.adapt(suite.checkpoint, support, [f"class {y}" for y in episode.support_targets])
-    labels = await caller.labels(model, query)
-    return float(np.mean([label == f"class {y}" for label, y in zip(labels, episode.query_targets, strict=True)]))
+    answers = np.array([int(label.removeprefix("class ")) for label in await caller.labels(model, query)])
+    return class_scores(answers, np.asarray(episode.query_targets)).accuracy
 
 
 def _peers(chosen: list[Episode], ours: Scores) -> dict[str, Peer]:
@@ -105,12 +106,8 @@ def _peers(chosen: list[Episode], ours: Scores) -> dict[str, Peer]:
     for name, make in makers.items():
         fitted = [(make().fit(e.support, e.support_targets), e) for e in chosen]
         theirs = np.array([model.score(e.query, e.query_targets) for model, e in fitted])
-        found[name] = Peer(float(theirs.mean()), float((ours - theirs).mean()), _interval(ours - theirs))
+        found[name] = Peer(float(theirs.mean()), float((ours - theirs).mean()), mean_interval(ours - theirs).interval)
     return found
-
-
-def _interval(scores: Scores) -> float:
-    return float(1.96 * scores.std(ddof=1) / np.sqrt(len(scores)))
 
 
 async def measure_all(url: str, data: Path, suites: list[Suite], count: int, key: str | None) -> list[Figure]:
