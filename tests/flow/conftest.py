@@ -11,7 +11,9 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+from PIL import Image
 
+from benchmarks.own_service import own_service
 from standalone import EmbeddedServers, embedded_servers
 from tests.flow.fault_stack import Stack, open_stack, prepare
 from tests.flow.http_stack import ADMIN_KEY, Api, migrate_and_publish, run_api, run_worker, write_checkpoints
@@ -106,3 +108,20 @@ async def stack(prepared: tuple[EmbeddedServers, Path]) -> AsyncIterator[Stack]:
     """The service's side of servers that a test may break."""
     async with open_stack(*prepared) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def page_url() -> Iterator[str]:
+    """The service that `make serve` runs, for the examples of the pages."""
+    with own_service() as running:
+        yield running
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A caller's folder, with the photographs the pages speak of."""
+    for i, name in enumerate(["cup1", "cup2", "chair1", "chair2", "which"]):
+        Image.effect_mandelbrot((96, 96), (-2 + i / 5, -1.5, 1, 1.5), 20 + i).convert("RGB").save(
+            tmp_path / f"{name}.jpg"
+        )
+    return tmp_path
