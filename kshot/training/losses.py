@@ -1,6 +1,7 @@
 """The meta-loss of one outer step: draw a meta-batch, ask the learner."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from kshot.training.evaluation import as_support
 from kshot.training.metric import folded_meta_loss
 from kshot.training.precompute import precompute
 from kshot.training.recipe import Recipe, Training
+from kshot.training.warping import warp_inputs
 from kshot.training.tables import training_table
 
 TaskLoss = Callable[[np.random.Generator, float], Tensor]
@@ -98,7 +100,11 @@ def _group(table: Table, training: Training, rng: np.random.Generator) -> Episod
 
 
 def _episode(pool: Pool, training: Training, rng: np.random.Generator) -> Episode:
-    return sample_episode(pool, _shape(training, rng), rng)
+    episode = sample_episode(pool, _shape(training, rng), rng)
+    if not training.warp:
+        return episode
+    support, query = (warp_inputs(inputs, training.warp, rng) for inputs in (episode.support, episode.query))
+    return replace(episode, support=support, query=query)
 
 
 def _shape(training: Training, rng: np.random.Generator) -> EpisodeShape:

@@ -6,8 +6,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kshot.contracts.errors import Invalid
+from kshot.contracts.wire import Inputs
+
 _TURN = math.pi / 12
 _SHEAR, _SCALE, _SHIFT = 0.2, 0.15, 0.12  # shift: of half the picture's side
+
+
+def warp_inputs(inputs: Inputs, strength: float, rng: np.random.Generator) -> Inputs:
+    """Canonical pictures, uint8 (n, H, W, C), warped as :func:`warp` does. Raises Invalid for other inputs."""
+    if isinstance(inputs, list) or inputs.dtype != np.uint8 or inputs.ndim != 4:
+        raise Invalid("only pictures can be warped")
+    pictures = torch.tensor(np.ascontiguousarray(inputs)).permute(0, 3, 1, 2).float()
+    warped: Inputs = warp(pictures, strength, rng).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    return warped
 
 
 def warp(pictures: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
