@@ -65,7 +65,7 @@ def centred(packed: Packed, evened: bool) -> Problem:
     root = w.sqrt()
     a, t = root.unsqueeze(2) * (x - centre.unsqueeze(1)), root.unsqueeze(2) * (y - offset.unsqueeze(1))
     spread = _spread(a, n) if evened else torch.ones_like(centre)
-    return Problem(a / spread.unsqueeze(1), t, root, centre, spread, offset, 1 / n.squeeze(1))
+    return Problem(a / spread.unsqueeze(1), t, root, centre, spread, offset, 1 / n.squeeze(1).double())
 
 
 def about_prior(packed: Packed, mean: Tensor) -> Problem:

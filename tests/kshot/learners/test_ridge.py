@@ -9,12 +9,13 @@ from sklearn.datasets import load_diabetes, load_digits, load_wine
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.linear_model import Ridge as SklearnRidge
 
+from kshot.checkpoints import Checkpoint
 from kshot.contracts.errors import AdaptationFailed, Invalid
 from kshot.contracts.tasks import LearnerOptions
 from kshot.contracts.wire import Array
 from kshot.learners.base import Output, State, Support
 from kshot.learners.batching import pack
-from kshot.learners.closed_form import centred, left_out_by_class, solve, weights
+from kshot.learners.closed_form import about_prior, centred, left_out_by_class, solve, weights
 from kshot.learners.registry import LEARNERS
 from tests.kshot.learners.learner_cases import Case, checkpoint_of
 from tests.kshot.learners.references import ridge_loop
@@ -50,8 +51,8 @@ def test_given_penalty_is_plain_ridge_regression(n: int, width: int, l2: float) 
 
 
 @pytest.mark.parametrize(("n", "width"), [(9, 20), (40, 7)])
-@pytest.mark.parametrize("l2", [1e-4, 1.0, 100.0])
-def test_leave_one_out_is_exact(n: int, width: int, l2: float) -> None:
+@pytest.mark.parametrize(("l2", "round_off"), [(1e-4, 1e-5), (1.0, 1e-8), (100.0, 1e-8)])
+def test_leave_one_out_is_exact(n: int, width: int, l2: float, round_off: float) -> None:
     """Imbalanced classes, rows of weights of their own: as if each row had really been left out."""
     rng = np.random.default_rng(1)
     x, labels = torch.from_numpy(rng.normal(size=(n, width))), torch.from_numpy(np.array([0, 1] + [2] * (n - 2)))
@@ -60,7 +61,27 @@ def test_leave_one_out_is_exact(n: int, width: int, l2: float) -> None:
     solution = solve(problem, torch.tensor([l2], dtype=torch.float64))
     y, w = torch.eye(3).double()[labels], ridge_loop.row_weights(labels)
     expected = ridge_loop.leave_one_out(x, y, w, l2, torch.ones(width).double())
-    torch.testing.assert_close(y - solution.left_out[0], expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(y - solution.left_out[0], expected, rtol=round_off, atol=round_off)
+
+
+@pytest.mark.parametrize(("n", "width"), [(9, 20), (40, 7)])
+@pytest.mark.parametrize("l2", [1e-2, 1.0, 100.0])
+def test_leave_one_out_of_values_is_exact(n: int, width: int, l2: float) -> None:
+    """Two targets, with a fitted offset and about a prior mean: as if each row had really been left out."""
+    rng = np.random.default_rng(2)
+    x, y = torch.from_numpy(rng.normal(2, 1, (n, width))), torch.from_numpy(rng.normal(3, 1, (n, 2)))
+    packed = pack([Support("regression", x.numpy(), y)], [x])
+    penalty = torch.tensor([l2], dtype=torch.float64)
+    found = y - solve(centred(packed, evened=False), penalty).left_out[0]
+    one = torch.ones(width).double()
+    expected = ridge_loop.leave_one_out(x, y, torch.ones(n).double(), l2, one)
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
+    mean = torch.from_numpy(rng.normal(size=(2, width)))
+    found = y - solve(about_prior(packed, mean), penalty).left_out[0]
+    for i in range(n):
+        others = torch.arange(n) != i
+        refitted = ridge_loop.posterior(x[others], y[others], mean.T, l2, noise=0.7)[0]
+        torch.testing.assert_close(found[i], x[i] @ refitted, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("width", [20, 4])  # through the rows, through the columns
@@ -183,6 +204,47 @@ def test_std_covers(n: int, width: int) -> None:
     far = run(values(x, y), np.concatenate([x.mean(0, keepdims=True), 50 * q[:1]]))[1].std
     assert far is not None
     assert float(far[1]) > 2 * float(far[0])
+
+
+def bayesian(width: int, n_targets: int) -> Checkpoint:
+    """A checkpoint of the Bayesian form on embeddings as they are, with a prior of its own."""
+    head = RIDGE.init_head(
+        checkpoint_of(Case("ridge", "regression", "identity")).encoder,
+        "regression",
+        n_targets,
+        torch.Generator(),
+        {"bayesian": True},
+    )
+    prior = torch.randn(n_targets, width, generator=torch.Generator().manual_seed(1))
+    return Checkpoint(ANY_WIDTH.manifest, ANY_WIDTH.encoder, head | {"prior_mean": prior})
+
+
+@pytest.mark.parametrize("n", [1, 3, 30])
+def test_bayesian_answers_are_those_of_the_textbook(n: int) -> None:
+    """Mean and std of PRML 3.50 to 3.59, through the rows and through the columns, from one row on."""
+    rng, checkpoint = np.random.default_rng(5), bayesian(width=5, n_targets=2)
+    checkpoint.head["log_noise"][:] = torch.tensor([0.3, 2.0]).log()
+    support, query = values(rng.normal(size=(n, 5)), rng.normal(size=(n, 2))), rng.normal(size=(4, 5))
+    state = RIDGE.adapt(checkpoint, [support], LearnerOptions(l2=0.5))[0]
+    found = RIDGE.predict(checkpoint, [state], [query.astype(np.float32)])[0]
+    assert found.values is not None
+    assert found.std is not None
+    x, z = torch.from_numpy(np.asarray(support.inputs)).double(), torch.from_numpy(query)
+    for target, noise in enumerate((0.3, 2.0)):
+        prior = checkpoint.head["prior_mean"][target].double()
+        mean, covariance = ridge_loop.posterior(x, support.targets[:, target].double(), prior, 0.5, noise)
+        np.testing.assert_allclose(found.values[:, target], z @ mean, rtol=1e-4, atol=1e-4)
+        variance = noise + ((z @ covariance) * z).sum(1)
+        np.testing.assert_allclose(found.std[:, target].square(), variance, rtol=1e-4)
+
+
+def test_what_the_bayesian_form_cannot_do_is_refused() -> None:
+    encoder = checkpoint_of(Case("ridge", "regression", "identity")).encoder
+    with pytest.raises(Invalid, match="labels that are numbers"):
+        RIDGE.init_head(encoder, "classification", None, torch.Generator(), {"bayesian": True})
+    with pytest.raises(Invalid, match="predicts 2 numbers"):
+        support = values(np.ones((3, 5)), np.ones((3, 1)))
+        RIDGE.adapt(bayesian(width=5, n_targets=2), [support], LearnerOptions())
 
 
 def test_one_row_gives_its_value_and_no_std() -> None:
