@@ -31,6 +31,9 @@ METHODS: dict[str, Method] = {
     "fomaml": _GRADIENT,
     "anil": _GRADIENT,
     "metasgd": Method(tasks=_BOTH, options=frozenset({"inner_steps"})),
+    "mamlpp": Method(tasks=_BOTH, options=frozenset({"inner_steps"})),
+    "reptile": _GRADIENT,
+    "protomaml": Method(tasks=frozenset({"classification"}), options=_GRADIENT.options),
     "multitask": Method(tasks=_BOTH | {"multitask"}, options=frozenset({"l2"}), any_encoder=True),
 }
 

@@ -74,7 +74,7 @@ def encoder_forward(encoder: Encoder) -> Forward:
 
 
 def support_statistics(encoder: Encoder, stacked: Mapping[str, Tensor], x: Tensor) -> Weights:
-    """The norm statistics of B supports (B, N, ...) under weights of their own, stacked, as weights of the forward pass.
+    """The norm statistics of B supports (B, N, ...) under their own, stacked weights, as weights of the forward pass.
 
     Empty for encoders whose norms do not look at the task.
     """
@@ -85,7 +85,7 @@ def support_statistics(encoder: Encoder, stacked: Mapping[str, Tensor], x: Tenso
     def one(weights: Weights, x: Tensor) -> Weights:
         own = {name: w for name, w in weights.items() if name.startswith(_ENCODER)}
         found: Weights = functional_call(reader, own, (x,))
-        return {_ENCODER + name: statistic for name, statistic in found.items()}
+        return {encoder_name(name): statistic for name, statistic in found.items()}
 
     if len(x) == 1:
         return {name: s.unsqueeze(0) for name, s in one({n: w[0] for n, w in stacked.items()}, x[0]).items()}
@@ -95,8 +95,13 @@ def support_statistics(encoder: Encoder, stacked: Mapping[str, Tensor], x: Tenso
 
 def without_statistics(encoder: Encoder, weights: Mapping[str, Tensor]) -> Weights:
     """Adapted weights whose norms take the statistics of the queries instead: the transductive answers of MAML."""
-    names = {_ENCODER + name for name in encoder.statistic_names}
+    names = {encoder_name(name) for name in encoder.statistic_names}
     return {name: weight for name, weight in weights.items() if name not in names}
+
+
+def encoder_name(name: str) -> str:
+    """What a state calls the encoder's tensor of that name."""
+    return _ENCODER + name
 
 
 class _Statistics(nn.Module):
@@ -110,7 +115,7 @@ class _Statistics(nn.Module):
 
 def encoder_weights(encoder: Encoder) -> Weights:
     """The encoder's parameters under the names ``encoder_forward`` reads."""
-    return {_ENCODER + name: parameter for name, parameter in encoder.named_parameters()}
+    return {encoder_name(name): parameter for name, parameter in encoder.named_parameters()}
 
 
 def descend(

@@ -5,15 +5,31 @@ from kshot.learners.anil import ANIL
 from kshot.learners.base import Learner
 from kshot.learners.contrastive import Contrastive
 from kshot.learners.maml import FOMAML, MAML
+from kshot.learners.mamlpp import MAMLPP
 from kshot.learners.matching import Matching
 from kshot.learners.metasgd import MetaSGD
 from kshot.learners.multitask import Multitask
+from kshot.learners.protomaml import ProtoMAML
 from kshot.learners.protonet import Protonet
+from kshot.learners.reptile import Reptile
 from kshot.learners.ridge import Ridge
 
 LEARNERS: dict[str, Learner] = {
     learner.name: learner
-    for learner in (Protonet(), Matching(), Contrastive(), Ridge(), MAML, FOMAML, ANIL, MetaSGD(), Multitask())
+    for learner in (
+        Protonet(),
+        Matching(),
+        Contrastive(),
+        Ridge(),
+        MAML,
+        FOMAML,
+        ANIL,
+        MetaSGD(),
+        MAMLPP(),
+        Reptile(),
+        ProtoMAML(),
+        Multitask(),
+    )
 }
 
 

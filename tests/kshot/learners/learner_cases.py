@@ -23,6 +23,7 @@ from kshot.contracts.tasks import LearnerOptions
 from kshot.contracts.wire import Array, Inputs
 from kshot.encoders.registry import build_encoder
 from kshot.learners.base import Column, Output, Support
+from kshot.learners.gradient import GradientLearner
 from kshot.learners.registry import LEARNERS
 
 torch.set_num_threads(1)
@@ -37,6 +38,10 @@ ENCODERS: dict[str, tuple[EncoderSpec, InputSpec]] = {
         EncoderSpec(name="conv4", options={"channels": 8, "norm": "batch", "pooling": "stride"}),
         ImageInput(height=SIDE, width=SIDE, channels=1),
     ),
+    "conv4-task": (
+        EncoderSpec(name="conv4", options={"channels": 8, "norm": "task", "pooling": "stride"}),
+        ImageInput(height=SIDE, width=SIDE, channels=1),
+    ),
     "mlp": (EncoderSpec(name="mlp", options={"hidden": [16, 16]}), VectorInput(width=WIDTH)),
     "identity": (EncoderSpec(name="identity"), VectorInput(width=WIDTH)),
 }
@@ -45,7 +50,11 @@ SUITABLE: dict[TaskKind, list[str]] = {
     "regression": ["mlp", "identity"],
     "multitask": ["mlp", "conv4-batch"],
 }
+NORMED_BY_TASK = {"conv4-task"}
+"""Encoders that only gradient learners can work with: their norms adapt too."""
 INNER = {"inner_steps": 3, "inner_lr": 0.05}
+GENTLE = {"reptile": {"inner_lr": 0.001}, "protomaml": {"inner_lr": 0.005}}
+"""Rates for learners that :data:`INNER` would throw about: steps of Adam, and heads as large as the embeddings."""
 VARIANTS: dict[str, dict[str, dict[str, object]]] = {
     "matching": {
         "cosine": {"distance": "cosine"},
@@ -75,7 +84,11 @@ class Case:
     @property
     def options(self) -> dict[str, object]:
         """The manifest's ``learner.options``."""
-        return {**INNER, **(VARIANTS[self.learner][self.variant] if self.variant else {})}
+        return {
+            **INNER,
+            **GENTLE.get(self.learner, {}),
+            **(VARIANTS[self.learner][self.variant] if self.variant else {}),
+        }
 
 
 def checkpoint_of(case: Case, seed: int = 0) -> Checkpoint:
@@ -108,6 +121,7 @@ def all_cases() -> list[Case]:
         for name, learner in LEARNERS.items()
         for task in sorted(learner.tasks)
         for encoder in SUITABLE[task]
+        if encoder not in NORMED_BY_TASK or isinstance(learner, GradientLearner)
     ]
     bare = [Case(c.learner, c.task, c.encoder, bare=True) for c in cases if checkpoint_of(c).head]
     variants = [

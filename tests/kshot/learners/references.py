@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from copy import deepcopy
 from math import log2
 from pathlib import Path
 
@@ -18,10 +19,13 @@ sys.path.insert(0, str(Path(__file__).parents[3] / "examples"))
 
 import contrastive_loop
 import maml_loop
+import mamlpp_loop
 import matching_loop
 import metasgd_loop
 import multitask_loop
+import protomaml_loop
 import protonet_loop
+import reptile_loop
 import ridge_loop
 
 Reference = Callable[[Checkpoint, Support, Inputs], Tensor]
@@ -171,23 +175,99 @@ def posterior_scale_of(loss: Callable[[float], float], usual: float) -> float:
 def gradient(moves_encoder: bool) -> Reference:
     def reference(checkpoint: Checkpoint, support: Support, query: Inputs) -> Tensor:
         forward, weights = maml_model(checkpoint.encoder, checkpoint.head, support, moves_encoder)
-        x, q = (checkpoint.encoder.prepare(inputs, CPU) for inputs in (support.inputs, query))
+        x = checkpoint.encoder.prepare(support.inputs, CPU)
         loss = inner_loss(support)
         options = checkpoint.manifest.learner.options
         steps, lr = options["inner_steps"], options["inner_lr"]
         adapted = maml_loop.adapt(forward, weights, x, support.targets, loss, steps=steps, lr=lr, first_order=True)
-        return forward(adapted, q).detach()
+        return in_turn(checkpoint, support, query, adapted, forward)
 
     return reference
 
 
 def metasgd(checkpoint: Checkpoint, support: Support, query: Inputs) -> Tensor:
     forward, weights = maml_model(checkpoint.encoder, checkpoint.head, support, moves_encoder=True)
-    x, q = (checkpoint.encoder.prepare(inputs, CPU) for inputs in (support.inputs, query))
+    x = checkpoint.encoder.prepare(support.inputs, CPU)
     rates = {name: checkpoint.head[f"rate.{name}"] for name in weights}
     steps = checkpoint.manifest.learner.options["inner_steps"]
     adapted = metasgd_loop.adapt(forward, weights, rates, x, support.targets, inner_loss(support), steps=steps)
-    return forward(adapted, q).detach()
+    return in_turn(checkpoint, support, query, adapted, forward)
+
+
+def mamlpp(checkpoint: Checkpoint, support: Support, query: Inputs) -> Tensor:
+    head, encoder = checkpoint.head, checkpoint.encoder
+    forward, weights = maml_model(encoder, head, support, moves_encoder=True)
+    steps = len(head["rate.weight"])
+    owners = {name.rpartition(".")[0] for name in encoder.statistic_names}
+    own_norms = [name for name in weights if name.removeprefix("encoder.").rpartition(".")[0] in owners]
+    norms = [{name: weights[name] for name in own_norms}]
+    norms += [{name: head[f"norm.{name}"][i] for name in own_norms} for i in range(steps - 1)]
+    rates = [{n: head[f"rate.{n}"][i] for n in weights if n not in own_norms} for i in range(steps)]
+    moving = {name: w for name, w in weights.items() if name not in own_norms}
+
+    def with_norms(moving: maml_loop.Weights, norms: maml_loop.Weights, x: Tensor) -> Tensor:
+        return forward(moving | norms, x)
+
+    x = checkpoint.encoder.prepare(support.inputs, CPU)
+    *_, adapted = mamlpp_loop.adapt(with_norms, moving, rates, norms, x, support.targets, inner_loss(support))
+    return in_turn(checkpoint, support, query, adapted | norms[-1], forward)
+
+
+def reptile(checkpoint: Checkpoint, support: Support, query: Inputs) -> Tensor:
+    """In double precision: Adam turns the round-off of a gradient that should be 0 into a small step."""
+    double = deepcopy(checkpoint.encoder).double()
+    head = {name: tensor.double() for name, tensor in checkpoint.head.items()}
+    forward, weights = maml_model(double, head, support, moves_encoder=True)
+    y = support.targets if support.n_way else support.targets.double()
+    options, x = checkpoint.manifest.learner.options, double.prepare(support.inputs, CPU).double()
+    batches = [(x, y)] * options["inner_steps"]
+    adapted = reptile_loop.adapt(forward, weights, batches, inner_loss(support), lr=options["inner_lr"])
+    single, _ = maml_model(checkpoint.encoder, checkpoint.head, support, moves_encoder=True)
+    return in_turn(checkpoint, support, query, {name: w.float() for name, w in adapted.items()}, single)
+
+
+def protomaml(checkpoint: Checkpoint, support: Support, query: Inputs) -> Tensor:
+    encoder, options = checkpoint.encoder, checkpoint.manifest.learner.options
+    x = encoder.prepare(support.inputs, CPU)
+    start = protomaml_loop.head(encoder(x).detach(), support.targets, support.n_way or 0)
+    forward, weights = maml_model(encoder, start, support, moves_encoder=True)
+    adapted = maml_loop.adapt(
+        forward, weights, x, support.targets, inner_loss(support), steps=options["inner_steps"], lr=options["inner_lr"]
+    )
+    return in_turn(checkpoint, support, query, adapted, forward)
+
+
+@torch.no_grad()
+def in_turn(
+    checkpoint: Checkpoint, support: Support, query: Inputs, adapted: maml_loop.Weights, forward: maml_loop.Forward
+) -> Tensor:
+    """The answers to the queries; where norms look at the rows, by the statistics of the
+    support."""
+    encoder = checkpoint.encoder
+    x, q = (encoder.prepare(inputs, CPU) for inputs in (support.inputs, query))
+    if not encoder.statistic_names:
+        return forward(adapted, q)
+    own = {name.removeprefix("encoder."): w for name, w in adapted.items() if name.startswith("encoder.")}
+    return functional_call(encoder, own | statistics(encoder, own, x), (q,)) @ adapted["weight"].T + adapted["bias"]
+
+
+def statistics(encoder: Encoder, weights: maml_loop.Weights, x: Tensor) -> maml_loop.Weights:
+    """Mean and variance of each channel before each norm, read off by hooks during a pass of the support."""
+    found: maml_loop.Weights = {}
+    owners = {name.rpartition(".")[0] for name in encoder.statistic_names}
+
+    def reader(name: str) -> Callable[[torch.nn.Module, tuple[Tensor]], None]:
+        def read(module: torch.nn.Module, inputs: tuple[Tensor]) -> None:
+            found[f"{name}.mean"] = inputs[0].mean((0, 2, 3))
+            found[f"{name}.var"] = inputs[0].var((0, 2, 3), unbiased=False)
+
+        return read
+
+    hooks = [module.register_forward_pre_hook(reader(n)) for n, module in encoder.named_modules() if n in owners]
+    functional_call(encoder, weights, (x,))
+    for hook in hooks:
+        hook.remove()
+    return found
 
 
 def inner_loss(support: Support) -> maml_loop.Loss:
@@ -233,5 +313,8 @@ REFERENCES: dict[str, Reference] = {
     "fomaml": gradient(moves_encoder=True),
     "anil": gradient(moves_encoder=False),
     "metasgd": metasgd,
+    "mamlpp": mamlpp,
+    "reptile": reptile,
+    "protomaml": protomaml,
     "multitask": multitask,
 }

@@ -1,0 +1,122 @@
+"""Reptile: Nichol, Achiam, Schulman, "On First-Order Meta-Learning Algorithms", 2018.
+
+theta <- theta + eps * mean over tasks of (theta_task - theta) (algorithm 2), theta_task after ``inner_steps`` of Adam
+with beta1 = 0 on mini-batches of the task. No derivative passes through the inner loop.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from kshot.contracts.checkpoints import TaskKind
+from kshot.contracts.wire import Inputs
+from kshot.encoders.base import Encoder
+from kshot.learners.base import Head, Support, device_of
+from kshot.learners.batching import Packed, grouped, pack
+from kshot.learners.gradient import GradientLearner, inner_steps
+from kshot.learners.inner_loop import (
+    HEAD_BIAS,
+    HEAD_WEIGHT,
+    InnerLoop,
+    Rows,
+    Weights,
+    descend,
+    forward_many,
+    support_statistics,
+)
+from kshot.learners.losses import as_queries, summed_loss
+
+_USUAL_LR, _USUAL_BATCH = 1e-3, 10
+
+
+@dataclass(frozen=True)
+class Reptile(GradientLearner):
+    """Meta-training takes mini-batches of ``inner_batch`` rows of support and queries together (section 6.1), drawn by
+    torch's global generator. Serving takes full, class-balanced batches of the support, so that nothing is drawn.
+
+    Written for an outer loop of plain SGD, whose learning rate is then eps. Served steps are usually more than trained
+    ones (50 and 5 in the paper): the manifest's ``inner_steps`` and the recipe's ``training.options`` differ.
+    """
+
+    name: str = "reptile"
+
+    def inner_loop(self, encoder: Encoder, head: Head, settings: Mapping[str, Any]) -> InnerLoop:
+        lr = float(settings.get("inner_lr", _USUAL_LR))
+        return InnerLoop(inner_steps(settings), lr, first_order=True, head_first=True, adam=True)
+
+    def meta_loss(
+        self,
+        encoder: Encoder,
+        head: Head,
+        supports: Sequence[Support],
+        queries: Sequence[Inputs],
+        targets: Sequence[Tensor],
+        options: Mapping[str, Any],
+    ) -> Tensor:
+        """The adapted weights' mean query loss, with theta - mean(theta_task) for a gradient instead of its own.
+
+        The queries were among the rows adapted to, so the loss says how training goes, not how good the answers are.
+        """
+        device, loop = device_of(encoder, head), self.inner_loop(encoder, head, options)
+        x = self._read(encoder, [support.inputs for support in supports] + list(queries), device)
+        asked, (forward, start) = as_queries(supports, queries, targets), self._model(encoder)
+        theta, total = start | dict(head), torch.zeros((), device=device)
+        sizes = [(s.task, len(s.targets), len(q.targets), s.n_outputs) for s, q in zip(supports, asked, strict=True)]
+        for group in grouped(sizes):
+            support = pack([supports[i] for i in group], [x[i] for i in group])
+            query = pack([asked[i] for i in group], [x[len(supports) + i] for i in group])
+            with torch.no_grad():
+                batches = _batches(_together(support, query), loop.steps, int(options.get("inner_batch", _USUAL_BATCH)))
+                adapted = self._adapted(encoder, head, batches, loop)
+                known = support_statistics(encoder, adapted, support.x)
+                value = summed_loss(forward_many(forward, adapted | known, query.x), query)
+            pull = torch.stack([(gap * theta[name]).sum() for name, gap in _gaps(theta, adapted, support.task)]).sum()
+            total = total + value + pull - pull.detach()
+        return total / len(supports)
+
+    def _adapted(self, encoder: Encoder, head: Head, batches: Packed, loop: InnerLoop) -> Weights:
+        """The weights of B tasks after a step on each of their batches. ``batches``: Packed, (B, steps, rows, ...)."""
+        forward, start = self._model(encoder)
+        heads = super().start_heads(head, batches, lambda: batches.x)
+
+        def one(own: Weights, x: Tensor, y: Tensor, columns: Tensor) -> Weights:
+            w = torch.full_like(y[0, :, 0], 1 / y.shape[1])
+            steps = [Rows(x[step], y[step], w, columns) for step in range(len(x))]
+            *_, end = descend(forward, start | own, batches.task, loop, steps)
+            return end
+
+        adapted: Weights = vmap(one)(heads, batches.x, batches.targets, batches.outputs)
+        return adapted
+
+
+def _together(support: Packed, query: Packed) -> Packed:
+    x, targets = torch.cat([support.x, query.x], 1), torch.cat([support.targets, query.targets], 1)
+    return replace(support, x=x, targets=targets, rows=torch.cat([support.rows, query.rows], 1))
+
+
+def _batches(pool: Packed, steps: int, size: int) -> Packed:
+    """Of each task the rows of ``steps`` mini-batches: shuffled and gone through, again and again."""
+    n = pool.x.shape[1]
+    size = min(size, n)
+    rounds = -(-steps * size // n)
+    order = torch.stack([torch.cat([torch.randperm(n) for _ in range(rounds)])[: steps * size] for _ in pool.x])
+    task, row = torch.arange(len(order))[:, None, None], order.reshape(len(order), steps, size)
+    return replace(pool, x=pool.x[task, row], targets=pool.targets[task, row], rows=pool.rows[task, row])
+
+
+def _gaps(theta: Weights, adapted: Weights, task: TaskKind) -> list[tuple[str, Tensor]]:
+    """Of each weight theta - theta_task, summed over the tasks, as a constant.
+
+    The row that all classes start from went where their rows went on average.
+    """
+    gaps = []
+    for name, weight in theta.items():
+        end = adapted[name]
+        if task == "classification" and name in (HEAD_WEIGHT, HEAD_BIAS):
+            end = end.mean(1, keepdim=True)
+        gaps.append((name, (weight - end).sum(0).detach()))
+    return gaps
