@@ -12,11 +12,23 @@ from torch.nn import functional as F
 from kshot.encoders.conv4 import GroupNorm, TaskNorm
 from tests.kshot.learners.outer_problems import assert_equal_to_differences, difference, direction, problem
 
+ALL_STEPS = {"first_order_share": 0.0, "done": 0.05}
 
-@pytest.mark.parametrize(("model", "options"), [("group", {}), ("task", {}), ("task", {"transductive": True})])
-def test_norms_under_vmap(model: str, options: dict[str, Any]) -> None:
+
+@pytest.mark.parametrize(
+    ("learner", "model", "options"),
+    [
+        ("maml", "group", {}),
+        ("maml", "task", {}),
+        ("maml", "task", {"transductive": True}),
+        ("anil", "task", {}),
+        ("protomaml", "task", {}),
+        ("mamlpp", "task", ALL_STEPS),
+    ],
+)
+def test_norms_under_vmap(learner: str, model: str, options: dict[str, Any]) -> None:
     """Tasks of one size share a stack: at least two of the three go through vmap together."""
-    assert_equal_to_differences(problem("maml", "classification", model, inner_steps=3, inner_lr=0.2, **options))
+    assert_equal_to_differences(problem(learner, "classification", model, inner_steps=3, inner_lr=0.2, **options))
 
 
 class Native(nn.Module):
