@@ -122,7 +122,7 @@ def _loss(model: Model, features: Pool, hints: Tensor, weight: float, training: 
         losses = []
         for _ in range(training.meta_batch):
             ways, shots = (int(rng.integers(low, high, endpoint=True)) for low, high in (n_way, training.k_shot))
-            shape = EpisodeShape(min(ways, len(features.classes)), shots, training.n_query)
+            shape = EpisodeShape(ways, shots, training.n_query)
             options = {**training.options, "done": done}
             losses.append(folded_meta_loss(model.learner, mapped, model.head, features, shape, rng, options, training))
         rows = torch.as_tensor(rng.integers(0, len(inputs), _HINTED_ROWS))

@@ -1,0 +1,225 @@
+"""How often `auto` picks the best or the second-best checkpoint.
+
+``python -m benchmarks.accuracy.auto --data ../shared/data``
+
+The truth is the accuracy on the queries when each candidate adapts with its own learner; a tie counts for both. The
+candidates beside the shipped ones are made by benchmarks/recipes/auto/*.toml (into runs/auto, a minute each) and, for
+vectors, right here.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.accuracy.candidates import Draw, Labelled, Seen, draws, glyphs, intents, photos, see
+from benchmarks.report import record
+from kshot.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from kshot.contracts.checkpoints import EncoderSpec, LearnerSpec, Manifest, TextInput, VectorInput
+from kshot.contracts.tasks import LearnerOptions
+from kshot.contracts.wire import Array
+from kshot.encoders.base import Encoder
+from kshot.encoders.registry import build_encoder
+from kshot.episodes.pool import Pool, pool_from_labels
+from kshot.episodes.sampling import EpisodeShape, episodes
+from kshot.learners.base import Support
+from kshot.learners.batching import embed
+from kshot.learners.gradient import GradientLearner
+from kshot.learners.registry import get_learner
+from kshot.relations.choice import choose
+from kshot.training.data import load_pool
+from kshot.training.evaluation import evaluate
+from kshot.training.loop import with_evaluation
+from kshot.training.metric import folded_meta_loss
+from kshot.training.recipe import Training
+from kshot.training.signing import signed
+
+SHIPPED, RUNS = Path("checkpoints"), Path("runs/auto")
+SHAPES = ((5, 1), (5, 2), (5, 3), (5, 4), (5, 5), (20, 1), (20, 5))
+PICTURES = ("glyphs", "glyphs-maml", "photos", "glyphs-brief", "photos-small", "pictures-untrained")
+TEXTS = ("intents", "texts-plain", "texts-opening")
+TEXT_TWINS = ("intents", "texts-plain", "texts-prototypes", "texts-ridge")
+VECTORS = ("vectors", "vectors-texts", "vectors-photos")
+_SEED, _N_QUERY, _WIDTH = 20_261_122, 15, 256
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Over ``supports`` of one shape. ``regret``: accuracy of the best candidate less that of the chosen, mean."""
+
+    data: str
+    candidates: int
+    n_way: int
+    k_shot: int
+    supports: int
+    first_or_second: float
+    first: float
+    regret: float
+    chosen_accuracy: float
+    best_accuracy: float
+    reliable: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy.auto")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--supports", type=int, default=20, help="of each shape and data set")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = []
+    for name, data, names in _domains(given.data):
+        seen = [see(_load(candidate), data, RUNS / "cache") for candidate in names]
+        for n_way, k_shot in SHAPES:
+            chosen = list(islice(draws(data.labels, n_way, k_shot, _N_QUERY, _SEED), given.supports))
+            rows.append(_row(name, seen, chosen, k_shot))
+            print(rows[-1], flush=True)
+    record(Path("benchmarks/results/auto"), "checkpoint: auto", [*rows, *_totals(rows)])
+
+
+def _domains(data: Path) -> list[tuple[str, Labelled, Sequence[str]]]:
+    texts, pictures = intents(data), photos(data)
+    _vector_checkpoints(data)
+    of_texts = see(_load("texts-plain"), texts, RUNS / "cache").embeddings.numpy()
+    of_photos = _narrowed(see(_load("photos"), pictures, RUNS / "cache").embeddings.numpy())
+    return [
+        ("glyphs", glyphs(data), PICTURES),
+        ("photos", pictures, PICTURES),
+        ("intents", texts, TEXTS),
+        ("vectors of texts", Labelled("vectors-of-texts", of_texts, texts.labels), VECTORS),
+        ("vectors of photos", Labelled("vectors-of-photos", of_photos, pictures.labels), VECTORS),
+        ("intents, four near twins", texts, TEXT_TWINS),
+    ]
+
+
+def _load(name: str) -> Checkpoint:
+    return load_checkpoint(SHIPPED / name if (SHIPPED / name).is_dir() else RUNS / name)
+
+
+def _row(name: str, seen: Sequence[Seen], chosen: Sequence[Draw], k_shot: int) -> Row:
+    accuracies, picked, reliable = [], [], []
+    for draw in chosen:
+        choice = choose([each.embedded() for each in seen], [draw.of_rows()] * len(seen))
+        picked.append(choice.index)
+        reliable.append(choice.reliable)
+        accuracies.append([_accuracy(each, draw) for each in seen])
+    truth = np.asarray(accuracies)
+    own = truth[np.arange(len(picked)), picked]
+    better = (truth > own[:, None] + 1e-9).sum(1)
+    return Row(
+        data=name,
+        candidates=len(seen),
+        n_way=chosen[0].n_way,
+        k_shot=k_shot,
+        supports=len(chosen),
+        first_or_second=float((better <= 1).mean()),
+        first=float((better == 0).mean()),
+        regret=float((truth.max(1) - own).mean()),
+        chosen_accuracy=float(own.mean()),
+        best_accuracy=float(truth.mean(0).max()),
+        reliable=float(np.mean(reliable)),
+    )
+
+
+def _accuracy(seen: Seen, draw: Draw) -> float:
+    """Of the candidate's own learner, which moves the encoder where it is one that does."""
+    learner = get_learner(seen.checkpoint.manifest.learner.name)
+    moves = isinstance(learner, GradientLearner)
+    checkpoint = seen.checkpoint if moves else seen.embedded()
+    support: Support = draw.of(seen.inputs) if moves else draw.of_rows()
+    queries = np.asarray(seen.inputs)[draw.query] if moves else draw.query
+    (state,) = learner.adapt(checkpoint, [support], LearnerOptions())
+    (output,) = learner.predict(checkpoint, [state], [queries])
+    assert output.logits is not None
+    return float((output.logits.argmax(1).numpy() == draw.query_targets).mean())
+
+
+def _totals(rows: Sequence[Row]) -> list[Row]:
+    """Per data set, and over all but the near twins, among which the second best is a matter of chance."""
+    names = list(dict.fromkeys(row.data for row in rows))
+    groups = {name: [row for row in rows if row.data == name] for name in names}
+    groups["all but the near twins"] = [row for row in rows if "twins" not in row.data]
+    return [_total(name, own) for name, own in groups.items()]
+
+
+def _total(name: str, rows: Sequence[Row]) -> Row:
+    means = {
+        field: float(np.mean([getattr(row, field) for row in rows]))
+        for field in ("first_or_second", "first", "regret", "chosen_accuracy", "best_accuracy", "reliable")
+    }
+    most = max(row.candidates for row in rows)
+    return Row(f"{name}: all", most, 0, 0, sum(row.supports for row in rows), **means)
+
+
+def _vector_checkpoints(data: Path) -> None:
+    """Two networks on vectors of width 256: one meta-trained on those of texts, one on those of photographs."""
+    plain = build_encoder(EncoderSpec(name="text"), TextInput()).eval()
+    backbone = _load("photos")
+
+    def texts(split: str) -> Pool:
+        pool = load_pool("clinc150", split, data, TextInput())  # type: ignore[arg-type]
+        return Pool(_embedded(plain, pool), pool.classes, pool.rows)
+
+    def pictures(split: str) -> Pool:
+        pool = load_pool("caltech101_84", split, data, backbone.manifest.input)  # type: ignore[arg-type]
+        labels = np.empty(len(pool), int)
+        for number, rows in enumerate(pool.rows):
+            labels[rows] = number
+        seen = RUNS / "cache" / f"caltech-{split}.npy"
+        if not seen.is_file():
+            np.save(seen, _embedded(backbone.encoder, pool))
+        return pool_from_labels(_narrowed(np.load(seen)), [f"{label:03}" for label in labels])
+
+    for name, source in (("vectors-texts", texts), ("vectors-photos", pictures)):
+        if not (RUNS / name / "manifest.json").is_file():
+            save_checkpoint(RUNS / name, _trained(name, source("train"), source("valid")))
+
+
+def _embedded(encoder: Encoder, pool: Pool) -> Array:
+    with torch.no_grad():
+        return embed(encoder, [pool.inputs], _CPU)[0].numpy()
+
+
+def _narrowed(x: Array) -> Array:
+    """Features of another width as unit vectors of 256, by random directions."""
+    directions = np.linalg.qr(np.random.default_rng(7).normal(size=(x.shape[1], _WIDTH)))[0].astype(np.float32)
+    narrow = x @ directions
+    return narrow / np.linalg.norm(narrow, axis=1, keepdims=True)
+
+
+def _trained(name: str, train: Pool, valid: Pool, steps: int = 400) -> Checkpoint:
+    torch.manual_seed(0)
+    rng, learner = np.random.default_rng(0), get_learner("ridge")
+    spec, kind = VectorInput(width=_WIDTH), EncoderSpec(name="mlp", options={"hidden": [_WIDTH]})
+    encoder = build_encoder(kind, spec)
+    made = learner.init_head(encoder, "classification", None, torch.Generator())
+    head = {key: nn.Parameter(tensor) for key, tensor in made.items()}
+    optimiser = torch.optim.Adam([*encoder.parameters(), *head.values()], 1e-3)
+    training = Training(steps=steps)
+    for _ in range(steps):
+        shape = EpisodeShape(10, int(rng.integers(1, 6)), 2)
+        loss = folded_meta_loss(learner, encoder, head, train, shape, rng, {}, training)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    manifest = Manifest(
+        name=name,
+        description=f"A network meta-trained on {name}.",
+        tasks=("classification",),
+        input=spec,
+        encoder=kind,
+        learner=LearnerSpec(name="ridge"),
+        lineage=_load("vectors").manifest.lineage,
+    )
+    checkpoint = Checkpoint(manifest, encoder.eval(), {key: tensor.detach() for key, tensor in head.items()})
+    row = evaluate(checkpoint, "valid", episodes(valid, EpisodeShape(5, 1, _N_QUERY), 1), 100)
+    return signed(with_evaluation(checkpoint, [row]), valid)
+
+
+if __name__ == "__main__":
+    main()
