@@ -177,6 +177,13 @@ def test_a_gradient_learner_with_its_own_options(tenant: Tenants) -> None:
     assert as_ridge.status_code == 201 and as_ridge.json()["learner"] == "ridge"
 
 
+@pytest.mark.parametrize("learner", ["protonet", "matching", "contrastive"])
+def test_another_learner_than_the_checkpoints_own(tenant: Tenants, learner: str) -> None:
+    model = tenant("a").post("/adapt", json=vector_task(7, query=QUERY, options={"learner": learner})).json()
+    assert (model["learner"], model["quality"]["method"]) == (learner, "leave_one_out")
+    assert [prediction["label"] for prediction in model["predictions"]] == ["right", "left"]
+
+
 def test_texts(tenant: Tenants) -> None:
     body = {
         "checkpoint": "words",

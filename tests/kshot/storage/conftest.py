@@ -51,10 +51,9 @@ async def database(migrated: EmbeddedServers) -> AsyncIterator[AsyncEngine]:
     await engine.dispose()
 
 
-@pytest.fixture
-async def checkpoint(database: AsyncEngine) -> str:
+def a_manifest() -> Manifest:
     lineage = Lineage(command="tests", code_version="0", created_at=datetime(2026, 1, 1, tzinfo=UTC))
-    manifest = Manifest(
+    return Manifest(
         name="plain",
         description="for tests",
         tasks=("classification",),
@@ -63,8 +62,12 @@ async def checkpoint(database: AsyncEngine) -> str:
         learner=LearnerSpec(name="protonet"),
         lineage=lineage,
     )
+
+
+@pytest.fixture
+async def checkpoint(database: AsyncEngine) -> str:
     async with database.begin() as connection:
-        return await register(connection, new_id("ckpt"), manifest, "abc", "checkpoints/abc", 1)
+        return await register(connection, new_id("ckpt"), a_manifest(), "abc", "checkpoints/abc", 1)
 
 
 def a_model(checkpoint: str, **changes: Any) -> NewAdaptedModel:

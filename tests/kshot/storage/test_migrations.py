@@ -1,14 +1,21 @@
 """The migrations bring a database to the tables, forward and back."""
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from kshot.contracts.ids import new_id
 from kshot.storage.access import audit
+from kshot.storage.adapted_models import insert_adapted_model
+from kshot.storage.checkpoints import register
+from kshot.storage.database import open_database
 from kshot.storage.tables import DEFAULT_TENANT
+from kshot.storage.tasks import insert_task
 from standalone import EmbeddedServers, embedded_servers
-from tests.kshot.storage.conftest import alembic
+from tests.kshot.storage.conftest import a_manifest, a_model, alembic, its_task
 
 
 def test_migrations_equal_the_tables(migrated: EmbeddedServers):
@@ -21,6 +28,29 @@ def test_migrations_go_back_and_forth_again():
         for step in (["upgrade", "head"], ["downgrade", "base"], ["upgrade", "head"]):
             done = alembic(servers, *step)
             assert done.returncode == 0, done.stderr
+
+
+async def test_what_the_older_tables_cannot_say_is_erased_on_the_way_back():
+    """Models of several targets, and models whose checkpoint is still to be chosen; the others stay."""
+    with embedded_servers() as servers:
+        assert alembic(servers, "upgrade", "head").returncode == 0
+        database = open_database(servers.database_url)
+        async with database.begin() as connection:
+            made = await register(connection, new_id("ckpt"), a_manifest(), "abc", "checkpoints/abc", 1)
+            kept, joint = a_model(made), a_model(made, task="multitask", classes=(), k_shot=())
+            child = a_model(made, parent=joint.id)
+            undecided = replace(a_model(made), checkpoint=None, checkpoint_name=None, learner=None)
+            for model in (kept, joint, child, undecided):
+                await insert_adapted_model(connection, model)
+                await insert_task(connection, its_task(model))
+        await database.dispose()
+        back = alembic(servers, "downgrade", "0001")
+        assert back.returncode == 0, back.stderr
+        async with database.connect() as connection:
+            rows = await connection.execute(text("SELECT id, parent_id FROM adapted_models ORDER BY id"))
+            assert {tuple(row) for row in rows} == {(kept.id, None), (child.id, None)}
+            assert await connection.scalar(text("SELECT count(*) FROM tasks")) == 2
+        await database.dispose()
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from kshot.storage.adapted_models import (
     list_adapted_models,
 )
 from kshot.storage.predictions import NewPrediction, insert_predictions
-from kshot.storage.tables import DEFAULT_TENANT
 from kshot.storage.results import NewResult
+from kshot.storage.tables import DEFAULT_TENANT
 from kshot.storage.tasks import Claim, claim, complete, fail, heartbeat, insert_task, reap, release
 from tests.kshot.storage.conftest import a_model, its_task
 
