@@ -44,6 +44,7 @@ class Matching(Learner):
     ``cosine`` (the paper's) or ``dot``. ``full_context``: f and g see the whole support (section 2.1.2), f in
     ``processing_steps``; else both are the encoder. ``log_sharpness`` is meta-learned (the paper has none, and a cosine
     alone cannot make a softmax sure); on a checkpoint of another learner it is fitted by exact leave-one-out.
+    Full context has no such formula: its models make no claim about themselves.
     State: ``support`` (n, d), the rows' g, ``classes`` (n) and ``sharpness`` ().
     """
 
