@@ -32,24 +32,27 @@ def trained_once(recipe: Recipe, folder: Path, data: Path, budget: Budget) -> Ch
 
     Raises Unfinished once the budget is over.
     """
-    meaning, file = recipe.model_dump_json(), folder / _RECIPE_FILE
-    if file.is_file() and file.read_text() == meaning:
+    if _is_finished(recipe, folder):
         return load_checkpoint(folder)
     budget.check(f"what comes before {folder}")
     checkpoint = meta_train(recipe, data, folder, command(), lambda line: None, budget.minutes)
-    file.write_text(meaning)
+    if recipe.training.scheme == "multitask":
+        write_report(folder, joint_report(checkpoint, recipe, data))
+    (folder / _RECIPE_FILE).write_text(recipe.model_dump_json())
     print(f"trained {folder} in {checkpoint.manifest.lineage.seconds:.0f} s", flush=True)
     return checkpoint
 
 
 def report_once(recipe: Recipe, folder: Path, data: Path, budget: Budget) -> dict[str, Any]:
-    """The report of joint training, as :func:`trained_once` gives the checkpoint."""
-    fresh = not (folder / _RECIPE_FILE).is_file() or (folder / _RECIPE_FILE).read_text() != recipe.model_dump_json()
-    checkpoint = trained_once(recipe, folder, data, budget)
-    if fresh or not (folder / REPORT_FILE).is_file():
-        write_report(folder, joint_report(checkpoint, recipe, data))
+    """The report of joint training; trained as :func:`trained_once` does."""
+    trained_once(recipe, folder, data, budget)
     report: dict[str, Any] = json.loads((folder / REPORT_FILE).read_text())
     return report
+
+
+def _is_finished(recipe: Recipe, folder: Path) -> bool:
+    file = folder / _RECIPE_FILE
+    return file.is_file() and Recipe.model_validate_json(file.read_text()) == recipe
 
 
 def over_seeds(scores: Sequence[float], asked: int | None = None) -> Figure:
