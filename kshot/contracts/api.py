@@ -256,7 +256,8 @@ class Limits(Answer):
     """What one request may carry, and how many a tenant may send."""
 
     object: Literal["limits"] = "limits"
-    max_ways: int = Field(description="Classes of one model")
+    max_ways: int = Field(description="Classes of one model, or of one of its targets")
+    max_targets: int = Field(description="Targets of one model")
     max_support: int = Field(description="Examples of one model, its parent's included")
     max_query: int = Field(description="Inputs to answer in one request")
     max_body_bytes: int = Field(description="Size of a request's body")

@@ -7,6 +7,7 @@ from kshot.contracts import api
 from kshot.inputs.images import MAX_PIXELS, MAX_PIXELS_PER_REQUEST
 from service.auth import CallerDep
 from service.bodies.stream import ANY
+from service.labels import MAX_TARGETS
 from service.openapi import problems
 from service.prefer import MAX_WAIT_S
 from service.state import StateDep
@@ -22,6 +23,7 @@ async def get_limits(state: StateDep, caller: CallerDep) -> Response:
     return respond(
         api.Limits(
             max_ways=settings.max_ways,
+            max_targets=MAX_TARGETS,
             max_support=settings.max_support,
             max_query=settings.max_query,
             max_body_bytes=settings.max_body_bytes,

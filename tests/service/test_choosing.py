@@ -64,6 +64,7 @@ def test_texts_and_pictures_are_told_apart() -> None:
     pictures = ["small", "large", "twin"]
     assert names(Values(["a text", "another"]), ["a", "b"]) == ["words", "essays"]
     assert names(Values(["a text", "a text of more than twenty"]), ["a", "b"]) == ["essays"]
+    assert names(Values(["data: a sum", "A1b2" * 30]), ["a", "b"]) == ["essays"]
     encoded = [base64.b64encode(png).decode() for png in PNGS]
     assert names(Values(encoded), ["a", "b"]) == pictures
     assert names(Values([f"data:image/png;base64,{text}" for text in encoded]), ["a", "b"]) == pictures
