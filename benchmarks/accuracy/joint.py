@@ -12,6 +12,7 @@ from benchmarks.accuracy.runs import Budget
 from benchmarks.accuracy.table import Figure
 from benchmarks.report import command
 from kshot.checkpoints import Checkpoint, load_checkpoint
+from kshot.contracts.wire import Array
 from kshot.training.loop import meta_train
 from kshot.training.recipe import Recipe
 from kshot.training.report import REPORT_FILE, joint_report, write_report
@@ -55,8 +56,8 @@ def _is_finished(recipe: Recipe, folder: Path) -> bool:
     return file.is_file() and Recipe.model_validate_json(file.read_text()) == recipe
 
 
-def over_seeds(scores: Sequence[float], asked: int | None = None) -> Figure:
-    """The mean and half the width of its 95% interval; Student's t, since there are few seeds."""
+def over_few(scores: Sequence[float] | Array) -> Figure:
+    """The mean of a few seeds, folds or assays and half the width of its 95% interval, by Student's t."""
     n = len(scores)
-    half = float(student.ppf(0.975, n - 1) * np.std(scores, ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
-    return Figure(float(np.mean(scores)), half, n, asked)
+    half = student.ppf(0.975, n - 1) * np.std(scores, ddof=1) / np.sqrt(n)
+    return Figure(float(np.mean(scores)), float(half), n)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.accuracy.joint import changed, over_seeds, report_once, trained_once
+from benchmarks.accuracy.joint import changed, over_few, report_once, trained_once
 from benchmarks.accuracy.runs import Budget
 from benchmarks.accuracy.table import Figure, Heading, Row, Table, write
 from kshot.checkpoints import Checkpoint
@@ -180,7 +180,7 @@ def mixed(data: Path, work: Path, folds: int, budget: Budget) -> Table:
         columns |= {Heading(f"{name}, MSE"): (name, "mse"), Heading(f"{name}, R^2"): (name, "r2")}
 
     def row(label: str, folds: list[dict[str, Any]]) -> Row:
-        return Row(label, {h: over_seeds([fold[name][key] for fold in folds]) for h, (name, key) in columns.items()})
+        return Row(label, {h: over_few([fold[name][key] for fold in folds]) for h, (name, key) in columns.items()})
 
     rows = (row("three heads together", together), row("one model per target", alone))
     return Table("Parkinsons: a class and two numbers trained together", "of held-out patients' recordings",
