@@ -33,6 +33,7 @@ METHODS: dict[str, Method] = {
     "metasgd": Method(tasks=_BOTH, options=frozenset({"inner_steps"})),
     "mamlpp": Method(tasks=_BOTH, options=frozenset({"inner_steps"})),
     "reptile": _GRADIENT,
+    "finetune": Method(tasks=_BOTH, options=frozenset({"l2"}), any_encoder=True),
     "protomaml": Method(tasks=frozenset({"classification"}), options=_GRADIENT.options),
     "multitask": Method(tasks=_BOTH | {"multitask"}, options=frozenset({"l2"}), any_encoder=True),
 }

@@ -133,6 +133,10 @@ class Learner(ABC):
         Raises Invalid where a support or the checkpoint does not suit, AdaptationFailed where a state is not finite.
         """
 
+    def adapt_only(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
+        """As :meth:`adapt`, but without a quality that would have to be bought by adapting again."""
+        return self.adapt(checkpoint, supports, options)
+
     @abstractmethod
     def predict(self, checkpoint: Checkpoint, states: Sequence[State], queries: Sequence[Inputs]) -> list[Output]:
         """The answers to each state's queries."""

@@ -27,6 +27,7 @@ from kshot.learners.base import (
     settings_of,
 )
 from kshot.learners.batching import Packed, alike, concatenate, embed, grouped, groups, pack, pad
+from kshot.learners.folds import adapt_with_folds, embedded, fold_numbers
 from kshot.learners.inner_loop import (
     HEAD_BIAS,
     HEAD_WEIGHT,
@@ -107,9 +108,24 @@ class GradientLearner(Learner):
 
     @torch.no_grad()
     def adapt(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
-        check_supports(self, supports)
+        self._check(checkpoint, supports)
+        known, own = checkpoint, supports
+        if self._model(checkpoint.encoder)[0] is linear_forward:
+            known, own = embedded(checkpoint, supports)
+        return adapt_with_folds(
+            lambda parts: self._states(known, parts, options),
+            lambda states, queries: self.predict(known, states, queries),
+            own,
+            [fold_numbers(support) for support in supports],
+        )
+
+    @torch.no_grad()
+    def adapt_only(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
+        self._check(checkpoint, supports)
+        return check_finite(self._states(checkpoint, supports, options))
+
+    def _states(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
         encoder, head = checkpoint.encoder, checkpoint.head
-        self._check_head(head, supports)
         loop = self.inner_loop(encoder, head, settings_of(checkpoint, options))
         x = self._read(encoder, [support.inputs for support in supports], device_of(encoder, head))
         states: dict[int, State] = {}
@@ -120,7 +136,7 @@ class GradientLearner(Learner):
             for place, i in enumerate(group):
                 weights = unstack(adapted, place, supports[i].n_outputs)
                 states[i] = State(supports[i].task, supports[i].n_way, weights)
-        return check_finite([states[i] for i in range(len(supports))])
+        return [states[i] for i in range(len(supports))]
 
     @torch.no_grad()
     def predict(self, checkpoint: Checkpoint, states: Sequence[State], queries: Sequence[Inputs]) -> list[Output]:
@@ -186,7 +202,9 @@ class GradientLearner(Learner):
         start = self.moving_weights(encoder)
         return encoder_forward(encoder) if start or encoder.statistic_names else linear_forward, start
 
-    def _check_head(self, head: Head, supports: Sequence[Support]) -> None:
+    def _check(self, checkpoint: Checkpoint, supports: Sequence[Support]) -> None:
+        check_supports(self, supports)
+        head = checkpoint.head
         if not set(self.needs) <= set(head):
             raise Invalid(f"this checkpoint was not meta-trained for learner {self.name}", param="options.learner")
         for support in supports:

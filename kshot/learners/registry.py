@@ -4,6 +4,7 @@ from kshot.contracts.errors import Invalid
 from kshot.learners.anil import ANIL
 from kshot.learners.base import Learner
 from kshot.learners.contrastive import Contrastive
+from kshot.learners.finetune import Finetune
 from kshot.learners.maml import FOMAML, MAML
 from kshot.learners.mamlpp import MAMLPP
 from kshot.learners.matching import Matching
@@ -28,6 +29,7 @@ LEARNERS: dict[str, Learner] = {
         MAMLPP(),
         Reptile(),
         ProtoMAML(),
+        Finetune(),
         Multitask(),
     )
 }

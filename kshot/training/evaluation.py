@@ -71,7 +71,7 @@ def _answered(
 ) -> list[tuple[Array, Array]]:
     """Of each episode (probabilities or values, truth), as the metrics take them."""
     learner = get_learner(options.learner or checkpoint.manifest.learner.name)
-    states = learner.adapt(checkpoint, [as_support(episode) for episode in batch], options)
+    states = learner.adapt_only(checkpoint, [as_support(episode) for episode in batch], options)
     if transductive:
         bare = [without_statistics(checkpoint.encoder, state.tensors) for state in states]
         states = [replace(state, tensors=tensors) for state, tensors in zip(states, bare, strict=True)]

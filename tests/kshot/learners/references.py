@@ -18,6 +18,7 @@ from kshot.learners.base import Support
 sys.path.insert(0, str(Path(__file__).parents[3] / "examples"))
 
 import contrastive_loop
+import finetune_loop
 import maml_loop
 import mamlpp_loop
 import matching_loop
@@ -238,6 +239,15 @@ def protomaml(checkpoint: Checkpoint, support: Support, query: Inputs) -> Tensor
 
 
 @torch.no_grad()
+def finetune(checkpoint: Checkpoint, support: Support, query: Inputs) -> Tensor:
+    x, q = (checkpoint.encoder.embed(inputs, CPU).double() for inputs in (support.inputs, query))
+    y = support.targets if support.n_way else support.targets.double()
+    with torch.enable_grad():
+        answer = finetune_loop.fit(x, y, support.n_way)
+    return answer(q)
+
+
+@torch.no_grad()
 def in_turn(
     checkpoint: Checkpoint, support: Support, query: Inputs, adapted: maml_loop.Weights, forward: maml_loop.Forward
 ) -> Tensor:
@@ -316,5 +326,6 @@ REFERENCES: dict[str, Reference] = {
     "mamlpp": mamlpp,
     "reptile": reptile,
     "protomaml": protomaml,
+    "finetune": finetune,
     "multitask": multitask,
 }

@@ -90,6 +90,8 @@ def test_prototypes_without_a_row_are_exact() -> None:
         assert quality.accuracy == (sum(right) / len(right) if right else None)
 
 
-@pytest.mark.parametrize("learner", ["maml", "fomaml", "anil"])
-def test_gradient_learners_claim_nothing(learner: str) -> None:
-    assert adapt(learner, np.eye(5)[:4].tolist(), [0, 0, 1, 1]).quality is None
+def test_too_little_to_adapt_again() -> None:
+    for learner in ("anil", "finetune"):
+        quality = adapt(learner, np.eye(5)[:2].tolist(), [0, 1]).quality
+        assert quality is not None
+        assert (quality.accuracy, quality.n, quality.reliable) == (None, 0, False)
