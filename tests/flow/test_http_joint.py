@@ -20,7 +20,11 @@ def joint_task(seed: int = 0, **changes: Any) -> dict[str, Any]:
     """Twelve vectors: the side they lie on, how high (2 y + 1), and a grade in integers; each with gaps."""
     rng = np.random.default_rng(seed)
     side = np.repeat([-4.0, 4.0], 6)
-    inputs = (rng.normal(scale=0.3, size=(12, 3)) + np.stack([side, np.zeros(12), np.zeros(12)], 1)).round(4).tolist()
+    inputs = (
+        (rng.normal(scale=[0.3, 2.0, 0.3], size=(12, 3)) + np.stack([side, np.zeros(12), np.zeros(12)], 1))
+        .round(4)
+        .tolist()
+    )
     labels: list[dict[str, Any]] = [
         {"side": "left" if x < 0 else "right", "height": 2 * y + 1, "grade": int(x > 0)} for x, y, _ in inputs
     ]
