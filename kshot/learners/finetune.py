@@ -148,7 +148,8 @@ def _basis(z: Tensor, rows: Tensor) -> Tensor:
 def _inverse(z: Tensor, share: Tensor, penalty: Tensor, curvature: float) -> Tensor:
     """(curvature sum_i share_i z_i z_i' + penalty)^-1, (B, r, r)."""
     hessian = curvature * (z * share.unsqueeze(2)).transpose(1, 2) @ z
-    return torch.linalg.inv(hessian + torch.diag_embed(penalty[:, None].expand(-1, z.shape[2])))
+    inverse: Tensor = torch.linalg.inv(hessian + torch.diag_embed(penalty[:, None].expand(-1, z.shape[2])))
+    return inverse
 
 
 def _least_squares(z: Tensor, y: Tensor, share: Tensor, penalty: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:

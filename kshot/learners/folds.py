@@ -39,7 +39,8 @@ def adapt_with_folds(
     states = adapt([*supports, *(_rows(supports[task], folds[task] != fold) for task, fold in parts)])
     left_out = [_rows(supports[task], folds[task] == fold).inputs for task, fold in parts]
     answers = [torch.zeros(len(support.targets), support.n_outputs) for support in supports]
-    for (task, fold), output in zip(parts, predict(states[len(supports) :], left_out), strict=True):
+    outputs = predict(states[len(supports) :], left_out) if parts else []
+    for (task, fold), output in zip(parts, outputs, strict=True):
         answers[task][torch.from_numpy(folds[task] == fold)] = _answer(output)
     own = check_finite(states[: len(supports)])
     qualities = map(_quality, supports, answers, folds)
