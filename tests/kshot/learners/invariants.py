@@ -18,7 +18,8 @@ Task = tuple[Support, Inputs]
 
 
 def answers(learner: Learner, checkpoint: Checkpoint, tasks: list[Task]) -> list[Output]:
-    states = learner.adapt(checkpoint, [support for support, _ in tasks], LearnerOptions())
+    """Without the quality of learners that adapt again for it: test_folds.py looks at that."""
+    states = learner.adapt_only(checkpoint, [support for support, _ in tasks], LearnerOptions())
     return learner.predict(checkpoint, states, [query for _, query in tasks])
 
 
@@ -31,7 +32,7 @@ def check_batch_invariance(learner: Learner, checkpoint: Checkpoint, tasks: list
 
 def check_query_independence(learner: Learner, checkpoint: Checkpoint, tasks: list[Task]) -> None:
     """2. A query's answer does not depend on the queries beside it: one by one, or among the queries of other tasks."""
-    states = learner.adapt(checkpoint, [support for support, _ in tasks], LearnerOptions())
+    states = learner.adapt_only(checkpoint, [support for support, _ in tasks], LearnerOptions())
     crowd = concatenate([query for _, query in tasks])
     for state, (_, query) in zip(states, tasks, strict=True):
         together = numbers(learner.predict(checkpoint, [state], [query])[0])
