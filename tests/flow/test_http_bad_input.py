@@ -199,7 +199,6 @@ def test_a_predict_call_without_model_or_support_is_422(client: httpx.Client, bo
     assert_problem(client.post("/predict", json=body), 422, "invalid")
 
 
-def test_unknown_names_are_404_and_auto_is_422(client: httpx.Client) -> None:
+def test_unknown_names_are_404(client: httpx.Client) -> None:
     for name in ("nothing", "plain@nothing", "ckpt_01J9ZK3V7Q8W5R2M4N6P0T1XYA", "PLAIN"):
         assert_problem(client.post("/adapt", json=vector_task(0, checkpoint=name)), 404, "not_found", "checkpoint")
-    assert_problem(client.post("/adapt", json=vector_task(0, checkpoint="auto")), 422, "invalid", "checkpoint")
