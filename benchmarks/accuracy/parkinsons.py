@@ -47,7 +47,7 @@ _NOTES = (
 )
 _MIXED_NOTES = (
     "One encoder with three heads (cross-entropy and squared error together, equal weights) against three encoders of "
-    "one head; six folds by patient, Student's t over folds. Sex is no input here.",
+    "one head; folds by patient, Student's t over folds. Sex is no input here.",
     "R^2 over the recordings of all held-out patients of a fold; below 0 the mean of those recordings is better.",
 )
 
@@ -180,7 +180,9 @@ def mixed(data: Path, work: Path, folds: int, budget: Budget) -> Table:
         columns |= {Heading(f"{name}, MSE"): (name, "mse"), Heading(f"{name}, R^2"): (name, "r2")}
 
     def row(label: str, folds: list[dict[str, Any]]) -> Row:
-        return Row(label, {h: over_few([fold[name][key] for fold in folds]) for h, (name, key) in columns.items()})
+        found = {h: [fold[name].get(key) for fold in folds] for h, (name, key) in columns.items()}
+        told = {h: [score for score in scores if score is not None] for h, scores in found.items()}
+        return Row(label, {h: over_few(scores) for h, scores in told.items() if len(scores) > 1})
 
     rows = (row("three heads together", together), row("one model per target", alone))
     return Table("Parkinsons: a class and two numbers trained together", "of held-out patients' recordings",
