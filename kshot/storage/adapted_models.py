@@ -20,8 +20,7 @@ _OPEN = tasks.c.status.in_(["queued", "running"])
 
 @dataclass(frozen=True)
 class NewAdaptedModel:
-    """An adapted model as it is accepted, before any worker saw it. ``checkpoint``, its name and ``learner`` are None
-    where a worker is to choose them; ``targets`` are set for a support with several."""
+    """An adapted model as accepted. ``checkpoint``, its name and ``learner`` are None where a worker chooses them."""
 
     id: str
     tenant: str
@@ -45,9 +44,7 @@ class NewAdaptedModel:
 @dataclass(frozen=True)
 class AdaptedModel:
     """An adapted model as stored. ``status`` is its task's; result fields are None until it succeeded, and so are
-    checkpoint and learner where a worker chooses them.
-
-    ``predictions``, which may be many megabytes, are None in lists.
+    checkpoint and learner where a worker chooses them. ``predictions``, of many megabytes maybe, are None in lists.
     """
 
     id: str
