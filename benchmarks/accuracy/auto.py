@@ -88,11 +88,11 @@ def _domains(data: Path) -> list[tuple[str, Labelled, Sequence[str]]]:
     of_texts = see(_load("texts-plain"), texts, RUNS / "cache").embeddings.numpy()
     of_photos = _narrowed(see(_load("photos"), pictures, RUNS / "cache").embeddings.numpy())
     return [
-        ("glyphs", glyphs(data), PICTURES),
-        ("photos", pictures, PICTURES),
         ("intents", texts, TEXTS),
         ("vectors of texts", Labelled("vectors-of-texts", of_texts, texts.labels), VECTORS),
         ("vectors of photos", Labelled("vectors-of-photos", of_photos, pictures.labels), VECTORS),
+        ("photos", pictures, PICTURES),
+        ("glyphs", glyphs(data), PICTURES),
         ("intents, four near twins", texts, TEXT_TWINS),
     ]
 

@@ -6,6 +6,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kshot.checkpoints import Checkpoint
-from kshot.contracts.checkpoints import ImageInput, TextInput
+from kshot.contracts.checkpoints import ImageInput, InputSpec, TextInput
 from kshot.contracts.wire import Array, Inputs
 from kshot.encoders.embedded import Embedded
 from kshot.episodes.pool import take
@@ -39,11 +40,16 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Seen:
-    """Examples as one checkpoint sees them: canonical ``inputs`` and their embeddings (n, d) before adaptation."""
+    """Examples as one checkpoint sees them: their embeddings (n, d) before adaptation, and ``inputs`` if asked for."""
 
     checkpoint: Checkpoint
-    inputs: Inputs
+    data: Labelled
     embeddings: Tensor
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """In the checkpoint's canonical form."""
+        return _canonical(self.data, self.checkpoint.manifest.input)
 
     def embedded(self) -> Checkpoint:
         """The checkpoint on rows of ``embeddings`` in place of inputs."""
@@ -82,18 +88,20 @@ def intents(data: Path) -> Labelled:
 def see(checkpoint: Checkpoint, data: Labelled, cache: Path) -> Seen:
     """The data in a checkpoint's canonical form and embedded, from ``cache`` where they were before."""
     spec = checkpoint.manifest.input
-    inputs: Inputs
-    if isinstance(spec, ImageInput):
-        inputs = np.stack([decode_image(file, spec) for file in data.raw if isinstance(file, bytes)])
-    else:
-        inputs = list(data.raw) if isinstance(spec, TextInput) else np.asarray(data.raw)
     key = hashlib.sha256(f"{checkpoint.manifest.weights_sha256} {spec} {_digest(data)}".encode()).hexdigest()[:16]
     file = cache / f"{data.name}-{checkpoint.manifest.name}-{key}.safetensors"
     if not file.is_file():
         cache.mkdir(parents=True, exist_ok=True)
         with torch.no_grad():
-            save_file({"x": embed(checkpoint.encoder, [inputs], torch.device("cpu"))[0].contiguous()}, file)
-    return Seen(checkpoint, inputs, load_file(file)["x"])
+            x = embed(checkpoint.encoder, [_canonical(data, spec)], torch.device("cpu"))[0]
+        save_file({"x": x.contiguous()}, file)
+    return Seen(checkpoint, data, load_file(file)["x"])
+
+
+def _canonical(data: Labelled, spec: InputSpec) -> Inputs:
+    if isinstance(spec, ImageInput):
+        return np.stack([decode_image(file, spec) for file in data.raw if isinstance(file, bytes)])
+    return [str(text) for text in data.raw] if isinstance(spec, TextInput) else np.asarray(data.raw)
 
 
 @dataclass(frozen=True)

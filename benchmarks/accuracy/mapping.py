@@ -24,8 +24,9 @@ from kshot.training.loop import with_evaluation
 from kshot.training.mapping import TEACHER, train_mapping
 from kshot.training.recipe import Recipe, Training, read_recipe
 
-RECIPES, RUNS, SHIPPED = Path("benchmarks/recipes/mapping"), Path("runs/mapping"), Path("checkpoints")
-AMOUNTS = {"photos-glyphs": (5, 20, 100), "intents-banking": (5, 10, 25)}
+RECIPES, RUNS = Path("benchmarks/recipes/mapping"), Path("runs/mapping")
+SOURCES = {"photos": Path("checkpoints/photos"), "texts-ridge": Path("runs/auto/texts-ridge")}
+AMOUNTS = {"photos-glyphs": (20, 5, 100), "intents-banking": (10, 25)}
 _TEST_CLASSES = {"photos-glyphs": 40, "intents-banking": 27}
 _SHOTS, _N_WAY, _N_QUERY, _EPISODES, _SEED = (1, 5), 5, 15, 300, 20_261_122
 
@@ -69,7 +70,7 @@ def _pair(pair: str, classes: int, data: Path) -> list[Compared]:
     }
     recipe = recipe.model_copy(update=changes)
     if not (RUNS / recipe.start.parent).is_dir():
-        shutil.copytree(SHIPPED / recipe.start.parent, RUNS / recipe.start.parent)
+        shutil.copytree(SOURCES[recipe.start.parent], RUNS / recipe.start.parent)
     out = RUNS / f"{pair}-{classes}"
     if not (out / "comparison.json").is_file():
         train_mapping(recipe, data, out, f"python -m benchmarks.accuracy.mapping --pair {pair}")
