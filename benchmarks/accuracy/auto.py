@@ -74,7 +74,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = []
     for name, data, names in _domains(given.data):
-        seen = [see(_load(candidate), data, RUNS / "cache") for candidate in names]
+        seen = [see(load(candidate), data, RUNS / "cache") for candidate in names]
         for n_way, k_shot in SHAPES:
             chosen = list(islice(draws(data.labels, n_way, k_shot, _N_QUERY, _SEED), given.supports))
             rows.append(_row(name, seen, chosen, k_shot))
@@ -85,8 +85,8 @@ def main() -> None:
 def _domains(data: Path) -> list[tuple[str, Labelled, Sequence[str]]]:
     texts, pictures = intents(data), photos(data)
     _vector_checkpoints(data)
-    of_texts = see(_load("texts-plain"), texts, RUNS / "cache").embeddings.numpy()
-    of_photos = _narrowed(see(_load("photos"), pictures, RUNS / "cache").embeddings.numpy())
+    of_texts = see(load("texts-plain"), texts, RUNS / "cache").embeddings.numpy()
+    of_photos = _narrowed(see(load("photos"), pictures, RUNS / "cache").embeddings.numpy())
     return [
         ("intents", texts, TEXTS),
         ("vectors of texts", Labelled("vectors-of-texts", of_texts, texts.labels), VECTORS),
@@ -97,7 +97,7 @@ def _domains(data: Path) -> list[tuple[str, Labelled, Sequence[str]]]:
     ]
 
 
-def _load(name: str) -> Checkpoint:
+def load(name: str) -> Checkpoint:
     return load_checkpoint(SHIPPED / name if (SHIPPED / name).is_dir() else RUNS / name)
 
 
@@ -159,7 +159,7 @@ def _total(name: str, rows: Sequence[Row]) -> Row:
 def _vector_checkpoints(data: Path) -> None:
     """Two networks on vectors of width 256: one meta-trained on those of texts, one on those of photographs."""
     plain = build_encoder(EncoderSpec(name="text"), TextInput()).eval()
-    backbone = _load("photos")
+    backbone = load("photos")
 
     def texts(split: str) -> Pool:
         pool = load_pool("clinc150", split, data, TextInput())  # type: ignore[arg-type]
@@ -214,7 +214,7 @@ def _trained(name: str, train: Pool, valid: Pool, steps: int = 400) -> Checkpoin
         input=spec,
         encoder=kind,
         learner=LearnerSpec(name="ridge"),
-        lineage=_load("vectors").manifest.lineage,
+        lineage=load("vectors").manifest.lineage,
     )
     checkpoint = Checkpoint(manifest, encoder.eval(), {key: tensor.detach() for key, tensor in head.items()})
     row = evaluate(checkpoint, "valid", episodes(valid, EpisodeShape(5, 1, _N_QUERY), 1), 100)

@@ -19,7 +19,7 @@ from kshot.checkpoints import Checkpoint
 from kshot.contracts.checkpoints import ImageInput, InputSpec, TextInput
 from kshot.contracts.wire import Array, Inputs
 from kshot.encoders.embedded import Embedded
-from kshot.episodes.pool import take
+from kshot.episodes.pool import Pool, take
 from kshot.inputs.images import decode_image
 from kshot.learners.base import Support
 from kshot.learners.batching import embed
@@ -77,12 +77,20 @@ def photos(data: Path) -> Labelled:
 
 def intents(data: Path) -> Labelled:
     """BANKING77: 25 texts of each of its 77 intents."""
-    pool = load_pool("banking77", "all", data, TextInput())
+    return _texts("intents", load_pool("banking77", "all", data, TextInput()))
+
+
+def clinc(data: Path) -> Labelled:
+    """CLINC150's test intents, 25 texts of each."""
+    return _texts("clinc150", load_pool("clinc150", "test", data, TextInput()))
+
+
+def _texts(name: str, pool: Pool) -> Labelled:
     rng = np.random.default_rng(0)
     rows = np.concatenate([rng.choice(own, _TEXTS_PER_CLASS, replace=False) for own in pool.rows])
     texts = take(pool.inputs, rows)
     assert isinstance(texts, list)
-    return Labelled("intents", texts, np.repeat(np.arange(len(pool.classes)), _TEXTS_PER_CLASS))
+    return Labelled(name, texts, np.repeat(np.arange(len(pool.classes)), _TEXTS_PER_CLASS))
 
 
 def see(checkpoint: Checkpoint, data: Labelled, cache: Path) -> Seen:
