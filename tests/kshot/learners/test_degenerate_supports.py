@@ -26,7 +26,8 @@ def what_is_wrong(case: Case, shots: int, size: float) -> str | None:
     by_means = case.learner == "contrastive" and case.variant != "knn"
     if by_means or (case.bare and case.learner in {"protonet", "matching"}):
         return NO_SCALE
-    return ROUND_OFF if case.bare and case.learner in {"ridge", "multitask"} and (shots, size) == (1, 1.0) else None
+    fitted = case.learner == "finetune" or (case.bare and case.learner in {"ridge", "multitask"})
+    return ROUND_OFF if fitted and (shots, size) == (1, 1.0) else None
 
 
 def alike() -> Iterator[ParameterSet]:
