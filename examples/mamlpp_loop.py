@@ -55,7 +55,7 @@ def network(weights: Weights, norms: Weights, x: Tensor) -> Tensor:
     return x @ weights["w2"].T + weights["b2"]
 
 
-def main(iterations: int = 300) -> None:
+def main(iterations: int = 150) -> None:
     generator = torch.Generator().manual_seed(0)
     mse = torch.nn.functional.mse_loss
     weights = start(generator)
@@ -63,7 +63,7 @@ def main(iterations: int = 300) -> None:
     norms = [{f"scale{i}": torch.ones(40) for i in range(2)} | {f"shift{i}": torch.zeros(40) for i in range(2)}] * STEPS
     norms = [{name: tensor.clone().requires_grad_() for name, tensor in own.items()} for own in norms]
     leaves = [*weights.values(), *(t for own in (*rates, *norms) for t in own.values())]
-    optimiser = torch.optim.Adam(leaves, lr=2e-3)
+    optimiser = torch.optim.Adam(leaves, lr=5e-3)
     recent: list[float] = []
     for iteration in range(iterations):
         done, losses = iteration / iterations, []
@@ -76,7 +76,7 @@ def main(iterations: int = 300) -> None:
         optimiser.zero_grad()
         torch.stack([torch.as_tensor(loss) for loss in losses]).mean().backward()
         optimiser.step()
-        if (iteration + 1) % 100 == 0:
+        if (iteration + 1) % 50 == 0:
             print(f"iteration {iteration + 1}: query error after {STEPS} steps {sum(recent) / len(recent):.2f}")
             recent.clear()
 

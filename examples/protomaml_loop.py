@@ -28,10 +28,10 @@ def rings(generator: torch.Generator, n: int, n_way: int = 3) -> tuple[Tensor, T
     return torch.stack([reach * angle.cos(), reach * angle.sin()], 1), labels
 
 
-def main(iterations: int = 200) -> None:
+def main(iterations: int = 100) -> None:
     generator = torch.Generator().manual_seed(0)
     embedder = start(generator, widths=(2, 32, 32, 8))
-    optimiser = torch.optim.Adam(embedder.values(), lr=2e-3)
+    optimiser = torch.optim.Adam(embedder.values(), lr=5e-3)
     right: list[float] = []
     for iteration in range(1, iterations + 1):
         losses = []
@@ -46,7 +46,7 @@ def main(iterations: int = 200) -> None:
         optimiser.zero_grad()
         torch.stack(losses).mean().backward()
         optimiser.step()
-        if iteration % 50 == 0:
+        if iteration % 25 == 0:
             print(f"iteration {iteration}: query accuracy after two steps {sum(right) / len(right):.3f}")
             right.clear()
 

@@ -23,7 +23,7 @@ def adapt(
     return {name: weight.detach() for name, weight in own.items()}
 
 
-def main(iterations: int = 400, eps: float = 0.3) -> None:
+def main(iterations: int = 200, eps: float = 0.3) -> None:
     generator = torch.Generator().manual_seed(0)
     mse = torch.nn.functional.mse_loss
     weights = start(generator)
@@ -38,7 +38,7 @@ def main(iterations: int = 400, eps: float = 0.3) -> None:
         with torch.no_grad():
             for name, weight in weights.items():
                 weight += eps * (1 - iteration / iterations) * (adapted[name] - weight)
-        if iteration % 100 == 0:
+        if iteration % 50 == 0:
             print(f"iteration {iteration}: query error after five steps {sum(recent) / len(recent):.2f}")
             recent.clear()
 

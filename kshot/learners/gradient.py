@@ -36,6 +36,7 @@ from kshot.learners.inner_loop import (
     Weights,
     embed_many,
     encoder_forward,
+    encoder_name,
     encoder_weights,
     forward_many,
     head_for,
@@ -143,7 +144,9 @@ class GradientLearner(Learner):
         encoder, device = checkpoint.encoder, device_of(checkpoint.encoder, checkpoint.head)
         x = self._read(encoder, queries, device)
         forward, _ = self._model(encoder)
-        keys = [(s.task, alike(len(s.tensors[HEAD_BIAS])), alike(len(q))) for s, q in zip(states, x, strict=True)]
+        normed = {encoder_name(name) for name in encoder.statistic_names}
+        sizes = [alike(len(q)) if normed <= set(s.tensors) else len(q) for s, q in zip(states, x, strict=True)]
+        keys = [(s.task, alike(len(s.tensors[HEAD_BIAS])), size) for s, size in zip(states, sizes, strict=True)]
         outputs: dict[int, Output] = {}
         for group in _worth_stacking(grouped(keys), x):
             stacked = _stack([states[i].tensors for i in group])

@@ -208,7 +208,8 @@ def embed_many(encoder: Encoder, x: Tensor) -> Tensor:
 def head_for(head: Mapping[str, Tensor], task: TaskKind, n_outputs: int) -> Weights:
     """Where a task's head starts: for classes the one meta-learned row copied to each, for values the head itself.
 
-    So any ``n_way`` is served, and classes are interchangeable (UNICORN-MAML: Ye & Chao, ICLR 2022).
+    So any ``n_way`` is served, and classes are interchangeable (UNICORN-MAML: Ye & Chao, ICLR 2022). A softmax does not
+    see what all classes share: which row it is makes no difference, and the first step changes nothing but the head.
     """
     weight, bias = head[HEAD_WEIGHT], head[HEAD_BIAS]
     if task == "classification":
