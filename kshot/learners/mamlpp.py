@@ -18,14 +18,14 @@ from kshot.learners.base import NO_OPTIONS, Head
 from kshot.learners.gradient import GradientLearner, inner_lr, inner_steps
 from kshot.learners.inner_loop import HEAD_WEIGHT, InnerLoop, Weights, encoder_name
 
-_RATE, _NORM = "rate.", "norm."
+_RATE, _NORM = "step_rate.", "norm."
 _MULTI_STEP_SHARE, _FIRST_ORDER_SHARE = 0.2, 0.3
 _LEAST_SHARE = 0.01
 
 
 @dataclass(frozen=True)
 class MAMLPP(GradientLearner):
-    """Head: ``rate.<name>`` (steps), ``inner_lr`` at first. For encoders whose norms belong to the task also
+    """Head: ``step_rate.<name>`` (steps), ``inner_lr`` at first. For encoders whose norms belong to the task also
     ``norm.<name>`` (steps - 1, C), scales and shifts from the second step on; the encoder's own are the first step's.
 
     Steps are the manifest's ``inner_steps``; where more are asked for, the last one's rates and norms are repeated.

@@ -198,12 +198,12 @@ def metasgd(checkpoint: Checkpoint, support: Support, query: Inputs) -> Tensor:
 def mamlpp(checkpoint: Checkpoint, support: Support, query: Inputs) -> Tensor:
     head, encoder = checkpoint.head, checkpoint.encoder
     forward, weights = maml_model(encoder, head, support, moves_encoder=True)
-    steps = len(head["rate.weight"])
+    steps = len(head["step_rate.weight"])
     owners = {name.rpartition(".")[0] for name in encoder.statistic_names}
     own_norms = [name for name in weights if name.removeprefix("encoder.").rpartition(".")[0] in owners]
     norms = [{name: weights[name] for name in own_norms}]
     norms += [{name: head[f"norm.{name}"][i] for name in own_norms} for i in range(steps - 1)]
-    rates = [{n: head[f"rate.{n}"][i] for n in weights if n not in own_norms} for i in range(steps)]
+    rates = [{n: head[f"step_rate.{n}"][i] for n in weights if n not in own_norms} for i in range(steps)]
     moving = {name: w for name, w in weights.items() if name not in own_norms}
 
     def with_norms(moving: maml_loop.Weights, norms: maml_loop.Weights, x: Tensor) -> Tensor:
