@@ -16,6 +16,7 @@ from kshot.episodes.sinusoids import sinusoids
 from kshot.training.data import SINUSOIDS, load_pool
 from kshot.training.evaluation import evaluate
 from kshot.training.loop import Unfinished, meta_train, with_evaluation
+from kshot.training.mapping import train_mapping
 from kshot.training.precompute import precompute
 from kshot.training.recipe import EvaluationTask, read_recipe
 from kshot.training.report import joint_report, write_report
@@ -41,7 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
         command = shlex.join(
             ["python", "-m", "kshot.training", str(given.recipe), "--data", str(given.data), "--out", str(given.out)]
         )
-        checkpoint = meta_train(recipe, given.data, given.out, command, _say, given.minutes)
+        train = train_mapping if recipe.training.scheme == "mapping" else meta_train
+        checkpoint = train(recipe, given.data, given.out, command, _say, given.minutes)
     if recipe.training.scheme == "multitask":
         write_report(given.out, joint_report(checkpoint, recipe, given.data))
     rows = []
