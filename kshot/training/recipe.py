@@ -58,7 +58,8 @@ class Training(Stored):
     ``scheme``: ``folded`` for learners that work on embeddings (:mod:`kshot.training.metric`), ``episodes`` for
     gradient learners, whose encoder never sees batch statistics, ``multitask`` for the targets of one table together
     (:mod:`kshot.training.multitask`; ``weighting``: of
-    their losses), ``mapping`` for a map after a frozen source (:mod:`kshot.training.mapping`). ``meta_batch``: draws, or rows of a table, per
+    their losses), ``mapping`` for a map after a frozen source (:mod:`kshot.training.mapping`).
+    ``meta_batch``: draws, or rows of a table, per
     step. ``weight_decay``: each Adam step takes off lr times this share. ``precision``: what
     the encoder of a folded scheme computes in. ``max_gradient``: the gradient is scaled down to this norm.
     ``options``: learner options of meta-training alone. ``warp``: how much pictures are turned, scaled, sheared and
