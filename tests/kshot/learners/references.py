@@ -1,4 +1,7 @@
-"""What each learner should answer, by the flat loops of examples/: one task at a time, no batching, no shortcuts."""
+"""What each learner should answer, by the flat loops of examples/: one task at a time, no batching, no shortcuts.
+
+Longer than 300 lines because every learner has its reference here, in one table.
+"""
 
 import sys
 from collections.abc import Callable
