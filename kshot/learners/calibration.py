@@ -12,6 +12,7 @@ from kshot.learners.losses import row_losses
 _OCTAVES = torch.linspace(-6.0, 6.0, 25)
 _PRIOR_STD = 1.5  # octaves
 _LEAST_GAP = 1e-3
+ROUND_OFF = 1e-6  # relative: by so much the float32 embeddings of equal inputs may differ
 
 
 def fit_scale(logits: Tensor, packed: Packed, left_out: Tensor, usual: Tensor) -> Tensor:
@@ -38,6 +39,16 @@ def posterior_scale(losses: Callable[[Tensor], Tensor], usual: Tensor) -> Tensor
     costs = torch.stack([losses(usual * 2**octave) for octave in octaves], 1)
     evidence = -0.5 * (octaves / _PRIOR_STD).square() - costs
     return usual * (evidence.softmax(1) @ octaves).exp2()
+
+
+def scale_of_margin(nats: float, apart: Tensor, size: Tensor, round_off: Tensor) -> Tensor:
+    """The scale (B,) by which rows that are ``apart`` (B,) on average are worth ``nats``.
+
+    Where they are apart by ``round_off`` (B,) at most they look alike, and the scale goes by the rows' ``size`` (B,)
+    instead: then it makes nothing of their difference.
+    """
+    told = torch.where(apart > round_off, apart, size)
+    return nats / torch.where(told > torch.finfo(told.dtype).tiny, told, 1.0)
 
 
 def usual_scale(fit: Tensor, packed: Packed, width: int) -> Tensor:

@@ -26,7 +26,8 @@ from kshot.learners.base import (
     settings_of,
 )
 from kshot.learners.batching import Packed, alike, embed, grouped, groups, pack, pad
-from kshot.learners.calibration import posterior_scale
+from kshot.learners.calibration import ROUND_OFF, posterior_scale, scale_of_margin
+from kshot.learners.folds import adapt_with_folds, embedded, fold_numbers
 from kshot.learners.full_context import full_context_head, has_full_context, query_in_context, support_in_context
 from kshot.learners.kept_support import kept_support, packed_support
 from kshot.learners.losses import embedding_meta_loss, row_losses
@@ -44,7 +45,7 @@ class Matching(Learner):
     ``cosine`` (the paper's) or ``dot``. ``full_context``: f and g see the whole support (section 2.1.2), f in
     ``processing_steps``; else both are the encoder. ``log_sharpness`` is meta-learned (the paper has none, and a cosine
     alone cannot make a softmax sure); on a checkpoint of another learner it is fitted by exact leave-one-out.
-    Full context has no such formula: its models make no claim about themselves.
+    Full context has no such formula: its models are judged by adapting again (:mod:`kshot.learners.folds`).
     State: ``support`` (n, d), the rows' g, ``classes`` (n) and ``sharpness`` ().
     """
 
@@ -88,6 +89,22 @@ class Matching(Learner):
     @torch.no_grad()
     def adapt(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
         check_supports(self, supports)
+        if not has_full_context(checkpoint.head):
+            return check_finite(self._states(checkpoint, supports, options))
+        known, numbered = embedded(checkpoint, supports)
+        return adapt_with_folds(
+            lambda parts: self._states(known, parts, options),
+            lambda states, queries: self.predict(known, states, queries),
+            numbered,
+            [fold_numbers(support) for support in supports],
+        )
+
+    @torch.no_grad()
+    def adapt_only(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
+        check_supports(self, supports)
+        return check_finite(self._states(checkpoint, supports, options))
+
+    def _states(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
         device = device_of(checkpoint.encoder, checkpoint.head)
         similarity = similarity_of(settings_of(checkpoint, options).get("distance", "l2"))
         features = embed(checkpoint.encoder, [support.inputs for support in supports], device)
@@ -95,7 +112,7 @@ class Matching(Learner):
         for group in groups(supports):
             packed = pack([supports[i] for i in group], [features[i] for i in group])
             states.update(zip(group, _adapt(packed, checkpoint.head, similarity), strict=True))
-        return check_finite([states[i] for i in range(len(supports))])
+        return [states[i] for i in range(len(supports))]
 
     @torch.no_grad()
     def predict(self, checkpoint: Checkpoint, states: Sequence[State], queries: Sequence[Inputs]) -> list[Output]:
@@ -136,7 +153,7 @@ def _adapt(packed: Packed, head: Head, similarity: Similarity) -> list[State]:
     left_out = can_leave_out(packed.targets, packed.rows)
     without_context = not has_full_context(head)
     similarities = similarity(x, x)
-    sharpness = _sharpness(similarities, packed, head, left_out)
+    sharpness = _sharpness(similarity, similarities, packed, head, left_out)
     logits = leave_one_out(sharpness[:, None, None] * similarities, packed).cpu()
     classes, left_out = packed.targets.argmax(2), left_out.cpu()
     states = []
@@ -156,7 +173,9 @@ def leave_one_out(scores: Tensor, support: Packed) -> Tensor:
     return class_log_probabilities(scores, support, support.rows.unsqueeze(1) & ~itself)
 
 
-def _sharpness(similarities: Tensor, packed: Packed, head: Head, left_out: Tensor) -> Tensor:
+def _sharpness(
+    similarity: Similarity, similarities: Tensor, packed: Packed, head: Head, left_out: Tensor
+) -> Tensor:
     """(B,): meta-learned, or by leave-one-out about :func:`_usual_sharpness`."""
     if "log_sharpness" in head:
         return head["log_sharpness"].exp().expand(len(similarities))
@@ -165,14 +184,18 @@ def _sharpness(similarities: Tensor, packed: Packed, head: Head, left_out: Tenso
         logits = leave_one_out(sharpness[:, None, None] * similarities, packed)
         return (row_losses(packed.task, logits, packed.targets, packed.outputs) * left_out).sum(1)
 
-    return posterior_scale(losses, _usual_sharpness(similarities, packed))
+    return posterior_scale(losses, _usual_sharpness(similarity, similarities, packed))
 
 
-def _usual_sharpness(similarities: Tensor, packed: Packed) -> Tensor:
+def _usual_sharpness(similarity: Similarity, similarities: Tensor, packed: Packed) -> Tensor:
     """(B,), see ``_USUAL_MARGIN``. Two rows are apart by how much more alike each is to itself than to the other."""
     own = similarities.diagonal(dim1=1, dim2=2)
     apart = (own.unsqueeze(1) + own.unsqueeze(2)) / 2 - similarities
     other = packed.rows.unsqueeze(1) & packed.rows.unsqueeze(2)
     other = other & (packed.targets @ packed.targets.transpose(1, 2) < 0.5)
     mean = (apart * other).sum((1, 2)) / other.sum((1, 2)).clamp(min=1)
-    return _USUAL_MARGIN / mean.clamp(min=torch.finfo(mean.dtype).tiny)
+    n = packed.rows.sum(1)
+    to_itself = own.abs().sum(1) / n
+    to_origin = similarity(packed.x, torch.zeros_like(packed.x[:, :1])).abs().sum((1, 2)) / n
+    round_off = ROUND_OFF * to_itself + ROUND_OFF**2 * to_origin  # of a product; of the square of a difference
+    return scale_of_margin(_USUAL_MARGIN, mean, to_itself + to_origin, round_off)

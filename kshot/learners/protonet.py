@@ -23,7 +23,7 @@ from kshot.learners.base import (
     device_of,
 )
 from kshot.learners.batching import Packed, embed, groups, pack, pad, prediction_groups
-from kshot.learners.calibration import fit_scale
+from kshot.learners.calibration import ROUND_OFF, fit_scale, scale_of_margin
 from kshot.learners.losses import embedding_meta_loss
 from kshot.learners.quality import accuracy_quality, can_leave_out
 
@@ -145,4 +145,5 @@ def _usual_scale(packed: Packed, prototypes: Tensor) -> Tensor:
     ways = packed.outputs.sum(1)
     between = squared_distances(prototypes, prototypes) * packed.outputs[:, None] * packed.outputs[:, :, None]
     mean = between.sum((1, 2)) / (ways * (ways - 1)).clamp(min=1)
-    return _USUAL_MARGIN / mean.clamp(min=torch.finfo(mean.dtype).tiny)
+    size = packed.x.square().sum((1, 2)) / packed.rows.sum(1)
+    return scale_of_margin(_USUAL_MARGIN, mean, size, ROUND_OFF**2 * size)
