@@ -32,7 +32,8 @@ def evaluate(
     """Adapt to each of ``count`` (two or more) episodes and score its queries: accuracy, or mean squared error.
 
     ``transductive``: norms take the statistics of an episode's queries together, as published MAML does; never served,
-    and only for checkpoints that :func:`knows_transductive`. ``more`` of the row holds the other figures of :mod:`kshot.metrics`. ``data`` names the episodes.
+    and only for checkpoints that :func:`knows_transductive`. ``more`` of the row holds the other figures of
+    :mod:`kshot.metrics`. ``data`` names the episodes.
     """
     chosen = list(islice(tasks, count))
     batches = [chosen[start : start + _TASKS_AT_ONCE] for start in range(0, count, _TASKS_AT_ONCE)]

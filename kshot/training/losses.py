@@ -22,11 +22,11 @@ from kshot.training.evaluation import as_support
 from kshot.training.metric import folded_meta_loss
 from kshot.training.precompute import precompute
 from kshot.training.recipe import Recipe, Training
-from kshot.training.warping import warp_inputs
 from kshot.training.tables import training_table
+from kshot.training.warping import warp_inputs
 
 TaskLoss = Callable[[np.random.Generator, float], Tensor]
-"""Draws a meta-batch with the generator and gives its loss; the number says how much of the training is done, 0 to 1."""
+"""Draws a meta-batch with the generator and gives its loss; the number says which share of training is past, 0 to 1."""
 
 
 def task_loss(recipe: Recipe, learner: Learner, encoder: Encoder, head: Head, data: Path) -> TaskLoss:
