@@ -37,7 +37,7 @@ def main(iterations: int = 200, eps: float = 0.3) -> None:
         adapted = adapt(network, weights, [(x[rows], y[rows]) for rows in [*order.split(10)] * 3], mse, lr=0.02)
         with torch.no_grad():
             for name, weight in weights.items():
-                weight += eps * (1 - iteration / iterations) * (adapted[name] - weight)
+                weight.add_(eps * (1 - iteration / iterations) * (adapted[name] - weight))
         if iteration % 50 == 0:
             print(f"iteration {iteration}: query error after five steps {sum(recent) / len(recent):.2f}")
             recent.clear()
