@@ -26,7 +26,7 @@ from kshot.training.recipe import Recipe, Training, read_recipe
 
 RECIPES, RUNS = Path("benchmarks/recipes/mapping"), Path("runs/mapping")
 SOURCES = {"photos": Path("checkpoints/photos"), "texts-ridge": Path("runs/auto/texts-ridge")}
-AMOUNTS = {"photos-glyphs": (20, 5, 100), "intents-banking": (10, 25)}
+AMOUNTS = {"photos-glyphs": (20, 100), "intents-banking": (25, 10)}
 _TEST_CLASSES = {"photos-glyphs": 40, "intents-banking": 27}
 _SHOTS, _N_WAY, _N_QUERY, _EPISODES, _SEED = (1, 5), 5, 15, 300, 20_261_122
 
@@ -72,7 +72,7 @@ def _pair(pair: str, classes: int, data: Path) -> list[Compared]:
     if not (RUNS / recipe.start.parent).is_dir():
         shutil.copytree(SOURCES[recipe.start.parent], RUNS / recipe.start.parent)
     out = RUNS / f"{pair}-{classes}"
-    if not (out / "comparison.json").is_file():
+    if not (out / "manifest.json").is_file() or list(out.glob(".progress*")):
         train_mapping(recipe, data, out, f"python -m benchmarks.accuracy.mapping --pair {pair}")
     return _measured(pair, recipe, load_checkpoint(out), load_checkpoint(out / TEACHER), data, out)
 
