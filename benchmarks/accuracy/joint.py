@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from benchmarks.accuracy.runs import Budget
+from benchmarks.accuracy.measuring import Budget
 from benchmarks.accuracy.table import Figure
 from benchmarks.report import command
 from kshot.checkpoints import Checkpoint, load_checkpoint

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.accuracy.joint import changed, over_few, report_once
-from benchmarks.accuracy.runs import Budget
+from benchmarks.accuracy.measuring import Budget
 from benchmarks.accuracy.table import Heading, Row, Table, write
 from kshot.contracts.errors import Invalid
 from kshot.contracts.wire import Array
