@@ -52,7 +52,12 @@ def class_scores(answers: Array, truth: Array) -> ClassScores:
 
 def value_scores(values: Array, truth: Array) -> ValueScores:
     """``values``, ``truth``: (n, n_targets), n >= 1."""
-    return ValueScores(float(np.mean((values - truth) ** 2)), r_squared(_sums_of_squares(values, truth)))
+    return error_scores(values.astype(float) - truth, truth)
+
+
+def error_scores(errors: Array, truth: Array) -> ValueScores:
+    """The same from ``errors`` = values - truth, (n, n_targets): small ones of large values keep all their digits."""
+    return ValueScores(float(np.mean(np.square(errors))), r_squared(_sums_of_squares(errors, truth)))
 
 
 def r_squared(sums: Array) -> float | None:
@@ -116,7 +121,7 @@ def summarise_values(episodes: Sequence[tuple[Array, Array]]) -> dict[str, Estim
     hang on the few whose truth hardly varies. It is missing where nothing varies, even without some one episode.
     """
     figures = {"mse": mean_interval([value_scores(values, truth).mse for values, truth in episodes])}
-    sums = np.stack([_sums_of_squares(values, truth) for values, truth in episodes])
+    sums = np.stack([_sums_of_squares(values.astype(float) - truth, truth) for values, truth in episodes])
     others = sums.sum(0) - sums
     if (others[:, 1] > 0).any(axis=1).all():
         figures["r2"] = _pooled(sums, lambda pooled: r_squared(pooled) or 0.0)
@@ -144,8 +149,8 @@ def _calibration(gaps: Array) -> float:
     return float(np.abs(gaps[:-1]).sum() / gaps[-1])
 
 
-def _sums_of_squares(values: Array, truth: Array) -> Array:
-    """(2, n_targets): of the residuals, and of the distances from the mean, exactly 0 where the truth is constant."""
+def _sums_of_squares(errors: Array, truth: Array) -> Array:
+    """(2, n_targets): of the errors, and of the distances from the mean, exactly 0 where the truth is constant."""
     truth = truth.astype(float)
     total = np.where(np.ptp(truth, axis=0) > 0, np.square(truth - truth.mean(0)).sum(0), 0.0)
-    return np.stack([np.square(truth - values).sum(0), total])
+    return np.stack([np.square(errors).sum(0), total])

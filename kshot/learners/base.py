@@ -120,7 +120,7 @@ class Learner(ABC):
         targets: Sequence[Tensor],
         options: Mapping[str, Any],
     ) -> Tensor:
-        """Mean query loss of a meta-batch: cross-entropy, or squared error.
+        """Mean query loss of a meta-batch: cross-entropy, or squared error, unless the learner says another.
 
         Differentiable in the encoder's parameters and the head. ``options`` as in a manifest's ``learner.options``.
         With the encoder in ``train()`` mode, metric learners embed supports and queries together (batch statistics).

@@ -75,7 +75,10 @@ class Multitask(Learner):
         targets: Sequence[Tensor],
         options: Mapping[str, Any],
     ) -> Tensor:
-        """The mean over all targets of all tasks; FiLM counts as a constant (first order)."""
+        """The mean over all targets of all tasks that have rows in both; FiLM counts as a constant (first order).
+
+        Raises Invalid where no target has, and where the head was made for values but a target has classes.
+        """
         features = embed(encoder, [s.inputs for s in supports] + list(queries), device_of(encoder, head))
         own, blocks, rows = _ridge_head(head), [], 0
         learned: list[Support] = []
@@ -86,9 +89,11 @@ class Multitask(Learner):
             film = _film(x, _parts(support, 0), own, options)
             blocks += [film(x), film(q)] if film else [x, q]
             rows += len(x) + len(q)
-            pairs = [(part, query) for part, query in zip(parts, asked_parts, strict=True) if len(query.targets)]
+            pairs = zip(parts, asked_parts, strict=True)
+            pairs = [(part, query) for part, query in pairs if len(part.targets) and len(query.targets)]
             learned += [part for part, _ in pairs]
             asked += [query for _, query in pairs]
+        _check_trainable(learned, own)
         joined = Embedded(torch.cat(blocks))
         return _RIDGE.meta_loss(joined, own, learned, [q.inputs for q in asked], [q.targets for q in asked], options)
 
@@ -136,6 +141,13 @@ def _check_columns(support: Support) -> None:
             raise Invalid(f"target {number} needs examples of two classes or more", param="support.labels")
         if column.n_way is not None and present.unique().tolist() != list(range(column.n_way)):
             raise Invalid(f"every class of target {number} needs at least one example", param="support.labels")
+
+
+def _check_trainable(learned: Sequence[Support], head: Head) -> None:
+    if not learned:
+        raise Invalid("no target has labels among both supports and queries")
+    if "log_logit_scale" not in head and any(part.n_way is not None for part in learned):
+        raise Invalid("this head was made for labels that are numbers, but a target has classes")
 
 
 def _parts(support: Support, start: int) -> list[Support]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kshot.contracts.tasks import Quality
-from kshot.metrics import class_scores, value_scores
+from kshot.metrics import class_scores, error_scores
 
 _Z = 1.96
 _WIDEST_ACCURACY_INTERVAL = 0.2
@@ -51,14 +51,13 @@ def mse_quality(residuals: Tensor, folds: int | None = None, *, targets: Tensor 
 
     ``residuals``: (n, n_targets), each row's error, predicted from a support without it. ``folds`` as in
     :func:`accuracy_quality`. Reliable from ten rows on where the 95% interval of the mean is no wider than the mean.
-    One row gives no figure.
+    One row gives no figure, nor do errors that are not finite: whether the model is, is not for its quality to say.
     """
-    n = len(residuals)
-    if n < 2:
+    n, errors = len(residuals), residuals.double().cpu()
+    if n < 2 or not bool(errors.isfinite().all()):
         return _nothing(folds)
-    errors = residuals.double().cpu()
     truth = torch.zeros_like(errors) if targets is None else targets.double().cpu()
-    scores = value_scores((truth + errors).numpy(), truth.numpy())
+    scores = error_scores(errors.numpy(), truth.numpy())
     error = float(errors.square().mean(1).std()) / sqrt(n)
     reliable = n >= _FEWEST_ROWS_FOR_MSE and 2 * _Z * error <= _WIDEST_MSE_INTERVAL * scores.mse
     return Quality(method=_method(folds), folds=folds, mse=scores.mse, r2=scores.r2, n=n, reliable=reliable)

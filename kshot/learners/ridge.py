@@ -57,6 +57,9 @@ class Ridge(Learner):
     Meta-learned: ``log_l2`` and, for classes, ``log_logit_scale`` (R2-D2's bias cancels in a softmax, and the offset
     comes from centring). A checkpoint without them gets features on an even scale, and both numbers by exact
     leave-one-out. With the caller's ``l2`` the features are taken as they are.
+    For classes two things are added to the paper: rows are weighted so that every class weighs the same whatever its
+    size, and each class's scores are divided by the length of its direction
+    (:func:`~kshot.learners.calibration.class_gains`).
     Manifest option ``bayesian``, for values: meta-learned are also ``log_noise`` (n_targets) and ``prior_mean``
     (n_targets, d), the offset is none, since it would have a flat prior, and the meta-loss is minus the log density.
     State: ``centre`` and ``spread`` (d), ``weight`` (C, d); ``scale`` () for classes; ``offset`` (C) for values, and

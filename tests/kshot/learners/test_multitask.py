@@ -227,6 +227,27 @@ def test_nothing_to_learn_a_film_from_leaves_the_embedding() -> None:
     assert bool((state.tensors["film.scale"] == 1).all()) and bool((state.tensors["film.shift"] == 0).all())
 
 
+def test_meta_loss_is_of_the_targets_that_have_rows_in_both() -> None:
+    meta, x, query = checkpoint_of(Case("multitask", "multitask", "mlp")), vectors(4), vectors(2, seed=1)
+
+    def loss(support: Support, targets: list[list[float]]) -> torch.Tensor:
+        asked = torch.tensor(targets).T
+        return MULTITASK.meta_loss(meta.encoder, meta.head, [support], [query], [asked], {})
+
+    both = joint(x, [NUMBER, NUMBER], [1, 2, 3, 4], [NAN] * 4)
+    alone = joint(x, [NUMBER], [1, 2, 3, 4])
+    torch.testing.assert_close(loss(both, [[1, 2], [3, 4]]), loss(alone, [[1, 2]]))
+    with pytest.raises(Invalid, match="no target has labels"):
+        loss(both, [[NAN, NAN], [3, 4]])
+
+
+def test_a_head_for_values_is_not_trained_on_classes() -> None:
+    meta = checkpoint_of(Case("multitask", "regression", "mlp"))
+    support = joint(vectors(4), [NUMBER, CLASSES], [1, 2, 3, 4], [0, 1, 0, 1])
+    with pytest.raises(Invalid, match="labels that are numbers"):
+        MULTITASK.meta_loss(meta.encoder, meta.head, [support], [vectors(4)], [support.targets], {})
+
+
 def test_film_is_a_constant_of_the_meta_loss() -> None:
     """What is trained is the loss of what is served, and the encoder gets its gradient."""
     checkpoint, (support, query) = with_film(), tasks(1, 1)[0]

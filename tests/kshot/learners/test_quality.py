@@ -48,6 +48,18 @@ def test_macro_f1_and_r2_are_those_of_the_rows_left_out() -> None:
     assert mse_quality(torch.full((4, 1), 0.5)).r2 is None
 
 
+def test_small_errors_of_large_values_keep_their_digits() -> None:
+    errors = 1e-4 * torch.rand(20, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    quality = mse_quality(errors, targets=1e15 + torch.arange(20.0)[:, None])
+    assert quality.mse == pytest.approx(float(errors.square().mean()), rel=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_errors_that_are_not_finite_give_no_figure(wrong: float) -> None:
+    quality = mse_quality(torch.tensor([[1.0], [wrong], [0.0]]), targets=torch.zeros(3, 1))
+    assert (quality.mse, quality.r2, quality.n, quality.reliable) == (None, None, 0, False)
+
+
 def test_a_figure_in_folds_says_so() -> None:
     whole = mse_quality(torch.ones(12, 1), folds=4)
     assert (whole.method, whole.folds, whole.mse, whole.n) == ("k_fold", 4, 1.0, 12)
