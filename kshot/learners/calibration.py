@@ -13,6 +13,7 @@ _OCTAVES = torch.linspace(-6.0, 6.0, 25)
 _PRIOR_STD = 1.5  # octaves
 _LEAST_GAP = 1e-3
 ROUND_OFF = 1e-6  # relative: by so much the float32 embeddings of equal inputs may differ
+_SURE = 1e-2  # of a feature's own size: no round-off of an embedding moves it as far as that
 
 
 def fit_scale(logits: Tensor, packed: Packed, left_out: Tensor, usual: Tensor) -> Tensor:
@@ -39,6 +40,16 @@ def posterior_scale(losses: Callable[[Tensor], Tensor], usual: Tensor) -> Tensor
     costs = torch.stack([losses(usual * 2**octave) for octave in octaves], 1)
     evidence = -0.5 * (octaves / _PRIOR_STD).square() - costs
     return usual * (evidence.softmax(1) @ octaves).exp2()
+
+
+def told_apart(variance: Tensor, size: Tensor) -> Tensor:
+    """(B,): whether any feature moves by more than round-off. ``variance``: (B, d). ``size``: (B, d), its mean square.
+
+    Round-off of an embedding goes by the size of all its features. In a table a small one may move beside a large one
+    that stands still: hence a feature that moves for certain by its own size counts too.
+    """
+    moving = (variance > ROUND_OFF**2 * size.mean(1, keepdim=True)) | (variance > _SURE**2 * size)
+    return moving.any(1)
 
 
 def scale_of_margin(nats: float, apart: Tensor, size: Tensor, round_off: Tensor) -> Tensor:

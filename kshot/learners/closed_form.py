@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kshot.learners.batching import Packed
+from kshot.learners.calibration import told_apart
 from kshot.learners.losses import balanced_weights
 
 _LEAST_KEPT = 1e-9
@@ -55,7 +56,8 @@ def centred(packed: Packed, evened: bool) -> Problem:
 
     ``evened``: plain numbers on unlike scales become comparable. Each feature is divided by sqrt(v + floor), v its
     variance over the support, floor = 4 median (1 + (20 median / mean)^2). Where the mean is far above the median this
-    is little more than standardising; embeddings, whose features are alike, all get the same divisor.
+    is little more than standardising; embeddings, whose features are alike, all get the same divisor. All that follows
+    is relative, hence rows that are told apart by no more than round-off count as equal.
     """
     x, y = packed.x.double(), packed.targets.double()
     n = packed.rows.sum(1, keepdim=True)
@@ -64,7 +66,11 @@ def centred(packed: Packed, evened: bool) -> Problem:
     offset = (w.unsqueeze(1) @ y).squeeze(1) / n
     root = w.sqrt()
     a, t = root.unsqueeze(2) * (x - centre.unsqueeze(1)), root.unsqueeze(2) * (y - offset.unsqueeze(1))
-    spread = _spread(a, n) if evened else torch.ones_like(centre)
+    spread = torch.ones_like(centre)
+    if evened:
+        size = (w.unsqueeze(1) @ x.square()).squeeze(1) / n
+        a = a * told_apart(a.square().sum(1) / n, size)[:, None, None]
+        spread = _spread(a, n)
     return Problem(a / spread.unsqueeze(1), t, root, centre, spread, offset, 1 / n.squeeze(1).double())
 
 

@@ -3,7 +3,7 @@
 
 W = argmin mean_i loss(W z_i + b, y_i) + l2/2 ||W||^2, from zero, with the cross-entropy of classes, which all weigh the
 same, or half the squared error of values; z = (x - centre) / scale, one number that brings features of any magnitude to
-a mean square length of 1 and keeps their proportions.
+a mean square length of 1 and keeps their proportions. Rows told apart by no more than round-off count as equal: z = 0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +31,7 @@ from kshot.learners.base import (
     settings_of,
 )
 from kshot.learners.batching import Packed, alike, embed, grouped, groups, pack, pad
+from kshot.learners.calibration import told_apart
 from kshot.learners.folds import adapt_with_folds, embedded, fold_numbers
 from kshot.learners.inner_loop import HEAD_BIAS, HEAD_WEIGHT, linear_forward
 from kshot.learners.losses import balanced_weights
@@ -124,10 +125,12 @@ def probe(packed: Packed, l2: float | None) -> tuple[Tensor, Tensor]:
     share = balanced_weights(packed, torch.float64)
     x, y = packed.x.double(), packed.targets.double()
     centre = torch.einsum("bn,bnd->bd", share, x).unsqueeze(1)
-    length = torch.einsum("bn,bnd->b", share, (x - centre).square()).sqrt()
-    scale = torch.where(length > 0, length, 1.0)[:, None, None]
-    basis = _basis((x - centre) / scale, packed.rows)
-    z = (x - centre) / scale @ basis
+    variance, size = (torch.einsum("bn,bnd->bd", share, part.square()) for part in (x - centre, x))
+    apart = told_apart(variance, size)
+    scale = torch.where(apart, variance.sum(1).sqrt(), 1.0)[:, None, None]
+    evened = (x - centre) / scale * apart[:, None, None]
+    basis = _basis(evened, packed.rows)
+    z = evened @ basis
     rows = packed.rows.sum(1).double()
     penalty = torch.full_like(rows, l2) if l2 is not None else _USUAL_L2 / rows
     fit = _logistic if packed.task == "classification" else _least_squares

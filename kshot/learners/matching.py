@@ -173,9 +173,7 @@ def leave_one_out(scores: Tensor, support: Packed) -> Tensor:
     return class_log_probabilities(scores, support, support.rows.unsqueeze(1) & ~itself)
 
 
-def _sharpness(
-    similarity: Similarity, similarities: Tensor, packed: Packed, head: Head, left_out: Tensor
-) -> Tensor:
+def _sharpness(similarity: Similarity, similarities: Tensor, packed: Packed, head: Head, left_out: Tensor) -> Tensor:
     """(B,): meta-learned, or by leave-one-out about :func:`_usual_sharpness`."""
     if "log_sharpness" in head:
         return head["log_sharpness"].exp().expand(len(similarities))

@@ -50,8 +50,17 @@ def test_given_penalty_is_plain_ridge_regression(n: int, width: int, l2: float) 
     np.testing.assert_allclose(output.values.numpy(), expected, rtol=1e-4, atol=2e-4)
 
 
-@pytest.mark.parametrize(("n", "width"), [(9, 20), (40, 7)])
-@pytest.mark.parametrize(("l2", "round_off"), [(1e-4, 1e-5), (1.0, 1e-8), (100.0, 1e-8)])
+@pytest.mark.parametrize(
+    ("n", "width", "l2", "round_off"),
+    [
+        (9, 20, 1e-4, 1e-5),  # leverages of up to 1 - 2e-6, condition 8e5: 1e-16 * 8e5 / 2e-6 could be 4e-5
+        (9, 20, 1.0, 1e-8),
+        (9, 20, 100.0, 1e-8),
+        (40, 7, 1e-4, 1e-8),
+        (40, 7, 1.0, 1e-8),
+        (40, 7, 100.0, 1e-8),
+    ],
+)
 def test_leave_one_out_is_exact(n: int, width: int, l2: float, round_off: float) -> None:
     """Imbalanced classes, rows of weights of their own: as if each row had really been left out."""
     rng = np.random.default_rng(1)
@@ -260,6 +269,15 @@ def test_equal_inputs_are_no_division_by_zero() -> None:
     _, output = run(classes(np.ones((4, 3)), np.array([0, 0, 1, 1])), np.ones((1, 3)))
     assert output.logits is not None
     torch.testing.assert_close(output.logits.softmax(1), torch.tensor([[0.5, 0.5]]))
+
+
+def test_a_flag_is_heard_beside_a_large_number_that_stands_still() -> None:
+    """Numbers of 1e8 that differ in their last bit, as embeddings of equal inputs do; the flag tells the classes."""
+    x = np.array([[1e8, 0], [1e8 + 8, 0], [1e8 + 8, 1], [1e8, 1]])
+    _, output = run(classes(x, np.array([0, 0, 1, 1])), x)
+    assert output.logits is not None
+    assert output.logits.argmax(1).tolist() == [0, 0, 1, 1]
+    assert bool((output.logits.softmax(1).amax(1) > 0.6).all())
 
 
 def test_what_cannot_be_solved_is_refused() -> None:
