@@ -12,7 +12,7 @@ from kshot.contracts.wire import Array
 from kshot.episodes.sampling import Episode
 from kshot.learners.base import Support
 from kshot.learners.registry import get_learner
-from kshot.metrics import mean_interval
+from kshot.metrics import class_scores, mean_interval, value_scores
 
 _TASKS_AT_ONCE = 16
 
@@ -52,9 +52,9 @@ def episode_scores(checkpoint: Checkpoint, chosen: Sequence[Episode], learner: s
         states = how.adapt(checkpoint, supports, LearnerOptions())
         outputs = how.predict(checkpoint, states, [episode.query for episode in batch])
         for episode, output in zip(batch, outputs, strict=True):
-            truth = torch.as_tensor(episode.query_targets)
+            truth = np.asarray(episode.query_targets)
             if output.logits is not None:
-                scores.append(float((output.logits.argmax(1).cpu() == truth).double().mean()))
+                scores.append(class_scores(output.logits.argmax(1).cpu().numpy(), truth).accuracy)
             elif output.values is not None:
-                scores.append(float((output.values.cpu() - truth).double().square().mean()))
+                scores.append(value_scores(output.values.cpu().numpy(), truth).mse)
     return np.asarray(scores)
