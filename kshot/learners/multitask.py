@@ -89,8 +89,8 @@ class Multitask(Learner):
             film = _film(x, _parts(support, 0), own, options)
             blocks += [film(x), film(q)] if film else [x, q]
             rows += len(x) + len(q)
-            pairs = zip(parts, asked_parts, strict=True)
-            pairs = [(part, query) for part, query in pairs if len(part.targets) and len(query.targets)]
+            both = zip(parts, asked_parts, strict=True)
+            pairs = [(part, query) for part, query in both if len(part.targets) and len(query.targets)]
             learned += [part for part, _ in pairs]
             asked += [query for _, query in pairs]
         _check_trainable(learned, own)
