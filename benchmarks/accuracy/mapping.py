@@ -26,9 +26,9 @@ from kshot.training.recipe import Recipe, Training, read_recipe
 
 RECIPES, RUNS = Path("benchmarks/recipes/mapping"), Path("runs/mapping")
 SOURCES = {"photos": Path("checkpoints/photos"), "texts-ridge": Path("runs/auto/texts-ridge")}
-AMOUNTS = {"photos-glyphs": (20, 100), "intents-banking": (25, 10)}
+AMOUNTS = {"photos-glyphs": (5, 20), "intents-banking": (25, 10)}
 _TEST_CLASSES = {"photos-glyphs": 40, "intents-banking": 27}
-_SHOTS, _N_WAY, _N_QUERY, _EPISODES, _SEED = (1, 5), 5, 15, 300, 20_261_122
+_SHOTS, _N_WAY, _N_QUERY, _EPISODES, _SEED = (1, 5), 5, 15, 1500, 20_261_122
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from kshot.checkpoints import Checkpoint
 from kshot.contracts.checkpoints import Estimate, EvaluationRow
 from kshot.contracts.wire import Array
 from kshot.encoders.embedded import Embedded
+from kshot.encoders.frozen import FrozenEncoder
 from kshot.encoders.mapped import Mapped
 from kshot.episodes.pool import Pool
 from kshot.episodes.sampling import Episode, EpisodeShape, episodes
@@ -29,8 +30,9 @@ MAPPING, IDENTITY, SCRATCH, RIDGE = "mapping", "identity", "from scratch", "ridg
 class Compared:
     """Accuracy of one way to use the target's training data. ``mapping_ahead``: mapping less this, episode by episode.
 
-    ``identity``: the source's features as they are, by the mapping's learner; ``ridge on source features``: by a
-    closed-form head. ``from scratch``: the teacher, trained on the same target data and nothing else.
+    ``identity``: the mapping as it began, the source's features centred on the target's data, by the mapping's learner;
+    ``ridge on source features``: those features as they are, by a closed-form head. ``from scratch``: the teacher,
+    trained on the same target data and nothing else.
     """
 
     how: str
@@ -48,14 +50,15 @@ def compare(
     assert isinstance(encoder, Mapped)
     features = torch.as_tensor(source_features(encoder, pool, folder).inputs)
     with torch.no_grad():
+        begun = FrozenEncoder.tune(encoder, features)
         mapped, own = encoder.tune(features), embed(teacher.encoder, [pool.inputs], torch.device("cpu"))[0]
     chosen = list(islice(episodes(Pool(np.arange(len(pool)), pool.classes, pool.rows), shape, seed), count))
-    untrained = Checkpoint(checkpoint.manifest, Embedded(features).eval(), {})
+    raw, centred = (Checkpoint(checkpoint.manifest, Embedded(x).eval(), {}) for x in (features, begun))
     scores = {
         MAPPING: _scores(checkpoint, mapped, chosen),
-        IDENTITY: episode_scores(untrained, chosen),
+        IDENTITY: episode_scores(centred, chosen),
         SCRATCH: _scores(teacher, own, chosen),
-        RIDGE: episode_scores(untrained, chosen, "ridge"),
+        RIDGE: episode_scores(raw, chosen, "ridge"),
     }
     return [
         Compared(how, shape.n_way, shape.k_shot, mean_interval(own), mean_interval(scores[MAPPING] - own))

@@ -9,6 +9,7 @@ The teacher t is a small encoder trained on the same target data alone: weak whe
 """
 
 import hashlib
+import time
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,11 @@ from kshot.training.loop import TRAINING_ONLY, Model, Prepared, Report, meta_tra
 from kshot.training.losses import TaskLoss, training_pool
 from kshot.training.metric import folded_meta_loss
 from kshot.training.precompute import Tuned, precompute
-from kshot.training.recipe import Hint, Recipe, Training
+from kshot.training.progress import fingerprint
+from kshot.training.recipe import Hint, Recipe
 
 TEACHER = "teacher"
+_FINISHED = ".finished"
 _REGRESSOR = TRAINING_ONLY + "regressor"
 _HINTED_ROWS = 128
 _CPU = torch.device("cpu")
@@ -52,15 +55,29 @@ def train_mapping(
         raise Invalid("a mapping needs [start], [hint] and [data]")
     parent = load_checkpoint(out.parent / start.parent)
     recipe = with_source(recipe, parent)
-    teacher = meta_train(teacher_recipe(recipe, hint), data, out / TEACHER, command, report, minutes)
+    started = time.monotonic()
+    teacher = _taught(teacher_recipe(recipe, hint), data, out / TEACHER, command, report, minutes)
+    left = None if minutes is None else max(0.0, minutes - (time.monotonic() - started) / 60)
     model = _model(recipe, parent, teacher.encoder.out_dim)
     assert isinstance(model.encoder, Mapped)
     pool = training_pool(recipe, data)
     features = source_features(model.encoder, pool, out.parent)
     model.encoder.centre_on(torch.as_tensor(features.inputs))
     hints = _standardised(embed(teacher.encoder, [pool.inputs], _CPU)[0])
-    loss = _loss(model, features, hints, hint.weight, recipe.training)
-    return meta_train(recipe, data, out, command, report, minutes, Prepared(model, loss))
+    loss = _loss(model, features, hints, hint.weight, recipe)
+    return meta_train(recipe, data, out, command, report, left, Prepared(model, loss))
+
+
+def _taught(
+    recipe: Recipe, data: Path, folder: Path, command: str, report: Report, minutes: float | None
+) -> Checkpoint:
+    """The teacher, trained once: a later sitting of the same run finds it."""
+    finished = folder / _FINISHED
+    if finished.is_file() and finished.read_text() == fingerprint(recipe):
+        return load_checkpoint(folder)
+    teacher = meta_train(recipe, data, folder, command, report, minutes)
+    finished.write_text(fingerprint(recipe))
+    return teacher
 
 
 def with_source(recipe: Recipe, parent: Checkpoint) -> Recipe:
@@ -113,7 +130,8 @@ def _model(recipe: Recipe, parent: Checkpoint, hint_width: int) -> Model:
     return Model(learner, encoder, {name: nn.Parameter(tensor) for name, tensor in head.items()})
 
 
-def _loss(model: Model, features: Pool, hints: Tensor, weight: float, training: Training) -> TaskLoss:
+def _loss(model: Model, features: Pool, hints: Tensor, weight: float, recipe: Recipe) -> TaskLoss:
+    training = recipe.training
     assert isinstance(model.encoder, Mapped) and training.n_way is not None
     mapped, inputs = Tuned(model.encoder), torch.as_tensor(features.inputs)
     n_way = training.n_way
@@ -123,7 +141,7 @@ def _loss(model: Model, features: Pool, hints: Tensor, weight: float, training: 
         for _ in range(training.meta_batch):
             ways, shots = (int(rng.integers(low, high, endpoint=True)) for low, high in (n_way, training.k_shot))
             shape = EpisodeShape(ways, shots, training.n_query)
-            options = {**training.options, "done": done}
+            options = {**recipe.learner.options, **training.options, "done": done}
             losses.append(folded_meta_loss(model.learner, mapped, model.head, features, shape, rng, options, training))
         rows = torch.as_tensor(rng.integers(0, len(inputs), _HINTED_ROWS))
         seen = nn.functional.linear(

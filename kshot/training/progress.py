@@ -33,7 +33,7 @@ class Run:
 def save_progress(folder: Path, recipe: Recipe, run: Run) -> None:
     """Write the run beside its checkpoint; the file appears whole or not at all."""
     header = {
-        "recipe": _fingerprint(recipe),
+        "recipe": fingerprint(recipe),
         "step": run.step,
         "seconds": run.seconds,
         "rng": run.rng.bit_generator.state,
@@ -63,7 +63,7 @@ def load_progress(folder: Path, recipe: Recipe, run: Run) -> bool:
         header, arrays = unpack(file.read_bytes())
     except Invalid as error:  # not ignored: a long run may be behind it
         raise Invalid(f"{file} is damaged; remove it to begin the run anew") from error
-    if header["recipe"] != _fingerprint(recipe):
+    if header["recipe"] != fingerprint(recipe):
         return False
     tensors = {name: torch.tensor(array) for name, array in arrays.items()}
     run.encoder.load_state_dict(_below(_ENCODER, tensors))
@@ -86,7 +86,7 @@ def drop_progress(folder: Path) -> None:
     (folder / _FILE).unlink(missing_ok=True)
 
 
-def _fingerprint(recipe: Recipe) -> str:
+def fingerprint(recipe: Recipe) -> str:
     """Of what the weights depend on: how they are evaluated and described does not count."""
     meaning = recipe.model_dump_json(exclude={"evaluation", "description"})
     return hashlib.sha256(meaning.encode()).hexdigest()

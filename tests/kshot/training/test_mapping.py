@@ -99,7 +99,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) ->
             parts = trained(tmp_path / "b", data, recipe(), minutes=0.0)
             break
         except Unfinished:
-            assert sittings < 12
+            assert sittings < 8  # a teacher that began anew at each sitting would never let the map begin
     assert sittings > 3 and weights(parts).equal(weights(whole))
 
 
