@@ -85,6 +85,7 @@ def _detail(run: Run) -> dict[str, Any]:
         "recipe": run.stem,
         "learner": run.recipe.learner.name,
         "trained on": f"{ways}{_range(training.k_shot)}-shot, {training.n_query} queries, {training.scheme}",
+        "started at": run.recipe.start.parent if run.recipe.start else "random weights",
         "steps": f"{run.steps:,} of {training.steps:,}",
         "meta-batch": training.meta_batch,
         "seed": run.recipe.seed,
