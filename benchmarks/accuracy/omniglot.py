@@ -43,11 +43,11 @@ _NOTES = (
     "Where a recipe was trained with other ways or shots than a column has, that column is measured with the same "
     "weights.",
     "Gradient learners here start at a trained prototypical network (column 'started at'; `start` is a strided one of "
-    "97.7 / 99.5 / 93.2 / 98.5), not at random weights as published: an hour on two shared cores allows no more. The "
-    "norms of `maml` are folded into fixed scales: no statistics of any batch, one figure for both columns. `maml-task` "
-    "and the others take the statistics of the support, or of the queries where transductive.",
-    "All recipes train on training and validation classes together, as Snell et al. did. For want of validation classes "
-    "the kind of norm and the inner rate of gradient learners were settled after looking at a few test figures.",
+    "97.7 / 99.5 / 93.2 / 98.5), not at random weights as published: an hour on two cores allows no more. The "
+    "norms of `maml` are folded into fixed scales: no statistics of any batch, one figure for both columns. "
+    "`maml-task` and the others take the statistics of the support, or of the queries where transductive.",
+    "All recipes train on training and validation classes together, as Snell et al. did. For want of validation "
+    "classes the kind of norm and the inner rate of gradient learners were settled after a few test figures.",
     "Inductive: a query's answer depends on no other query; this is what kshot serves. Transductive: norms take the "
     "statistics of all queries of an episode together.",
 )
