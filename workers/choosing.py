@@ -39,7 +39,7 @@ async def decide(work: Work, models: Models, torch_thread: Executor) -> Work | F
             _log.error("choice_failed", request_id=work.request_id, exc_info=error)
         return Failed(work.origin, error)
     candidate = loaded[choice.index][0]
-    selection = _selection(work, [one for one, _ in loaded], choice, gone)
+    selection = _selection([one for one, _ in loaded], choice, gone)
     shape = input_shape(_support_of(work, candidate).inputs)
     return decided_work(work, candidate, Chosen(candidate.checkpoint, candidate.learner, shape, selection), started)
 
@@ -71,7 +71,7 @@ def _support_of(work: Work, candidate: Candidate) -> Support:
     return as_support(support)
 
 
-def _selection(work: Work, loaded: Sequence[Candidate], choice: Choice, gone: Sequence[Candidate]) -> Selection:
+def _selection(loaded: Sequence[Candidate], choice: Choice, gone: Sequence[Candidate]) -> Selection:
     considered = [
         Considered(
             checkpoint=candidate.checkpoint,
@@ -80,13 +80,12 @@ def _selection(work: Work, loaded: Sequence[Candidate], choice: Choice, gone: Se
             knn=_finite(found.knn),
             logme=_finite(found.logme),
             score=_finite(found.score),
+            note=found.note,
         )
         for candidate, found in zip(loaded, choice.considered, strict=True)
     ]
     missing = [Considered(checkpoint=candidate.checkpoint, note=_GONE) for candidate in gone]
     reason = choice.reason
-    if work.key.task == "multitask" and len(loaded) > 1:  # there, figures that one could speak of are per target
-        reason = f"{loaded[choice.index].checkpoint.name} has the highest mean score over the targets"
     if gone:
         reason += f" ({len(gone)} more could not be loaded)"
     return Selection(considered=(*considered, *missing), reason=reason, reliable=choice.reliable)

@@ -102,6 +102,8 @@ class Multitask(Learner):
         check_supports(self, supports)
         for support in supports:
             _check_columns(support)
+            if support.task == "multitask" and checkpoint.encoder.statistic_names:
+                raise Invalid("several targets need a checkpoint whose norms do not adapt", param="checkpoint")
         device = device_of(checkpoint.encoder, checkpoint.head)
         features = embed(checkpoint.encoder, [support.inputs for support in supports], device)
         own, settings = _ridge_head(checkpoint.head), settings_of(checkpoint, options)

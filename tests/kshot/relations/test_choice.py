@@ -7,12 +7,15 @@ import pytest
 import torch
 
 from kshot.checkpoints import Checkpoint, load_checkpoint
-from kshot.contracts.checkpoints import EvaluationRow, Signature
+from kshot.contracts.checkpoints import EncoderSpec, EvaluationRow, ImageInput, Signature
 from kshot.contracts.errors import Invalid
+from kshot.contracts.tasks import LearnerOptions
 from kshot.encoders.embedded import Embedded
+from kshot.encoders.registry import build_encoder
 from kshot.episodes.pool import Pool
 from kshot.episodes.sinusoids import sinusoids
 from kshot.learners.base import Column, Support
+from kshot.learners.registry import get_learner
 from kshot.relations.choice import choose
 from kshot.relations.signature import sign, strangeness
 from kshot.training.data import load_pool
@@ -26,11 +29,29 @@ LABELS = torch.arange(5).repeat_interleave(4)
 def candidate(name: str, apart: float, signature: Signature | None = None, accuracy: float | None = None) -> Checkpoint:
     """A checkpoint whose embedding of example i lies ``apart`` from those of other classes, in units of its noise."""
     x = apart * torch.eye(5, 16)[LABELS] + torch.randn(20, 16, generator=torch.Generator().manual_seed(len(name)))
-    row = EvaluationRow(data="own", n_way=5, k_shot=1, metric="accuracy", mean=accuracy or 0.5, interval=0, episodes=9)
     manifest = load_checkpoint(CHECKPOINTS / "vectors").manifest.model_copy(
-        update={"name": name, "signature": signature, "evaluation": [row] if accuracy else []}
+        update={"name": name, "signature": signature, "evaluation": [promise(accuracy)] if accuracy else []}
     )
     return Checkpoint(manifest, Embedded(x).eval(), {})
+
+
+def promise(accuracy: float, inductive: bool = True) -> EvaluationRow:
+    return EvaluationRow(
+        data="own", n_way=5, k_shot=1, metric="accuracy", mean=accuracy, interval=0, episodes=9, inductive=inductive
+    )
+
+
+def promising(rows: list[EvaluationRow]) -> Checkpoint:
+    """The same embedding whatever its evaluation table says."""
+    made = candidate("same", 9.0)
+    return Checkpoint(made.manifest.model_copy(update={"evaluation": rows}), made.encoder, {})
+
+
+def adapting(name: str, accuracy: float) -> Checkpoint:
+    """A checkpoint whose norms belong to the task."""
+    spec = ImageInput(height=16, width=16, channels=1)
+    encoder = build_encoder(EncoderSpec(name="conv4", options={"channels": 4, "norm": "task"}), spec).eval()
+    return Checkpoint(candidate(name, 1.0, accuracy=accuracy).manifest, encoder, {})
 
 
 def support(rows: list[int] | None = None) -> Support:
@@ -66,7 +87,48 @@ def test_one_example_per_class_goes_by_the_manifest() -> None:
     choice = choose(names, [support(ONE_SHOT)] * 3)
     assert choice.index == 0 and not choice.reliable
     assert choice.considered[0].leave_one_out is None and choice.considered[0].knn is None
-    assert "too few examples" in choice.reason
+    assert "too few examples" in choice.reason and "its manifest, the kind of inputs and LogME alone" in choice.reason
+
+
+def test_promises_count_inductive_rows_and_ties_by_their_mean() -> None:
+    tables = [
+        [promise(0.8)],
+        [promise(0.5), promise(0.99, inductive=False)],
+        [promise(0.6), promise(0.9)],
+        [],
+    ]
+    found = choose([promising(rows) for rows in tables], [support(ONE_SHOT)] * 4).considered
+    by_log = [np.log(0.8), np.log(0.5), (np.log(0.6) + np.log(0.9)) / 2, np.log(0.5)]  # without a table: as the worst
+    scores = [each.score for each in found]
+    np.testing.assert_allclose(np.subtract(scores, scores[0]), np.subtract(by_log, by_log[0]), atol=1e-9)
+
+
+def test_whoever_can_only_be_judged_by_adapting_is_passed_over() -> None:
+    pictures = Support("classification", np.zeros((20, 16, 16, 1), np.uint8), LABELS, 5)
+    candidates = [candidate("bad", 0.0), adapting("own", 0.99), candidate("good", 12.0)]
+    choice = choose(candidates, [support(), pictures, support()])
+    assert choice.index == 2 and choice.reliable and choice.reason.endswith("(1 more can only be judged by adapting)")
+    passed = choice.considered[1]
+    assert passed.score is None and passed.note == "its encoder can only be judged by adapting"
+    assert choice.considered[0].note is choice.considered[2].note is None
+    one = choose(candidates[:2], [support(), pictures])
+    assert one.index == 0 and not one.reliable and "without adapting" in one.reason
+
+
+def test_among_those_that_only_adapting_can_judge_the_promise_decides() -> None:
+    pictures = Support("classification", np.zeros((20, 16, 16, 1), np.uint8), LABELS, 5)
+    choice = choose([adapting("weak", 0.7), adapting("strong", 0.9)], [pictures] * 2)
+    assert choice.index == 1 and not choice.reliable and "strong by its manifest alone" in choice.reason
+    assert choice.considered[0].note and choice.considered[1].note is None
+
+
+def test_several_targets_on_norms_that_adapt_are_refused_by_the_checkpoint() -> None:
+    columns = (Column("classification", 5), Column("regression"))
+    values = torch.stack([LABELS.float(), torch.arange(20) / 7.0], 1)
+    joint = Support("multitask", np.zeros((20, 16, 16, 1), np.uint8), values, None, columns)
+    with pytest.raises(Invalid, match="whose norms do not adapt") as refusal:
+        get_learner("multitask").adapt(adapting("own", 0.9), [joint], LearnerOptions())
+    assert refusal.value.param == "checkpoint"
 
 
 def test_the_only_candidate_is_the_choice() -> None:
@@ -93,6 +155,12 @@ def test_several_targets_are_judged_together() -> None:
     joint = Support("multitask", np.arange(20), values, None, columns)
     choice = choose([candidate("bad", 0.0), candidate("good", 9.0)], [joint] * 2)
     assert choice.index == 1 and choice.considered[1].leave_one_out is None
+    assert choice.reliable and "over 2 targets (rows left out: 19, 19)" in choice.reason
+    equals = choose([candidate("left", 9.0), candidate("east", 9.0)], [joint] * 2)
+    assert not equals.reliable and "too small" in equals.reason
+    few = Support("multitask", np.arange(0, 20, 4), torch.arange(5.0)[:, None], None, columns[:1])
+    alone = choose([candidate("bad", 0.0), candidate("good", 9.0)], [few] * 2)
+    assert not alone.reliable and "too few examples" in alone.reason and "LogME alone" in alone.reason
 
 
 def test_curves_for_curves() -> None:
