@@ -64,6 +64,15 @@ def joint_loss(recipe: Recipe, encoder: Encoder, head: dict[str, Tensor], table:
         z = encoder.embed(table.inputs[rows], torch.device("cpu"))
         return _losses(recipe, encoder, head, table, z, values[rows])
 
+    def measured(rows: Array) -> Tensor:
+        """In eval mode: under dropout the losses after a step would differ by the draw of units, not by the step."""
+        mode = encoder.training
+        encoder.eval()
+        try:
+            return affinity(lambda: current(rows), shared, training.lr)
+        finally:
+            encoder.train(mode)
+
     def loss(rng: np.random.Generator, done: float) -> Tensor:
         rows = rng.choice(len(table), min(training.meta_batch, len(table)), replace=False)
         z, y = encoder.embed(table.inputs[rows], torch.device("cpu")), values[rows]
@@ -77,7 +86,7 @@ def joint_loss(recipe: Recipe, encoder: Encoder, head: dict[str, Tensor], table:
             return uncertainty_loss(losses[present], head["log_variances"][present])
         if training.weighting == "affinity":
             if products is not None:
-                head["affinity_sum"] += affinity(lambda: current(rows), shared, training.lr)
+                head["affinity_sum"] += measured(rows)
             weights = auxiliary_weights(head["affinity_sum"], target)
         elif products is not None and training.weighting in SURGICAL:
             weights = conflict_weights(training.weighting, products)

@@ -15,6 +15,7 @@ from kshot.encoders.registry import build_encoder
 from kshot.episodes.tables import Target
 from kshot.learners.base import Column, Support
 from kshot.learners.registry import get_learner
+from kshot.relations.affinity import affinity, auxiliary_weights
 from kshot.training.__main__ import main
 from kshot.training.loop import Unfinished, meta_train
 from kshot.training.multitask import first_heads, joint_loss, trained_answers
@@ -103,6 +104,39 @@ def test_the_step_is_what_the_weighting_says(molecules: Path, weighting: str) ->
         torch.testing.assert_close(weight.grad, expected, rtol=1e-3, atol=1e-6)
 
 
+def test_affinities_are_measured_without_dropout(molecules: Path) -> None:
+    """The weighting by affinity: measured on the batch as it stands, summed up, and made the weights of the step."""
+    own = recipe(weighting="affinity", meta_batch=1000, dropout=0.5)
+    encoder, head, table = started(own, molecules)
+    y, shared = torch.as_tensor(table.values), list(encoder.parameters())
+    encoder.eval()
+
+    def losses() -> torch.Tensor:
+        z = encoder.embed(table.inputs, torch.device("cpu"))
+        found = []
+        for i, name in enumerate(ASSAYS):
+            rows = ~y[:, i].isnan()
+            logits = z[rows] @ head[f"trained.{name}.weight"].T + head[f"trained.{name}.bias"]
+            found.append(torch.nn.functional.cross_entropy(logits, y[rows, i].long()))
+        return torch.stack(found)
+
+    expected = affinity(losses, shared, own.training.lr)
+    encoder.train()
+    step = joint_loss(own, encoder, head, table)
+    step(np.random.default_rng(0), 0.0).backward()
+    assert encoder.training
+    torch.testing.assert_close(head["affinity_sum"], expected, rtol=1e-3, atol=1e-5)
+    step(np.random.default_rng(0), 1 / own.training.steps)
+    torch.testing.assert_close(head["affinity_sum"], expected, rtol=1e-3, atol=1e-5)  # not at every step
+
+    encoder.eval()
+    encoder.zero_grad()
+    step(np.random.default_rng(0), 1 / own.training.steps).backward()
+    weighted = auxiliary_weights(head["affinity_sum"]) @ losses()
+    for parameter, gradient in zip(shared, torch.autograd.grad(weighted, shared), strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-6)
+
+
 def test_a_low_level_target_moves_no_deep_layer(molecules: Path) -> None:
     own = recipe(levels=((8,), (4,)), targets=("second",))
     encoder, head, table = started(own, molecules)
@@ -113,7 +147,7 @@ def test_a_low_level_target_moves_no_deep_layer(molecules: Path) -> None:
     assert deep is None or not deep.any()
 
 
-@pytest.mark.parametrize("weighting", ["equal", "uncertainty", "pcgrad", "upgrad"])
+@pytest.mark.parametrize("weighting", ["equal", "uncertainty", "affinity", "pcgrad", "upgrad"])
 def test_every_weighting_learns_and_reports(molecules: Path, tmp_path: Path, weighting: str) -> None:
     own = recipe(weighting=weighting)
     checkpoint = trained(own, molecules, tmp_path / "a")
