@@ -12,7 +12,7 @@ from kshot.contracts.checkpoints import VectorInput
 from kshot.contracts.errors import Invalid
 from kshot.contracts.wire import Inputs
 from kshot.encoders.base import Encoder
-from kshot.encoders.vectors import vector_tensor
+from kshot.encoders.vectors import column_moments, vector_tensor
 
 
 class Hierarchy(Encoder):
@@ -62,8 +62,9 @@ class Hierarchy(Encoder):
     def standardise_on(self, x: Tensor) -> None:
         """Take centre and spread from training inputs (n, width), where the encoder is to standardise."""
         if self.standardised:
-            self.centre.copy_(x.mean(0))
-            self.spread.copy_(torch.where(x.std(0) > 0, x.std(0), 1.0))
+            centre, spread = column_moments(x)
+            self.centre.copy_(centre)
+            self.spread.copy_(spread)
 
     def level(self, embeddings: Tensor, number: int) -> Tensor:
         """The end of one level, (n, its width), 0 the lowest, -1 the deepest, of what ``forward`` gives."""

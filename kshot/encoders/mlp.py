@@ -10,10 +10,9 @@ from kshot.contracts.checkpoints import VectorInput
 from kshot.contracts.errors import Invalid
 from kshot.contracts.wire import Inputs
 from kshot.encoders.base import Encoder
-from kshot.encoders.vectors import vector_tensor
+from kshot.encoders.vectors import column_moments, vector_tensor
 
 _EPSILON = 1e-5
-_ROUND_OFF = 1e-6
 
 
 class Mlp(Encoder):
@@ -86,9 +85,9 @@ class Standardise(nn.Module):
 
     def fit(self, x: Tensor) -> None:
         """A column that is constant in ``x`` (n, width) is centred only."""
-        centre, spread = x.double().mean(0), x.double().std(0, correction=0)
+        centre, spread = column_moments(x)
         self.centre.copy_(centre)
-        self.spread.copy_(torch.where(spread > _ROUND_OFF * centre.abs(), spread, 1.0))
+        self.spread.copy_(spread)
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.centre) / self.spread

@@ -43,10 +43,17 @@ def test_inputs_are_standardised_where_asked() -> None:
     encoder.load_state_dict(plain.state_dict())
     encoder.standardise_on(torch.as_tensor(x))
     plain.standardise_on(torch.as_tensor(x))
-    spread = np.where(x.std(0, ddof=1) > 0, x.std(0, ddof=1), 1)
+    spread = np.where(x.std(0) > 0, x.std(0), 1)
     cpu = torch.device("cpu")
     torch.testing.assert_close(encoder.embed(x, cpu), plain.embed((x - x.mean(0)) / spread, cpu), rtol=1e-4, atol=1e-4)
     assert {"centre", "spread"} <= encoder.stored_names()
+
+
+def test_a_constant_column_does_not_blow_up() -> None:
+    """In single precision the mean of many 0.1 is not quite 0.1, and their spread not quite 0."""
+    encoder = built(width=1, standardised=True)
+    encoder.standardise_on(torch.full((100_001, 1), 0.1))
+    assert float(encoder.spread) == 1.0 and float(encoder.centre) == pytest.approx(0.1)
 
 
 def test_dropout_is_of_training_alone() -> None:
