@@ -40,6 +40,7 @@ _PROCESSING_STEPS = 5
 
 class Matching(Learner):
     """p(y | x) = sum_i a(x, x_i) y_i, a = softmax_i(sharpness * similarity(f(x), g(x_i))) (eq. 1); logits are log p.
+    Where classes differ in size, a class's sum is divided by its rows, so that size is no evidence for a class.
 
     Manifest options: ``distance`` says what is similar, minus the squared Euclidean distance (``l2``, the default),
     ``cosine`` (the paper's) or ``dot``. ``full_context``: f and g see the whole support (section 2.1.2), f in

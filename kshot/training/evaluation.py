@@ -32,7 +32,7 @@ def evaluate(
     """Adapt to each of ``count`` (two or more) episodes and score its queries: accuracy, or mean squared error.
 
     ``transductive``: norms take the statistics of an episode's queries together, as published MAML does; never served,
-    and only for checkpoints that :func:`knows_transductive`. ``more`` of the row holds the other figures of
+    and only for encoders with ``statistic_names``. ``more`` of the row holds the other figures of
     :mod:`kshot.metrics`. ``data`` names the episodes.
     """
     chosen = list(islice(tasks, count))
@@ -55,11 +55,6 @@ def evaluate(
         inductive=not transductive,
         more=figures,
     )
-
-
-def knows_transductive(checkpoint: Checkpoint) -> bool:
-    """Whether the statistics of the queries could stand in for the support's."""
-    return bool(checkpoint.encoder.statistic_names)
 
 
 def as_support(episode: Episode) -> Support:
