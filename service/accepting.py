@@ -92,7 +92,8 @@ def prepare(order: Order) -> Prepared:
     labels = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
     labels.update(support.targets.tobytes())
     model, request = labels.copy(), labels
-    _update(model, support.inputs)
+    for inputs in _forms(order):
+        _update(model, inputs)
     model.update(json.dumps([*_made_with(order), support.task]).encode())
     if choice is None:
         _update(request, support.inputs)
@@ -103,6 +104,12 @@ def prepare(order: Order) -> Prepared:
         _update(request, order.query)
     payload = _payload(order).encode()
     return Prepared(order, payload, hashlib.sha256(payload).digest(), model.hexdigest(), request.hexdigest())
+
+
+def _forms(order: Order) -> list[Inputs]:
+    """The examples in all forms asked for: pictures that one of them cannot tell apart differ in another."""
+    others = () if order.choice is None else order.choice.others
+    return [order.support.inputs, *(form.inputs for form in others)]
 
 
 def _made_with(order: Order) -> list[Any]:

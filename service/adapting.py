@@ -6,16 +6,20 @@ from fastapi import Depends, Header, Request
 from starlette.responses import Response
 
 from kshot.contracts import api
+from kshot.contracts.checkpoints import InputSpec
 from kshot.contracts.errors import NotFound, rebuild
 from kshot.contracts.tasks import Payload
+from kshot.contracts.wire import Inputs
 from kshot.storage.adapted_models import AdaptedModel
 from service import views
-from service.accepting import Prepared, accept
+from service.accepting import Order, Prepared, accept
 from service.auth import Caller
 from service.errors import request_id_of
+from service.meaning import read_query
 from service.openapi import Responses, problems
 from service.predicting import Question, ask
 from service.prefer import Preference
+from service.settings import Settings
 from service.state import State
 from service.waiting import pending_answer, wait_until_done
 
@@ -75,10 +79,22 @@ async def _predict_again(
     request: Request, state: State, caller: Caller, model: AdaptedModel, prepared: Prepared
 ) -> list[dict[str, Any]] | None:
     """The answers to this order's query from a model that another order made."""
-    query = prepared.order.query
-    if query is None:
+    order = prepared.order
+    if order.query is None:
         return None
-    payload = await state.compute(len(prepared.payload), Payload(query=query).encode)
+    spec = (await state.checkpoint(model.made_with.id)).manifest.input
+    payload = await state.compute(
+        len(prepared.payload),
+        lambda: Payload(query=_query_for(order, model, spec, state.settings)).encode(),
+        images=order.choice is not None and spec.modality == "image",
+    )
     question = Question(model.made_with.id, model.id, payload)
     _, reply = await ask(state, caller, question, request_id_of(request))
     return reply.predictions
+
+
+def _query_for(order: Order, model: AdaptedModel, spec: InputSpec, limits: Settings) -> Inputs | None:
+    """The query in the form the model takes: where its checkpoint was chosen, that may not be the order's first."""
+    if order.choice is None or order.choice.query is None:
+        return order.query
+    return read_query(order.choice.query, spec, model.input_shape, limits)

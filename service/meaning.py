@@ -72,20 +72,14 @@ def read_joint(
 
 
 def read_query(
-    raw: RawInputs,
-    spec: InputSpec,
-    shape: tuple[int, ...],
-    limits: Settings,
-    param: str = "query.inputs",
-    before: int = 0,
+    raw: RawInputs, spec: InputSpec, shape: tuple[int, ...], limits: Settings, param: str = "query.inputs"
 ) -> Inputs:
-    """Decode and check inputs to answer; ``shape`` is what one input of the support looked like, ``before`` as in
-    `decode`."""
+    """Decode and check inputs to answer; ``shape`` is what one input of the support looked like."""
     if len(raw) == 0:
         raise Invalid(f"no inputs; each is {describe(spec)}", param=param)
     if len(raw) > limits.max_query:
         raise Invalid(f"{len(raw)} inputs; at most {limits.max_query} are allowed", param=param)
-    return _decode_alike(raw, spec, shape, param, limits, before)
+    return _decode_alike(raw, spec, shape, param, limits)
 
 
 def extend_support(parent: SupportSet, raw: RawSupport, manifest: Manifest, limits: Settings) -> SupportSet:
@@ -158,18 +152,18 @@ def _joined(first: Inputs, second: Inputs) -> Inputs:
 
 def decode(raw: RawInputs, spec: InputSpec, param: str, limits: Settings, before: int = 0) -> Inputs:
     """Canonical inputs. ``before``: bytes of inputs decoded earlier, which will be in memory beside them."""
-    size = before + len(raw) * _bytes_per_input(raw, spec)
+    size = before + decoded_bytes(raw, spec)
     if size > limits.max_decoded_bytes:
         allowed = limits.max_decoded_bytes
         raise Invalid(f"these inputs take {size} bytes once decoded; at most {allowed} are allowed", param=param)
     return raw.decode(spec, param)
 
 
-def _bytes_per_input(raw: RawInputs, spec: InputSpec) -> int:
-    """An upper bound that needs no decoding."""
+def decoded_bytes(raw: RawInputs, spec: InputSpec) -> int:
+    """What these inputs take once decoded, at most; needs no decoding."""
     if isinstance(spec, ImageInput):
-        return spec.height * spec.width * spec.channels
+        return len(raw) * spec.height * spec.width * spec.channels
     if isinstance(spec, TextInput):
         return 0  # as long as the body, which has its own limit
-    first = raw.items[0] if isinstance(raw, Values) else None
-    return 4 * len(first) if isinstance(first, list) else 0
+    first = raw.items[0] if isinstance(raw, Values) and raw.items else None
+    return 4 * len(raw) * len(first) if isinstance(first, list) else 0

@@ -1,16 +1,20 @@
 """Checkpoint `auto` over HTTP: who was considered, what was chosen, and that the rest is as if it had been named."""
 
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from kshot.contracts.checkpoints import EncoderSpec, ImageInput
 from kshot.contracts.ids import new_id
-from tests.flow.conftest import Query
-from tests.flow.http_stack import assert_problem, b64, drawing_file, vector_task
+from tests.flow.conftest import HttpStack, Query
+from tests.flow.http_stack import CHECKOUT, PYTHON, assert_problem, b64, drawing_file, vector_task, write_checkpoint
 from tests.flow.test_http_joint import assert_close, joint_task
 
 pytestmark = pytest.mark.flow
@@ -83,6 +87,20 @@ def test_pictures_are_decoded_for_each_candidate(tenant: Tenants) -> None:
     child = client.post(f"/v1/adapted-models/{model['id']}/examples", json=grown).json()
     assert child["checkpoint"] == model["checkpoint"] and child["learner"] == model["learner"]
     assert child["classes"] == ["a", "b", "c"] and child["selection"] is None
+
+
+def test_pictures_sent_twice_with_a_query_answer_the_same(tenant: Tenants) -> None:
+    """The chosen checkpoint takes another form of them than the first candidate, for some."""
+    client, chosen = tenant("a"), set()
+    for seed in range(20, 26):
+        files = [(f"support[{label}]", ("x.png", drawing_file(4 * seed + i))) for i, label in enumerate("abab")]
+        files.append(("query", ("q.png", drawing_file(seed))))
+        answers = [client.post("/adapt", data={"request": '{"checkpoint": "auto"}'}, files=files) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [201, 200], answers[1].text
+        first, again = (answer.json() for answer in answers)
+        assert first["id"] == again["id"] and first["predictions"] == again["predictions"]
+        chosen.add(first["checkpoint"]["name"])
+    assert "sketches" in chosen
 
 
 def test_one_candidate_is_chosen_and_the_reason_says_so(tenant: Tenants) -> None:
@@ -163,6 +181,28 @@ def test_a_candidate_whose_weights_are_gone_is_passed_over(tenant: Tenants, quer
     assert gone["score"] is None and "could not be loaded" in gone["note"]
     assert "could not be loaded" in answer.json()["selection"]["reason"]
     assert answer.json()["checkpoint"]["name"] in ("plain", "quads")
+
+
+def test_a_candidate_whose_norms_adapt_breaks_nobody_and_refuses_several_targets(
+    tenant: Tenants, http_stack: HttpStack, query: Query, tmp_path: Path
+) -> None:
+    client, spec = tenant("a"), ImageInput(height=16, width=16, channels=1)
+    encoder = EncoderSpec(name="conv4", options={"channels": 4, "norm": "task"})
+    write_checkpoint(tmp_path, "normed", spec, encoder, "mamlpp", ("classification",))
+    publish = [*PYTHON, "workers", "publish", str(tmp_path)]
+    subprocess.run(publish, cwd=CHECKOUT, env={**os.environ, **http_stack.environ}, check=True)
+    try:
+        answer = client.post("/adapt", json=drawing_task(110))
+        joint = drawing_task(111, checkpoint="normed")
+        joint["support"]["labels"] = [{"shape": shape, "size": size} for shape, size in zip("abab", (1.5, 2.5, 1.0, 2.0), strict=True)]
+        refused = client.post("/adapt", json=joint)
+    finally:
+        query("DELETE FROM aliases WHERE name = 'normed'")
+    assert answer.status_code == 201, answer.text
+    found = considered(answer.json())
+    assert found["normed"]["score"] is None and "judged by adapting" in found["normed"]["note"]
+    assert answer.json()["checkpoint"]["name"] in ("drawings", "sketches")
+    assert_problem(refused, 422, "invalid", "checkpoint")
 
 
 @pytest.mark.parametrize(
