@@ -20,6 +20,7 @@ from kshot.contracts.errors import Invalid, Unavailable
 SETTING = "KSHOT_PRETRAINED"
 
 _READ = {".json", ".model", ".safetensors", ".txt"}
+_WEIGHTS, _SHARDS = "model.safetensors", "model.safetensors.index.json"
 _PICKLED = {".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth"}
 _OPERATORS = ("nms", "qnms")
 
@@ -28,7 +29,8 @@ def find_folder(path: str) -> Path:
     """The model folder ``path``, relative to the folder of all models.
 
     Raises Unavailable where this machine has no such folder of models; Invalid where ``path`` leaves it or is missing,
-    and where a folder below it holds pickled weights only.
+    and where weights in it or below are not what a library reads without unpickling: ``model.safetensors``, whatever
+    lies beside it, or the index of its shards with no pickled file beside it, for not every module looks for an index.
     """
     root = os.environ.get(SETTING)
     if not root:
@@ -39,8 +41,9 @@ def find_folder(path: str) -> Path:
     files = _files(folder)
     if not all(file.resolve().is_relative_to(base) for file in files):
         raise Invalid(f"a file of the pretrained model lies outside {SETTING}")
-    safe = {file.parent for file in files if file.suffix == ".safetensors"}
-    if not safe or {file.parent for file in files if file.suffix in _PICKLED} - safe:
+    whole, sharded = ({file.parent for file in files if file.name == name} for name in (_WEIGHTS, _SHARDS))
+    pickled, named = ({file.parent for file in files if file.suffix in kinds} for kinds in (_PICKLED, {".safetensors"}))
+    if not whole | sharded or pickled - whole or named - whole - sharded:
         raise Invalid(
             "the pretrained model has no model.safetensors, and pickled weights are never read; convert them where "
             "you trust them: safetensors.torch.save_file(torch.load('pytorch_model.bin', weights_only=True), "

@@ -18,7 +18,7 @@ from kshot.contracts.checkpoints import EncoderSpec, ImageInput, TextInput, Vect
 from kshot.contracts.errors import Invalid, Unavailable
 from kshot.contracts.tasks import LearnerOptions
 from kshot.encoders.base import Encoder
-from kshot.encoders.model_folders import SETTING, fingerprint, library
+from kshot.encoders.model_folders import SETTING, find_folder, fingerprint, library
 from kshot.encoders.pretrained import picture_input, recipe_lines
 from kshot.encoders.registry import build_encoder
 from kshot.inputs.images import decode_image
@@ -218,6 +218,35 @@ def test_pickled_weights_are_refused(models: Path, name: str, weights: str) -> N
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(Invalid, match=r"save_file\(torch\.load"):
         build(models, name)
+
+
+@pytest.mark.parametrize("decoy", ["x.safetensors", "model.safetensors.index.json"])
+@pytest.mark.parametrize("folder", ["", "2_Dense"])
+def test_a_decoy_beside_pickled_weights_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, decoy: str
+) -> None:
+    """A module falls back on pickled weights unless the safe ones have the name it looks for."""
+    monkeypatch.setenv(SETTING, str(tmp_path))
+    module = tmp_path / "texts" / folder
+    module.mkdir(parents=True)
+    (tmp_path / "texts" / "model.safetensors").touch()
+    assert find_folder("texts") == tmp_path / "texts"
+    if not folder:
+        (module / "model.safetensors").unlink()
+    (module / decoy).touch()
+    (module / "pytorch_model.bin").touch()
+    with pytest.raises(Invalid, match="never read"):
+        find_folder("texts")
+
+
+def test_shards_with_their_index_are_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SETTING, str(tmp_path))
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "model-00001-of-00001.safetensors").touch()
+    with pytest.raises(Invalid, match="never read"):
+        find_folder("texts")
+    (tmp_path / "texts" / "model.safetensors.index.json").touch()
+    assert find_folder("texts") == tmp_path / "texts"
 
 
 def test_pickled_weights_beside_safe_ones_are_not_read(models: Path) -> None:
