@@ -2,17 +2,20 @@
 
 ``python -m benchmarks.accuracy.auto --data ../shared/data``
 
-The truth is the accuracy on the queries when each candidate adapts with its own learner; a tie counts for both. The
-candidates beside the shipped ones are made by benchmarks/recipes/auto/*.toml (into runs/auto, a minute each) and, for
-vectors, right here.
+The truth is the accuracy on the queries when each candidate adapts with its own learner; a tie counts for both, so a
+blind choice does a little better than ``chance``, two of the candidates. The candidates beside the shipped ones are
+made by benchmarks/recipes/auto/*.toml (into runs/auto, a minute each) and, for vectors, right here.
 """
 
 import argparse
+import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +35,7 @@ from kshot.learners.base import Support
 from kshot.learners.batching import embed
 from kshot.learners.gradient import GradientLearner
 from kshot.learners.registry import get_learner
+from kshot.metrics import class_scores
 from kshot.relations.choice import choose
 from kshot.training.data import load_pool
 from kshot.training.evaluation import evaluate
@@ -48,11 +52,16 @@ TEXT_TWINS = ("intents", "texts-plain", "texts-prototypes", "texts-ridge")
 VECTORS = ("vectors-measured", "vectors-texts", "vectors-photos")
 _SEED, _N_QUERY, _WIDTH = 20_261_122, 15, 256
 _CPU = torch.device("cpu")
+_Z = 1.96
 
 
 @dataclass(frozen=True)
 class Row:
-    """Over ``supports`` of one shape. ``regret``: accuracy of the best candidate less that of the chosen, mean."""
+    """Over ``supports`` of one shape. ``low``, ``high``: 95% Wilson interval of ``first_or_second``.
+
+    ``chance``: of a blind choice among candidates without ties. ``regret``: accuracy of the best candidate less that of
+    the chosen, mean.
+    """
 
     data: str
     candidates: int
@@ -60,6 +69,9 @@ class Row:
     k_shot: int
     supports: int
     first_or_second: float
+    low: float
+    high: float
+    chance: float
     first: float
     regret: float
     chosen_accuracy: float
@@ -83,9 +95,11 @@ def main() -> None:
 
 
 def _kept(name: str, seen: Sequence[Seen], data: Labelled, shape: tuple[int, int], supports: int) -> Row:
-    """The row of an earlier run that was stopped, or a new one. What changes the choice needs an empty folder."""
+    """The row of an earlier run with the same weights, or a new one. What changes the choice needs an empty folder."""
     n_way, k_shot = shape
-    file = RUNS / "rows" / f"{name}-{n_way}-{k_shot}-{supports}.json"
+    weights = " ".join(each.checkpoint.manifest.weights_sha256 for each in seen)
+    key = hashlib.sha256(weights.encode()).hexdigest()[:16]
+    file = RUNS / "rows" / f"{name}-{n_way}-{k_shot}-{supports}-{key}.json"
     if file.is_file():
         return Row(**json.loads(file.read_text()))
     chosen = list(islice(draws(data.labels, n_way, k_shot, _N_QUERY, _SEED), supports))
@@ -93,6 +107,21 @@ def _kept(name: str, seen: Sequence[Seen], data: Labelled, shape: tuple[int, int
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(asdict(row)))
     return row
+
+
+def with_odds(candidates: int, supports: int, first_or_second: float, **rest: Any) -> Row:
+    """A row with what a blind choice would get, and the Wilson interval (1927) of what this one got."""
+    low, high = wilson(first_or_second, supports)
+    chance = min(2 / candidates, 1.0)
+    odds = {"low": low, "high": high, "chance": rest.pop("chance", chance)}
+    return Row(candidates=candidates, supports=supports, first_or_second=first_or_second, **odds, **rest)
+
+
+def wilson(rate: float, n: int) -> tuple[float, float]:
+    """95% interval of a rate seen in ``n`` trials; unlike the normal one it does not shrink to a point at 0 and 1."""
+    z = _Z**2 / n
+    centre, half = rate + z / 2, math.sqrt(z * (rate * (1 - rate) + z / 4))
+    return max((centre - half) / (1 + z), 0.0), min((centre + half) / (1 + z), 1.0)
 
 
 def _domains(data: Path) -> list[tuple[str, Labelled, Sequence[str]]]:
@@ -124,7 +153,7 @@ def _row(name: str, seen: Sequence[Seen], chosen: Sequence[Draw], k_shot: int) -
     truth = np.asarray(accuracies)
     own = truth[np.arange(len(picked)), picked]
     better = (truth > own[:, None] + 1e-9).sum(1)
-    return Row(
+    return with_odds(
         data=name,
         candidates=len(seen),
         n_way=chosen[0].n_way,
@@ -146,10 +175,10 @@ def _accuracy(seen: Seen, draw: Draw) -> float:
     checkpoint = seen.checkpoint if moves else seen.embedded()
     support: Support = draw.of(seen.inputs) if moves else draw.of_rows()
     queries = np.asarray(seen.inputs)[draw.query] if moves else draw.query
-    (state,) = learner.adapt(checkpoint, [support], LearnerOptions())
+    (state,) = learner.adapt_only(checkpoint, [support], LearnerOptions())
     (output,) = learner.predict(checkpoint, [state], [queries])
     assert output.logits is not None
-    return float((output.logits.argmax(1).numpy() == draw.query_targets).mean())
+    return class_scores(output.logits.argmax(1).numpy(), draw.query_targets).accuracy
 
 
 def _totals(rows: Sequence[Row]) -> list[Row]:
@@ -163,10 +192,10 @@ def _totals(rows: Sequence[Row]) -> list[Row]:
 def _total(name: str, rows: Sequence[Row]) -> Row:
     means = {
         field: float(np.mean([getattr(row, field) for row in rows]))
-        for field in ("first_or_second", "first", "regret", "chosen_accuracy", "best_accuracy", "reliable")
+        for field in ("first_or_second", "chance", "first", "regret", "chosen_accuracy", "best_accuracy", "reliable")
     }
     most = max(row.candidates for row in rows)
-    return Row(f"{name}: all", most, 0, 0, sum(row.supports for row in rows), **means)
+    return with_odds(most, sum(row.supports for row in rows), data=f"{name}: all", n_way=0, k_shot=0, **means)
 
 
 def _vector_checkpoints(data: Path) -> None:

@@ -62,7 +62,7 @@ def _cell(seen: Seen, data: Labelled, chosen: Sequence[Draw]) -> list[Transfer]:
         )
         for draw in chosen
     ]
-    return transfer_matrix([checkpoint], {data.name: lambda _: tasks})
+    return transfer_matrix([checkpoint], {data.name: tasks})
 
 
 def _plot(cells: Sequence[Transfer]) -> None:

@@ -1,6 +1,6 @@
 """How well each checkpoint does on each data set: the measured transfer matrix."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +16,6 @@ from kshot.metrics import class_scores, mean_interval, value_scores
 
 _TASKS_AT_ONCE = 16
 
-Tasks = Callable[[Checkpoint], Sequence[Episode]]
-"""The episodes of a data set in the canonical form of a checkpoint; the same examples whichever checkpoint asks."""
-
 
 @dataclass(frozen=True)
 class Transfer:
@@ -31,12 +28,15 @@ class Transfer:
     episodes: int
 
 
-def transfer_matrix(checkpoints: Sequence[Checkpoint], data: Mapping[str, Tasks]) -> list[Transfer]:
-    """Every checkpoint, adapting by its own learner, on every data set. At least two episodes of each."""
+def transfer_matrix(checkpoints: Sequence[Checkpoint], data: Mapping[str, Sequence[Episode]]) -> list[Transfer]:
+    """Every checkpoint, adapting by its own learner, on the episodes of every data set. At least two of each.
+
+    The episodes are in the canonical form that all these checkpoints take.
+    """
     cells = []
     for checkpoint in checkpoints:
-        for name, tasks in data.items():
-            scores = episode_scores(checkpoint, tasks(checkpoint))
+        for name, chosen in data.items():
+            scores = episode_scores(checkpoint, chosen)
             found = mean_interval(scores)
             cells.append(Transfer(checkpoint.manifest.name, name, found.mean, found.interval, len(scores)))
     return cells
@@ -49,7 +49,7 @@ def episode_scores(checkpoint: Checkpoint, chosen: Sequence[Episode], learner: s
     for start in range(0, len(chosen), _TASKS_AT_ONCE):
         batch = chosen[start : start + _TASKS_AT_ONCE]
         supports = [Support(e.task, e.support, torch.as_tensor(e.support_targets), e.n_way) for e in batch]
-        states = how.adapt(checkpoint, supports, LearnerOptions())
+        states = how.adapt_only(checkpoint, supports, LearnerOptions())
         outputs = how.predict(checkpoint, states, [episode.query for episode in batch])
         for episode, output in zip(batch, outputs, strict=True):
             truth = np.asarray(episode.query_targets)

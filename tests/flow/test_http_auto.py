@@ -194,7 +194,9 @@ def test_a_candidate_whose_norms_adapt_breaks_nobody_and_refuses_several_targets
     try:
         answer = client.post("/adapt", json=drawing_task(110))
         joint = drawing_task(111, checkpoint="normed")
-        joint["support"]["labels"] = [{"shape": shape, "size": size} for shape, size in zip("abab", (1.5, 2.5, 1.0, 2.0), strict=True)]
+        joint["support"]["labels"] = [
+            {"shape": shape, "size": size} for shape, size in zip("abab", (1.5, 2.5, 1.0, 2.0), strict=True)
+        ]
         refused = client.post("/adapt", json=joint)
     finally:
         query("DELETE FROM aliases WHERE name = 'normed'")

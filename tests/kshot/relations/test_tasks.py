@@ -69,7 +69,7 @@ def episodes(apart: float) -> list[Episode]:
 
 
 def test_the_matrix_has_a_cell_for_each_pair_with_its_interval() -> None:
-    cells = transfer_matrix([VECTORS], {"easy": lambda _: episodes(9.0), "hard": lambda _: episodes(0.0)})
+    cells = transfer_matrix([VECTORS], {"easy": episodes(9.0), "hard": episodes(0.0)})
     assert [(cell.checkpoint, cell.data, cell.episodes) for cell in cells] == [
         ("vectors", "easy", 5),
         ("vectors", "hard", 5),
