@@ -57,6 +57,8 @@ class Ridge(Learner):
     Meta-learned: ``log_l2`` and, for classes, ``log_logit_scale`` (R2-D2's bias cancels in a softmax, and the offset
     comes from centring). A checkpoint without them gets features on an even scale, and both numbers by exact
     leave-one-out. With the caller's ``l2`` the features are taken as they are.
+    The quality is an exact leave-one-out given penalty and scale: where the support chose them it did so on all rows,
+    by the same errors, so of few rows with many columns the figure is too good.
     For classes two things are added to the paper: rows are weighted so that every class weighs the same whatever its
     size, and each class's scores are divided by the length of its direction
     (:func:`~kshot.learners.calibration.class_gains`).
