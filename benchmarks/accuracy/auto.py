@@ -218,7 +218,7 @@ def _vector_checkpoints(data: Path) -> None:
         seen = RUNS / "cache" / f"caltech-{split}.npy"
         if not seen.is_file():
             np.save(seen, _embedded(backbone.encoder, pool))
-        return pool_from_labels(_narrowed(np.load(seen)), [f"{label:03}" for label in labels])
+        return pool_from_labels(_narrowed(np.load(seen, allow_pickle=False)), [f"{label:03}" for label in labels])
 
     for name, source in (("vectors-texts", texts), ("vectors-photos", pictures)):
         if not (RUNS / name / "manifest.json").is_file():

@@ -53,7 +53,7 @@ SUITABLE: dict[TaskKind, list[str]] = {
 NORMED_BY_TASK = {"conv4-task"}
 """Encoders that only gradient learners can work with: their norms adapt too."""
 INNER = {"inner_steps": 3, "inner_lr": 0.05}
-GENTLE = {"reptile": {"inner_lr": 0.001}, "protomaml": {"inner_lr": 0.005}}
+GENTLE = {"reptile": {"inner_lr": 0.0003}, "protomaml": {"inner_lr": 0.0005}}
 """Rates for learners that :data:`INNER` would throw about: steps of Adam, and heads as large as the embeddings."""
 VARIANTS: dict[str, dict[str, dict[str, object]]] = {
     "matching": {

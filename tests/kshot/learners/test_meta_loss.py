@@ -94,6 +94,7 @@ def test_outer_steps_lower_it(case: Case) -> None:
     losses = []
     for _ in range(10):
         optimiser.zero_grad()
+        torch.manual_seed(0)  # Reptile draws mini-batches: the same ones each time, so that losses compare
         loss = learner.meta_loss(checkpoint.encoder, head, *batch, case.options)
         loss.backward()
         assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in parameters)
