@@ -68,6 +68,7 @@ def read_joint(
             "labels that are objects make a multitask; say the kind of each in options.targets", param="options.task"
         )
     targets, columns = joint_targets(raw.labels, limits.max_ways, kinds=options.targets, integers=integers)
+    _check_joint_labels(*targets.shape, limits)
     return Labels("multitask", targets, columns=columns)
 
 
@@ -87,6 +88,7 @@ def extend_support(parent: SupportSet, raw: RawSupport, manifest: Manifest, limi
     check_counts(raw, describe(manifest.input), limits, len(parent))
     before_them, added = parent.targets, _added_labels(parent, raw, limits)
     if parent.task == "multitask":
+        _check_joint_labels(len(parent) + len(added.targets), len(added.columns), limits)
         before_them = widened(parent.targets, len(added.columns))
     before = 0 if isinstance(parent.inputs, list) else parent.inputs.nbytes
     shape = input_shape(parent.inputs)
@@ -119,6 +121,13 @@ def check_counts(raw: RawSupport, example: str, limits: Settings, before: int = 
     if before + n > limits.max_support:
         together = f" with the parent's {before}" if before else ""
         raise Invalid(f"{n} examples{together}; at most {limits.max_support} are allowed", param="support.inputs")
+
+
+def _check_joint_labels(n: int, n_targets: int, limits: Settings) -> None:
+    """Each target costs as much as a support of its own. Raises Invalid."""
+    if n * n_targets > limits.max_joint_labels:
+        message = f"{n} examples times {n_targets} targets; at most {limits.max_joint_labels} are allowed"
+        raise Invalid(f"{message}: send fewer examples, or some of the targets at a time", param="support.labels")
 
 
 def _decode_alike(

@@ -18,6 +18,7 @@ class Settings(BaseSettings):
 
     max_ways: int = Field(default=200, ge=2)
     max_support: int = Field(default=2000, ge=1)
+    max_joint_labels: int = Field(default=8192, ge=64, description="Examples times targets, where there are several")
     max_query: int = Field(default=5000, ge=1)
     max_body_bytes: int = 32 * 1024 * 1024
     max_decoded_bytes: int = Field(default=64 * 1024 * 1024, description="A support or a query set after decoding")

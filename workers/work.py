@@ -82,9 +82,9 @@ class Work:
 
     @property
     def weight(self) -> int:
-        """What it counts against its batch limit: an adaptation is one task, a prediction its number of queries."""
+        """What it counts against its batch limit: an adaptation its number of targets, a prediction of queries."""
         if self.key.operation != "predict":
-            return 1
+            return max(len(self.columns), 1)
         assert self.payload.query is not None
         return len(self.payload.query)
 

@@ -259,6 +259,7 @@ class Limits(Answer):
     max_ways: int = Field(description="Classes of one model, or of one of its targets")
     max_targets: int = Field(description="Targets of one model")
     max_support: int = Field(description="Examples of one model, its parent's included")
+    max_joint_labels: int = Field(description="Examples times targets of one model of several targets")
     max_query: int = Field(description="Inputs to answer in one request")
     max_body_bytes: int = Field(description="Size of a request's body")
     max_decoded_bytes: int = Field(description="Memory that the inputs of one list take once decoded")

@@ -4,7 +4,7 @@ Each target of a support gets a head of its own in closed form (:mod:`kshot.lear
 from the rows that have the target. How the shared encoder is trained: :mod:`kshot.training.multitask`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,6 +38,7 @@ from kshot.learners.ridge import Ridge
 _RIDGE = Ridge()
 _RIDGE_TENSORS = ("log_l2", "log_logit_scale")
 _FILM_LR = 0.1
+_BYTES_PER_CALL = 1 << 28
 
 
 class Multitask(Learner):
@@ -45,8 +46,8 @@ class Multitask(Learner):
 
     Rows whose target is NaN do not count for that target. Manifest options: ``film_steps`` > 0 first adapts a scale
     and a shift of the shared embedding to all targets together (:mod:`kshot.learners.film`), ``film_lr`` its step.
-    The quality of each target is the exact leave-one-out of its head; FiLM has seen the row, so with it no figure is
-    called reliable.
+    The quality of each target is the leave-one-out of its head, as exact as ridge's; FiLM has seen the row, so with it
+    no figure is called reliable.
     State: those of ridge, for several targets each below the number of its target (``0.weight``); ``film.scale`` and
     ``film.shift`` (d).
     """
@@ -111,7 +112,9 @@ class Multitask(Learner):
         starts = np.cumsum([0, *map(len, features)])
         parts = [_parts(support, start) for support, start in zip(supports, starts, strict=False)]
         embedded = torch.cat([film(x) if film else x for x, film in zip(features, films, strict=True)])
-        heads = iter(_RIDGE.adapt(_on(checkpoint, embedded, own), [part for split in parts for part in split], options))
+        on = _on(checkpoint, embedded, own)
+        chunks = _chunks([part for split in parts for part in split], embedded.shape[1])
+        heads = (head for chunk in chunks for head in _RIDGE.adapt(on, chunk, options))
         solved = [[next(heads) for _ in split] for split in parts]
         return [_joined(s, own_heads, film) for s, own_heads, film in zip(supports, solved, films, strict=True)]
 
@@ -163,6 +166,22 @@ def _part(column: Column, values: Tensor, start: int) -> Support:
     present = ~values.isnan()
     targets = values[present].long() if column.kind == "classification" else values[present].unsqueeze(1)
     return Support(column.kind, start + present.cpu().numpy().nonzero()[0], targets, column.n_way)
+
+
+def _chunks(parts: Sequence[Support], width: int) -> Iterator[list[Support]]:
+    """Parts to be solved together: each holds copies of its rows and square matrices, which must fit into memory."""
+    chunk: list[Support] = []
+    size = 0
+    for part in parts:
+        n = len(part.targets)
+        needed = 8 * (4 * n * width + 6 * min(n, max(width, 512)) ** 2)
+        if chunk and size + needed > _BYTES_PER_CALL:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(part)
+        size += needed
+    if chunk:
+        yield chunk
 
 
 def _ridge_head(head: Head) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ async def get_limits(state: StateDep, caller: CallerDep) -> Response:
             max_ways=settings.max_ways,
             max_targets=MAX_TARGETS,
             max_support=settings.max_support,
+            max_joint_labels=settings.max_joint_labels,
             max_query=settings.max_query,
             max_body_bytes=settings.max_body_bytes,
             max_decoded_bytes=settings.max_decoded_bytes,

@@ -36,6 +36,21 @@ def test_integers_are_classes_unless_something_says_otherwise() -> None:
     assert columns(*rows, integers="regression", kinds={"t": "classification"})[1][0].classes == (7, -1)
 
 
+def test_examples_times_targets_are_bounded_with_the_parents_too() -> None:
+    limits = LIMITS.model_copy(update={"max_joint_labels": 8})
+
+    def support(n: int, *names: str) -> RawSupport:
+        return RawSupport(Values([[float(i)] for i in range(n)]), [dict.fromkeys(names, i + 0.5) for i in range(n)])
+
+    parent = read_support(support(4, "a", "b"), manifest(), LearnerOptions(), limits).support
+    for n, names in ((5, "ab"), (3, "abc")):
+        with pytest.raises(Invalid, match="at most 8 are allowed") as caught:
+            read_support(support(n, *names), manifest(), LearnerOptions(), limits)
+        assert caught.value.param == "support.labels"
+    with pytest.raises(Invalid, match="5 examples times 2 targets"):
+        extend_support(parent, support(1, "a"), manifest(), limits)
+
+
 def test_the_order_of_an_objects_keys_means_nothing() -> None:
     assert columns({"a": 1.5, "b": "x"}, {"b": "y"}) == columns({"b": "x", "a": 1.5}, {"b": "y"})
 

@@ -4,7 +4,9 @@ import asyncio
 import dataclasses
 import time
 
-from kshot.contracts.tasks import LearnerOptions, Payload
+import numpy as np
+
+from kshot.contracts.tasks import LearnerOptions, Payload, SupportSet, TargetSpec
 from tests.workers.samples import adapt, blobs, claim, predict
 from workers import batching
 from workers.batching import Limits, Queues
@@ -52,6 +54,14 @@ async def test_a_batch_holds_as_many_tasks_as_the_limit_says():
     for work in works:
         waiting.put(work)
     assert [await waiting.next() for _ in range(3)] == [works[:2], works[2:4], works[4:]]
+
+
+async def test_an_adaptation_to_several_targets_counts_each():
+    waiting = queues(tasks=4)
+    works = [joint(i, n_targets) for i, n_targets in enumerate([3, 1, 2, 9])]
+    for work in works:
+        waiting.put(work)
+    assert [[work.weight for work in await waiting.next()] for _ in range(3)] == [[3, 1], [2], [9]]
 
 
 async def test_predictions_count_their_queries_and_one_over_the_limit_runs_alone(checkpoint):
@@ -151,3 +161,10 @@ def test_seeds_and_options_a_learner_ignores_do_not_split_batches():
 
     assert key("protonet", seed=1) == key("protonet", seed=2, l2=3.0)
     assert key("ridge", l2=1.0) != key("ridge", l2=2.0)
+
+
+def joint(seed: int, n_targets: int) -> Work:
+    targets = np.random.default_rng(seed).normal(size=(4, n_targets)).astype(np.float32)
+    columns = tuple(TargetSpec(name=str(i), kind="regression") for i in range(n_targets))
+    support = SupportSet("multitask", blobs(seed).inputs, targets, columns=columns)
+    return adapt_work(claim(Payload(support), learner="multitask", task_id=f"task_{seed}"))

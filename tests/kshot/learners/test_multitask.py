@@ -268,3 +268,13 @@ def test_film_is_a_constant_of_the_meta_loss() -> None:
     torch.testing.assert_close(loss, torch.stack(expected).mean(), rtol=1e-3, atol=1e-4)
     loss.backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in meta.encoder.parameters())
+
+
+def test_targets_solved_a_few_at_a_time_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint, supports = plain(), [support for support, _ in tasks(5, 2)]
+    together = MULTITASK.adapt(checkpoint, supports, LearnerOptions())
+    monkeypatch.setattr("kshot.learners.multitask._BYTES_PER_CALL", 1)
+    for one, other in zip(MULTITASK.adapt(checkpoint, supports, LearnerOptions()), together, strict=True):
+        assert [q and q.n for q in one.qualities] == [q and q.n for q in other.qualities]
+        for name, tensor in other.tensors.items():
+            torch.testing.assert_close(one.tensors[name], tensor, msg=name)
