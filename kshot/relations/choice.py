@@ -10,8 +10,9 @@ The score of a candidate is in nats per example, more is better. For classes
 with n the rows that can be left out. Where every class has one example n is 0, and the manifest and LogME decide. For
 numbers, evidence = -log(mse / variance) / 2 of ridge, half as much again of the nearest neighbours, and no expectation.
 
-A table promises the mean of its inductive rows that are most like the task. A candidate without one is expected to do
-as the worst promise among the others: nobody gains or loses by having no table, and its signature still counts.
+A table promises the mean of its inductive rows that are most like the task. A candidate without one is expected to lose
+a third more nats than the worst promise among the others: what nobody measured is more often worse than better, but is
+held to what these others do. At equal terms LogME alone would pick an untrained encoder of texts (one example a class).
 
 An encoder whose norms belong to the task (``statistic_names``) has no embedding before it adapts, and what its table
 promises of its own data says nothing of these: such a candidate is passed over, unless there is no other.
@@ -36,6 +37,7 @@ from kshot.relations.signature import strangeness
 _EXPECTED_ROWS = 3.0
 _KNN_SHARE, _LOGME_SHARE = 0.5, 0.1
 _STRANGE, _PER_STRANGENESS = 0.2, 2.0
+_UNMEASURED = 4 / 3
 _LEAST_ACCURACY = 0.01
 _WAYS_POWER = 2 / 3  # nats lost grow so with the number of rivals, measured from 5 to 20 ways on our own checkpoints
 _LEAST_MSE = 1e-6  # of the variance
@@ -163,7 +165,7 @@ def _expectation(manifest: Manifest, support: Support, x: Tensor, manifests: Seq
     promised = _promised_nats(manifest, support.n_way, _shots(support))
     if promised is None:
         others = [_promised_nats(other, support.n_way, _shots(support)) for other in manifests]
-        promised = min((nats for nats in others if nats is not None), default=0.0)
+        promised = _UNMEASURED * min((nats for nats in others if nats is not None), default=0.0)
     if manifest.signature is None:
         return promised
     strange = strangeness(manifest.signature, x, support.targets)
