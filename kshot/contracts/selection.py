@@ -42,7 +42,8 @@ class Considered(Model):
 
 
 class Selection(Model):
-    """How `auto` chose its checkpoint. ``reliable`` is False where the support is too small to tell them apart."""
+    """How `auto` chose its checkpoint. ``reliable`` is False where the support is too small to tell them apart,
+    and where there was but one."""
 
     considered: tuple[Considered, ...]
     reason: str

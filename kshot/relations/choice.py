@@ -42,7 +42,9 @@ _LEAST_ACCURACY = 0.01
 _WAYS_POWER = 2 / 3  # nats lost grow so with the number of rivals, measured from 5 to 20 ways on our own checkpoints
 _LEAST_MSE = 1e-6  # of the variance
 _Z = 1.96
+_ENOUGH_ROWS = 20  # below, likelihoods alone tell no candidates apart that give as many right answers
 _PASSED_OVER = "its encoder can only be judged by adapting"
+_FAILED = "it gives no finite figures for these examples"
 
 
 @dataclass(frozen=True)
@@ -77,28 +79,51 @@ class Choice:
 
 @dataclass(frozen=True)
 class _Judged:
-    """``left_out``: of each target, None where it has no row that can be left out; the same rows for all candidates."""
+    """``left_out``: of each target, None where it has no row that can be left out; the same rows for all candidates.
+
+    ``failed``: not even to be chosen where there is no other.
+    """
 
     considered: Considered
     left_out: tuple[LeftOut | None, ...] = ()
+    failed: bool = False
 
 
 @torch.no_grad()
 def choose(candidates: Sequence[Checkpoint], supports: Sequence[Support]) -> Choice:
     """The best of at least one candidate. ``supports[i]``: the same examples in the canonical form of candidate i.
 
-    Several targets (kind ``multitask``) are judged one by one, and their scores averaged. Raises Invalid without
-    candidates.
+    Several targets (kind ``multitask``) are judged one by one, and their scores averaged. A candidate that fails is
+    noted and passed over. Raises Invalid without candidates, and where all fail.
     """
     if not candidates or len(candidates) != len(supports):
         raise Invalid("no checkpoint to choose from")
     manifests = [checkpoint.manifest for checkpoint in candidates]
-    judged = [_judge(*pair, manifests) for pair in zip(candidates, supports, strict=True)]
-    index = max(range(len(judged)), key=lambda i: _rank(manifests[i], supports[i], judged[i].considered.score))
-    reliable, reason = _explain(manifests, supports[index], judged, index)
+    judged = [_judge_alone(*pair, manifests) for pair in zip(candidates, supports, strict=True)]
+    left = [i for i, each in enumerate(judged) if not each.failed]
+    if not left:
+        raise Invalid("no checkpoint gives finite figures for these examples", param="support.inputs")
+    index = max(left, key=lambda i: _rank(manifests[i], supports[i], judged[i].considered.score))
+    reliable, reason = _explain(
+        [manifests[i] for i in left], supports[index], [judged[i] for i in left], left.index(index)
+    )
+    if len(left) < len(judged):
+        reason += f" ({len(judged) - len(left)} more failed on these examples)"
     considered = [each.considered for each in judged]
     considered[index] = replace(considered[index], note=None)
     return Choice(index, tuple(considered), reason, reliable)
+
+
+def _judge_alone(checkpoint: Checkpoint, support: Support, manifests: Sequence[Manifest]) -> _Judged:
+    """One candidate's failure is no other's."""
+    try:
+        judged = _judge(checkpoint, support, manifests)
+    except (Invalid, torch.linalg.LinAlgError, ArithmeticError, ValueError):
+        return _Judged(Considered(None, None, None, None, None, _FAILED), failed=True)
+    score = judged.considered.score
+    if score is not None and not math.isfinite(score):
+        return _Judged(replace(judged.considered, score=None, note=_FAILED), failed=True)
+    return judged
 
 
 def _judge(checkpoint: Checkpoint, support: Support, manifests: Sequence[Manifest]) -> _Judged:
@@ -221,7 +246,7 @@ def _explain(
     name = manifests[index].name
     known = [i for i, each in enumerate(judged) if each.considered.score is not None]
     if len(judged) == 1:
-        return True, f"{name} is the only checkpoint that takes these inputs"
+        return False, f"{name} is the only checkpoint that takes these inputs: there was nothing to compare it with"
     if not known:
         return False, f"no candidate can be judged without adapting: {name} by its manifest alone"
     if len(known) == 1:
@@ -253,9 +278,12 @@ def _surely_better(own: Sequence[LeftOut | None], other: Sequence[LeftOut | None
     """Whether the log-likelihoods of the same rows differ by more than 1.96 standard errors.
 
     With several targets: of the mean gain over those with rows. Their errors are added up as if all went wrong together
-    (the rows are the same), which claims no more than is known.
+    (the rows are the same), which claims no more than is known. From fewer than 20 rows right answers must differ too.
     """
-    gains = [one.rows - two.rows for one, two in zip(own, other, strict=True) if one and two]
+    pairs = [(one, two) for one, two in zip(own, other, strict=True) if one and two]
+    if all(one.score == two.score and one.n < _ENOUGH_ROWS for one, two in pairs):
+        return False
+    gains = [one.rows - two.rows for one, two in pairs]
     if any(len(gain) < 2 for gain in gains):
         return False
     errors = [float(gain.std()) / math.sqrt(len(gain)) for gain in gains]

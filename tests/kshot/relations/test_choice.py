@@ -131,9 +131,33 @@ def test_several_targets_on_norms_that_adapt_are_refused_by_the_checkpoint() -> 
     assert refusal.value.param == "checkpoint"
 
 
+def broken(value: float) -> Checkpoint:
+    x = torch.full((20, 16), value)
+    x[::2] *= -1
+    return Checkpoint(candidate("broken", 1.0).manifest, Embedded(x).eval(), {})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_candidate_that_fails_is_noted_and_the_others_are_judged(value: float) -> None:
+    choice = choose([broken(value), candidate("good", 12.0)], [support()] * 2)
+    failed = choice.considered[0]
+    assert choice.index == 1 and "1 more failed" in choice.reason and not choice.reliable
+    assert failed.score is None and "finite" in (failed.note or "") and choice.considered[1].note is None
+    with pytest.raises(Invalid, match="finite figures") as caught:
+        choose([broken(value)] * 2, [support()] * 2)
+    assert caught.value.param == "support.inputs"
+
+
+def test_few_rows_that_all_answer_alike_tell_nobody_apart() -> None:
+    rows = [0, 1, 4, 5, 8, 9, 12, 13, 16, 17]
+    choice = choose([candidate("far", 30.0), candidate("farther", 300.0)], [support(rows)] * 2)
+    assert [each.leave_one_out for each in choice.considered] == [1.0, 1.0]
+    assert not choice.reliable and "too small" in choice.reason
+
+
 def test_the_only_candidate_is_the_choice() -> None:
     choice = choose([candidate("only", 1.0)], [support()])
-    assert choice.index == 0 and "only checkpoint" in choice.reason
+    assert choice.index == 0 and "only checkpoint" in choice.reason and not choice.reliable
     with pytest.raises(Invalid):
         choose([], [])
 
