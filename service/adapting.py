@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from kshot.contracts import api
 from kshot.contracts.checkpoints import InputSpec
-from kshot.contracts.errors import NotFound, rebuild
+from kshot.contracts.errors import KshotError, NotFound, rebuild
 from kshot.contracts.tasks import Payload
 from kshot.contracts.wire import Inputs
 from kshot.storage.adapted_models import AdaptedModel
@@ -89,7 +89,12 @@ async def _predict_again(
         images=order.choice is not None and spec.modality == "image",
     )
     question = Question(model.made_with.id, model.id, payload)
-    _, reply = await ask(state, caller, question, request_id_of(request))
+    try:
+        _, reply = await ask(state, caller, question, request_id_of(request))
+    except KshotError as error:
+        if error.param is not None and error.param.startswith("inputs"):
+            error.param = f"query.{error.param}"  # as the caller named them
+        raise
     return reply.predictions
 
 

@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 
 from kshot.contracts.errors import Invalid
-from kshot.contracts.tasks import CountedTarget, Label, TargetKind, TargetSpec
+from kshot.contracts.tasks import MAX_TARGET_NAME_CHARS, MAX_TARGETS, CountedTarget, Label, TargetKind, TargetSpec
 from kshot.contracts.wire import Array
-from service.labels import MAX_TARGETS, PARAM, class_label
-
-_MAX_NAME_CHARS = 64
+from service.labels import PARAM, class_label
 
 Rows = Sequence[Mapping[str, object]]
 
@@ -93,8 +91,8 @@ def _names(rows: Rows, known: Sequence[TargetSpec]) -> list[str]:
         for name in row:
             first.setdefault(name, i)
     for name, i in first.items():
-        if not 0 < len(name) <= _MAX_NAME_CHARS:
-            raise Invalid(f"the name of a target has 1 to {_MAX_NAME_CHARS} characters", param=f"{PARAM}[{i}]")
+        if not 0 < len(name) <= MAX_TARGET_NAME_CHARS:
+            raise Invalid(f"the name of a target has 1 to {MAX_TARGET_NAME_CHARS} characters", param=f"{PARAM}[{i}]")
     before = [spec.name for spec in known]
     names = [*before, *sorted(set(first) - set(before))]
     if len(names) > MAX_TARGETS:
@@ -159,8 +157,9 @@ def _number(value: Any, i: int, name: str) -> np.float32:
 
 def _check_classes(classes: Sequence[Label], present: Mapping[int, object], name: str, max_ways: int) -> None:
     i = next(iter(present), 0)
-    if len({type(label) for label in classes}) > 1:
-        raise Invalid("a target's classes are all strings or all integers", param=_place(i, name))
+    odd = next((row for row, label in present.items() if type(label) is not type(classes[0])), None)
+    if odd is not None:
+        raise Invalid("a target's classes are all strings or all integers; this one differs", param=_place(odd, name))
     if len(classes) < 2:
         remedy = "; if these are numbers, say so in options.targets" if isinstance(classes[0], int) else ""
         message = f"a target needs examples of at least 2 classes, and this one has 1{remedy}"

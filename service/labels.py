@@ -10,12 +10,11 @@ import numpy as np
 from kshot.contracts.checkpoints import Manifest, TaskKind
 from kshot.contracts.errors import Invalid
 from kshot.contracts.methods import possible_tasks
-from kshot.contracts.tasks import Label, LearnerOptions
+from kshot.contracts.tasks import MAX_TARGETS, Label, LearnerOptions
 from kshot.contracts.wire import Array
 
 PARAM = "support.labels"
 _MAX_LABEL_CHARS = 200
-MAX_TARGETS = 64
 _INT64 = 2**63
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 

@@ -12,7 +12,9 @@ from kshot.contracts.wire import Array, Inputs, get_inputs, pack, put_inputs, un
 
 Label = str | int
 TargetKind = Literal["classification", "regression"]
-TargetName = Annotated[str, Field(min_length=1, max_length=64)]
+MAX_TARGETS = 64
+MAX_TARGET_NAME_CHARS = 64
+TargetName = Annotated[str, Field(min_length=1, max_length=MAX_TARGET_NAME_CHARS)]
 Wanted = Literal["labels", "probabilities", "logits", "values"]
 
 
@@ -23,7 +25,7 @@ class LearnerOptions(Model):
         default=None, description="Another learner than the checkpoint's own, for example `ridge`."
     )
     task: TaskKind | None = Field(default=None, description="Only needed where labels alone do not tell (integers).")
-    targets: Annotated[dict[TargetName, TargetKind], Field(max_length=64)] | None = Field(
+    targets: Annotated[dict[TargetName, TargetKind], Field(max_length=MAX_TARGETS)] | None = Field(
         default=None,
         description="Labels that are objects only: the kind of a target whose values alone do not tell (integers, "
         "which are classes where nothing else is said).",

@@ -26,6 +26,7 @@ _ERASE = [
     WHERE m.task = 'multitask' OR m.checkpoint_id IS NULL""",
     "UPDATE adapted_models SET parent_id = NULL WHERE parent_id IN (SELECT model FROM newer)",
     "DELETE FROM idempotency_keys WHERE object_id IN (SELECT model FROM newer)",
+    "DELETE FROM predictions WHERE adapted_model_id IN (SELECT model FROM newer)",
     "DELETE FROM results WHERE task_id IN (SELECT task FROM newer)",
     "DELETE FROM tasks WHERE id IN (SELECT task FROM newer)",
     "DELETE FROM adapted_models WHERE id IN (SELECT model FROM newer)",

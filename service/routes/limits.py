@@ -4,10 +4,10 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from kshot.contracts import api
+from kshot.contracts.tasks import MAX_TARGETS
 from kshot.inputs.images import MAX_PIXELS, MAX_PIXELS_PER_REQUEST
 from service.auth import CallerDep
 from service.bodies.stream import ANY
-from service.labels import MAX_TARGETS
 from service.openapi import problems
 from service.prefer import MAX_WAIT_S
 from service.state import StateDep

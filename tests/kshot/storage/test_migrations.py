@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kshot.contracts.ids import new_id
 from kshot.storage.access import audit
-from kshot.storage.adapted_models import insert_adapted_model
+from kshot.storage.adapted_models import get_adapted_model, insert_adapted_model, list_adapted_models
 from kshot.storage.checkpoints import register
 from kshot.storage.database import open_database
 from kshot.storage.tables import DEFAULT_TENANT
@@ -30,6 +30,50 @@ def test_migrations_go_back_and_forth_again():
             assert done.returncode == 0, done.stderr
 
 
+_PREDICTION = f"""
+INSERT INTO predictions (id, tenant_id, adapted_model_id, checkpoint_id, n_query, predictions, timings)
+VALUES (:id, '{DEFAULT_TENANT}', :model, 'ckpt', 1, '[]', '{{}}')"""
+_ROWS_OF_0001 = (
+    """
+INSERT INTO checkpoints (id, name, content_sha256, manifest, object_key, bytes)
+VALUES ('ckpt', 'plain', 'abc', '{}', 'checkpoints/abc', 1)""",
+    """
+INSERT INTO adapted_models (id, tenant_id, checkpoint_id, checkpoint_name, learner, options, task, classes, k_shot,
+    n_support, input_shape, expires_at)
+VALUES (:model, :tenant, 'ckpt', 'plain', 'ridge', '{}', 'classification', '["a", "b"]', '[1, 1]', 2, '[3]',
+    now() + interval '1 hour')""",
+    """
+INSERT INTO tasks (id, tenant_id, adapted_model_id, checkpoint_id, payload, status)
+VALUES ('task_1', :tenant, :model, 'ckpt', '', 'succeeded')""",
+    """
+INSERT INTO results (task_id, object_key, object_sha256, timings, predictions)
+VALUES ('task_1', 'states/x', 'abc', '{}', '[{"label": "a"}]')""",
+)
+
+
+async def test_rows_of_the_first_tables_are_read_after_the_upgrade():
+    with embedded_servers() as servers:
+        assert alembic(servers, "upgrade", "0001").returncode == 0
+        database = open_database(servers.database_url)
+        places = {"model": new_id("am"), "tenant": DEFAULT_TENANT}
+        async with database.begin() as connection:
+            for statement in _ROWS_OF_0001:
+                named = {name: value for name, value in places.items() if f":{name}" in statement}
+                await connection.execute(text(statement), named)
+        await database.dispose()
+        forward = alembic(servers, "upgrade", "head")
+        assert forward.returncode == 0, forward.stderr
+        async with database.connect() as connection:
+            model = await get_adapted_model(connection, DEFAULT_TENANT, places["model"])
+            assert await list_adapted_models(connection, DEFAULT_TENANT, limit=9, after=None) == [
+                replace(model, predictions=None)
+            ]
+        await database.dispose()
+        assert (model.checkpoint, model.learner, model.status) == ("ckpt", "ridge", "succeeded")
+        assert (model.targets, model.qualities, model.selection) == ((), None, None)
+        assert model.classes == ("a", "b") and model.predictions == [{"label": "a"}]
+
+
 async def test_what_the_older_tables_cannot_say_is_erased_on_the_way_back():
     """Models of several targets, and models whose checkpoint is still to be chosen; the others stay."""
     with embedded_servers() as servers:
@@ -43,6 +87,7 @@ async def test_what_the_older_tables_cannot_say_is_erased_on_the_way_back():
             for model in (kept, joint, child, undecided):
                 await insert_adapted_model(connection, model)
                 await insert_task(connection, its_task(model))
+                await connection.execute(text(_PREDICTION), {"id": new_id("pred"), "model": model.id})
         await database.dispose()
         back = alembic(servers, "downgrade", "0001")
         assert back.returncode == 0, back.stderr
@@ -50,6 +95,8 @@ async def test_what_the_older_tables_cannot_say_is_erased_on_the_way_back():
             rows = await connection.execute(text("SELECT id, parent_id FROM adapted_models ORDER BY id"))
             assert {tuple(row) for row in rows} == {(kept.id, None), (child.id, None)}
             assert await connection.scalar(text("SELECT count(*) FROM tasks")) == 2
+            asked = await connection.execute(text("SELECT adapted_model_id FROM predictions"))
+            assert set(asked.scalars()) == {kept.id, child.id}
         await database.dispose()
 
 
