@@ -68,7 +68,7 @@ def read_joint(
             "labels that are objects make a multitask; say the kind of each in options.targets", param="options.task"
         )
     targets, columns = joint_targets(raw.labels, limits.max_ways, kinds=options.targets, integers=integers)
-    _check_joint_labels(*targets.shape, limits)
+    _check_joint_labels(len(targets), len(columns), limits)
     return Labels("multitask", targets, columns=columns)
 
 

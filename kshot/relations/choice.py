@@ -118,7 +118,7 @@ def _judge_alone(checkpoint: Checkpoint, support: Support, manifests: Sequence[M
     """One candidate's failure is no other's."""
     try:
         judged = _judge(checkpoint, support, manifests)
-    except (Invalid, torch.linalg.LinAlgError, ArithmeticError, ValueError):
+    except (Invalid, torch.linalg.LinAlgError, ArithmeticError, ValueError):  # type: ignore[attr-defined]
         return _Judged(Considered(None, None, None, None, None, _FAILED), failed=True)
     score = judged.considered.score
     if score is not None and not math.isfinite(score):

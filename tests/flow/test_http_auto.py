@@ -223,6 +223,13 @@ def test_where_none_fits(admin: httpx.Client, support: dict[str, Any], options: 
         assert "words takes a non-empty string of at most 200 characters" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("width", [1, 4])
+def test_numbers_that_layers_cannot_hold_are_never_our_fault(tenant: Tenants, width: int) -> None:
+    support = {"inputs": [[x * 1e38] * width for x in (3, 1, -3, 2)], "labels": ["a", "b", "a", "b"]}
+    answer = tenant("a").post("/adapt", json={"checkpoint": "auto", "support": support})
+    assert answer.status_code in (201, 422), answer.text
+
+
 def test_auto_is_no_checkpoint(admin: httpx.Client) -> None:
     assert_problem(admin.get("/v1/checkpoints/auto"), 404)
     assert_problem(admin.post("/adapt", json=vector_task(0, checkpoint="auto@production")), 404)

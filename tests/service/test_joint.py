@@ -75,6 +75,7 @@ def test_counts() -> None:
         ([{"t": "a"}, {"t": "b"}, {"t": 1}], "[2].t", "all strings or all numbers"),
         ([{"t": 1.5}, {"t": 2}, {"t": "b"}], "[2].t", "all strings or all numbers"),
         ([{"t": 1.5}, {"t": True}], "[1].t", "a string, a number or null"),
+        ([{"k": 1}, {"t": "a", "k": 2}, {"t": "b"}, {"t": 1}], "[3].t", "this one differs"),
         ([{"t": 1.5}, {"t": [1.5]}], "[1].t", "one plain value"),
         ([{"t": 1.5}, {"t": {"u": 1}}], "[1].t", "one plain value"),
         ([{"t": 1.5}, {"t": 1e39}], "[1].t", "finite"),
