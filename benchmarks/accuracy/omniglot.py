@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.accuracy.measuring import Column
+from benchmarks.accuracy.pages import write
 from benchmarks.accuracy.rows import rows_of, training_details
 from benchmarks.accuracy.runs import Run, Settings, carry_on, read_runs, read_settings
-from benchmarks.accuracy.table import Heading, Table, write
+from benchmarks.accuracy.table import Heading, Table
 from kshot.encoders.registry import build_encoder
 from kshot.training.recipe import Recipe
 

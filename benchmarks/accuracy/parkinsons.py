@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 from benchmarks.accuracy.joint import changed, over_few, report_once, trained_once
+from benchmarks.accuracy.pages import write
 from benchmarks.accuracy.runs import Budget
-from benchmarks.accuracy.table import Figure, Heading, Row, Table, write
+from benchmarks.accuracy.table import Figure, Heading, Row, Table
 from kshot.checkpoints import Checkpoint
 from kshot.contracts.checkpoints import EncoderSpec, VectorInput
 from kshot.contracts.tasks import LearnerOptions

@@ -1,17 +1,13 @@
 """The plot of a table: one field per panel, one line per row, a point with its 95% interval per variant."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Sheet
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-if TYPE_CHECKING:
-    from benchmarks.accuracy.table import Table
+from benchmarks.accuracy.table import Table
 
 _COLOURS = ("#1b6ca8", "#d1495b", "#3b8b5d", "#8a5fbf", "#c98a1b", "#555555")
 _SPREAD = 0.5  # of the height of a line, shared by the variants

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.accuracy.measuring import Column
+from benchmarks.accuracy.pages import write
 from benchmarks.accuracy.rows import rows_of, training_details
 from benchmarks.accuracy.runs import Run, Settings, carry_on, read_runs, read_settings
-from benchmarks.accuracy.table import Heading, Table, write
+from benchmarks.accuracy.table import Heading, Table
 from kshot.contracts.tasks import LearnerOptions
 from kshot.learners.registry import get_learner
 from kshot.training.recipe import Recipe

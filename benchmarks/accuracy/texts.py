@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.accuracy.measuring import Budget, Column, Tasks, measure, measured
+from benchmarks.accuracy.pages import write
 from benchmarks.accuracy.runs import Settings, read_settings
-from benchmarks.accuracy.table import Figure, Heading, Row, Table, write
+from benchmarks.accuracy.table import Figure, Heading, Row, Table
 from kshot.checkpoints import load_checkpoint, read_manifest
 from kshot.contracts.methods import METHODS
 from kshot.contracts.tasks import LearnerOptions

@@ -16,7 +16,8 @@ import torch
 
 from benchmarks.accuracy.joint import changed, over_few, report_once
 from benchmarks.accuracy.measuring import Budget
-from benchmarks.accuracy.table import Heading, Row, Table, write
+from benchmarks.accuracy.pages import write
+from benchmarks.accuracy.table import Heading, Row, Table
 from kshot.contracts.errors import Invalid
 from kshot.contracts.wire import Array
 from kshot.training.loop import Unfinished

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.accuracy.table import Figure, Heading, Row, Table, markdown, write
+from benchmarks.accuracy.pages import markdown, write
+from benchmarks.accuracy.table import Figure, Heading, Row, Table
 
 ONE, FIVE = Heading("5-way 1-shot", "inductive"), Heading("5-way 5-shot", "inductive")
 
