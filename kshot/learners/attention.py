@@ -9,12 +9,11 @@ from torch.nn import functional
 
 from kshot.contracts.errors import Invalid
 from kshot.learners.batching import Packed
+from kshot.learners.losses import NEVER
 from kshot.learners.protonet import squared_distances
 
 Similarity = Callable[[Tensor, Tensor], Tensor]
 """Embeddings (B, Q, d) and (B, N, d) -> how alike they are, (B, Q, N)."""
-
-_NEVER = -1e9  # the logit of a padded class
 
 
 def _cosine(x: Tensor, y: Tensor) -> Tensor:
@@ -49,7 +48,7 @@ def class_log_probabilities(scores: Tensor, support: Packed, counted: Tensor) ->
     sizes = counted.to(sums) @ support.targets
     mean = sums / sizes.clamp(min=1)
     logits = highest + mean.clamp(min=torch.finfo(mean.dtype).tiny).log()
-    return logits.masked_fill(~support.outputs.unsqueeze(1), _NEVER).log_softmax(2)
+    return logits.masked_fill(~support.outputs.unsqueeze(1), NEVER).log_softmax(2)
 
 
 def _class_sums(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

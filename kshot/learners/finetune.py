@@ -32,15 +32,14 @@ from kshot.learners.base import (
 )
 from kshot.learners.batching import Packed, alike, embed, grouped, groups, pack, pad
 from kshot.learners.calibration import told_apart
-from kshot.learners.folds import adapt_with_folds, embedded, fold_numbers
+from kshot.learners.folds import adapt_and_judge
 from kshot.learners.inner_loop import HEAD_BIAS, HEAD_WEIGHT, linear_forward
-from kshot.learners.losses import balanced_weights
+from kshot.learners.losses import NEVER, balanced_weights
 
 _TOLERANCE = 1e-5
 _LEAST_SLOPE = 1e-12  # round-off
 _MOST_STEPS = 5_000  # a guard: it takes an l2 of about 1e-6 to get there
 _USUAL_L2 = 0.1  # divided by the number of rows: the evidence grows with them
-_NEVER = -1e9
 
 
 class Finetune(Learner):
@@ -79,13 +78,11 @@ class Finetune(Learner):
     @torch.no_grad()
     def adapt(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
         check_supports(self, supports)
-        known, numbered = embedded(checkpoint, supports)
-        return adapt_with_folds(
-            lambda parts: self._states(known, parts, options),
-            lambda states, queries: self.predict(known, states, queries),
-            numbered,
-            [fold_numbers(support) for support in supports],
-        )
+
+        def adapt(known: Checkpoint, parts: Sequence[Support]) -> list[State]:
+            return self._states(known, parts, options)
+
+        return adapt_and_judge(adapt, self.predict, checkpoint, supports, encoder_stays=True)
 
     @torch.no_grad()
     def adapt_only(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
@@ -178,7 +175,7 @@ def _logistic(z: Tensor, y: Tensor, share: Tensor, penalty: Tensor, outputs: Ten
     moves = torch.ones_like(penalty, dtype=torch.bool)
     for _ in range(_MOST_STEPS):
         logits = z @ ahead.transpose(1, 2) + b_ahead.unsqueeze(1)
-        errors = (logits.masked_fill(~outputs.unsqueeze(1), _NEVER).softmax(2) - y) * share.unsqueeze(2)
+        errors = (logits.masked_fill(~outputs.unsqueeze(1), NEVER).softmax(2) - y) * share.unsqueeze(2)
         slope, b_slope = errors.transpose(1, 2) @ z + penalty[:, None, None] * ahead, errors.sum(1)
         step, b_step = ahead - slope @ inverse - w, b_ahead - 2 * b_slope - b
         step, b_step = step * moves[:, None, None], b_step * moves[:, None]

@@ -25,6 +25,8 @@ STAYS = -1
 
 Adapt = Callable[[Sequence[Support]], list[State]]
 Predict = Callable[[Sequence[State], Sequence[Inputs]], list[Output]]
+AdaptOn = Callable[[Checkpoint, Sequence[Support]], list[State]]
+PredictOn = Callable[[Checkpoint, Sequence[State], Sequence[Inputs]], list[Output]]
 
 
 def adapt_with_folds(
@@ -45,6 +47,19 @@ def adapt_with_folds(
     own = check_finite(states[: len(supports)])
     qualities = map(_quality, supports, answers, folds)
     return [replace(state, quality=quality) for state, quality in zip(own, qualities, strict=True)]
+
+
+def adapt_and_judge(
+    adapt: AdaptOn, predict: PredictOn, checkpoint: Checkpoint, supports: Sequence[Support], *, encoder_stays: bool
+) -> list[State]:
+    """:func:`adapt_with_folds` with the usual folds. Where the encoder stays as it is, each row is embedded once."""
+    known, own = embedded(checkpoint, supports) if encoder_stays else (checkpoint, supports)
+    return adapt_with_folds(
+        lambda parts: adapt(known, parts),
+        lambda states, queries: predict(known, states, queries),
+        own,
+        [fold_numbers(support) for support in supports],
+    )
 
 
 def fold_numbers(support: Support) -> Array:

@@ -27,7 +27,7 @@ from kshot.learners.base import (
     settings_of,
 )
 from kshot.learners.batching import Packed, alike, concatenate, embed, grouped, groups, pack, pad
-from kshot.learners.folds import adapt_with_folds, embedded, fold_numbers
+from kshot.learners.folds import adapt_and_judge
 from kshot.learners.inner_loop import (
     HEAD_BIAS,
     HEAD_WEIGHT,
@@ -110,15 +110,12 @@ class GradientLearner(Learner):
     @torch.no_grad()
     def adapt(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
         self._check(checkpoint, supports)
-        known, own = checkpoint, supports
-        if self._model(checkpoint.encoder)[0] is linear_forward:
-            known, own = embedded(checkpoint, supports)
-        return adapt_with_folds(
-            lambda parts: self._states(known, parts, options),
-            lambda states, queries: self.predict(known, states, queries),
-            own,
-            [fold_numbers(support) for support in supports],
-        )
+        stays = self._model(checkpoint.encoder)[0] is linear_forward
+
+        def adapt(known: Checkpoint, parts: Sequence[Support]) -> list[State]:
+            return self._states(known, parts, options)
+
+        return adapt_and_judge(adapt, self.predict, checkpoint, supports, encoder_stays=stays)
 
     @torch.no_grad()
     def adapt_only(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:

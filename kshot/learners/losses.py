@@ -11,7 +11,8 @@ from kshot.encoders.base import Encoder
 from kshot.learners.base import Support
 from kshot.learners.batching import Packed, embed, groups, pack
 
-_NEVER = -1e9  # the logit of a padded class: its probability is exactly 0, its derivatives finite
+NEVER = -1e9
+"""The logit of a padded class: its probability is exactly 0, its derivatives finite."""
 
 
 def row_losses(task: TaskKind, outputs: Tensor, targets: Tensor, columns: Tensor) -> Tensor:
@@ -20,7 +21,7 @@ def row_losses(task: TaskKind, outputs: Tensor, targets: Tensor, columns: Tensor
     ``outputs`` and ``targets``: (..., N, C). ``columns``: (..., C), True where a class or target is real.
     """
     if task == "classification":
-        log_p = outputs.masked_fill(~columns.unsqueeze(-2), _NEVER).log_softmax(-1)
+        log_p = outputs.masked_fill(~columns.unsqueeze(-2), NEVER).log_softmax(-1)
         return -(targets * log_p).sum(-1)
     real = columns.unsqueeze(-2)
     return ((outputs - targets).square() * real).sum(-1) / real.sum(-1)

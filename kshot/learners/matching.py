@@ -27,7 +27,7 @@ from kshot.learners.base import (
 )
 from kshot.learners.batching import Packed, alike, embed, grouped, groups, pack, pad
 from kshot.learners.calibration import ROUND_OFF, posterior_scale, scale_of_margin
-from kshot.learners.folds import adapt_with_folds, embedded, fold_numbers
+from kshot.learners.folds import adapt_and_judge
 from kshot.learners.full_context import full_context_head, has_full_context, query_in_context, support_in_context
 from kshot.learners.kept_support import kept_support, packed_support
 from kshot.learners.losses import embedding_meta_loss, row_losses
@@ -92,13 +92,11 @@ class Matching(Learner):
         check_supports(self, supports)
         if not has_full_context(checkpoint.head):
             return check_finite(self._states(checkpoint, supports, options))
-        known, numbered = embedded(checkpoint, supports)
-        return adapt_with_folds(
-            lambda parts: self._states(known, parts, options),
-            lambda states, queries: self.predict(known, states, queries),
-            numbered,
-            [fold_numbers(support) for support in supports],
-        )
+
+        def adapt(known: Checkpoint, parts: Sequence[Support]) -> list[State]:
+            return self._states(known, parts, options)
+
+        return adapt_and_judge(adapt, self.predict, checkpoint, supports, encoder_stays=True)
 
     @torch.no_grad()
     def adapt_only(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
