@@ -25,6 +25,7 @@ from benchmarks.accuracy.candidates import Draw, Labelled, Seen, draws, glyphs, 
 from benchmarks.report import record
 from kshot.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from kshot.contracts.checkpoints import EncoderSpec, EvaluationRow, LearnerSpec, Manifest, TextInput, VectorInput
+from kshot.contracts.recipe import Training
 from kshot.contracts.tasks import LearnerOptions
 from kshot.contracts.wire import Array
 from kshot.encoders.base import Encoder
@@ -41,7 +42,6 @@ from kshot.training.data import load_pool
 from kshot.training.evaluation import evaluate
 from kshot.training.loop import with_evaluation
 from kshot.training.metric import folded_meta_loss
-from kshot.training.recipe import Training
 from kshot.training.signing import signed
 
 SHIPPED, RUNS = Path("checkpoints"), Path("runs/auto")

@@ -12,9 +12,9 @@ from benchmarks.accuracy.measuring import Budget
 from benchmarks.accuracy.table import Figure
 from benchmarks.report import command
 from kshot.checkpoints import Checkpoint, load_checkpoint
+from kshot.contracts.recipe import Recipe
 from kshot.contracts.wire import Array
 from kshot.training.loop import meta_train
-from kshot.training.recipe import Recipe
 from kshot.training.report import REPORT_FILE, joint_report, write_report
 
 _RECIPE_FILE = "recipe.json"

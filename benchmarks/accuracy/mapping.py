@@ -16,13 +16,13 @@ import torch
 
 from benchmarks.report import record
 from kshot.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from kshot.contracts.recipe import Recipe, Training, read_recipe
 from kshot.episodes.pool import Pool, select_classes
 from kshot.episodes.sampling import EpisodeShape
 from kshot.training.comparison import Compared, compare, evaluation_rows, write_comparison
 from kshot.training.data import load_pool
 from kshot.training.loop import with_evaluation
 from kshot.training.mapping import TEACHER, train_mapping
-from kshot.training.recipe import Recipe, Training, read_recipe
 
 RECIPES, RUNS = Path("benchmarks/recipes/mapping"), Path("runs/mapping")
 SOURCES = {"photos": Path("checkpoints/photos"), "texts-ridge": Path("runs/auto/texts-ridge")}

@@ -17,6 +17,7 @@ from typing import Any
 from benchmarks.accuracy.table import Figure, Heading
 from kshot.checkpoints import Checkpoint
 from kshot.contracts.checkpoints import Manifest
+from kshot.contracts.recipe import EvaluationTask
 from kshot.contracts.tasks import LearnerOptions
 from kshot.episodes.pool import Pool
 from kshot.episodes.sampling import Episode, EpisodeShape, episodes
@@ -25,7 +26,6 @@ from kshot.training.data import SINUSOIDS, Split, load_pool
 from kshot.training.evaluation import evaluate
 from kshot.training.loop import Unfinished
 from kshot.training.precompute import precompute
-from kshot.training.recipe import EvaluationTask
 
 SEED = 20_000  # of the evaluation episodes, as in kshot.training: every learner sees the same ones
 _CHUNK = 50

@@ -14,8 +14,8 @@ from benchmarks.accuracy.pages import write
 from benchmarks.accuracy.rows import rows_of, training_details
 from benchmarks.accuracy.runs import Run, Settings, carry_on, read_runs, read_settings
 from benchmarks.accuracy.table import Heading, Table
+from kshot.contracts.recipe import Recipe
 from kshot.encoders.registry import build_encoder
-from kshot.training.recipe import Recipe
 
 RECIPES = Path("benchmarks/recipes/omniglot")
 INDUCTIVE, TRANSDUCTIVE = "inductive", "transductive"

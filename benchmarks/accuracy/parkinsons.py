@@ -22,6 +22,7 @@ from benchmarks.accuracy.runs import Budget
 from benchmarks.accuracy.table import Figure, Heading, Row, Table
 from kshot.checkpoints import Checkpoint
 from kshot.contracts.checkpoints import EncoderSpec, VectorInput
+from kshot.contracts.recipe import read_recipe
 from kshot.contracts.tasks import LearnerOptions
 from kshot.contracts.wire import Array, Inputs
 from kshot.encoders.registry import build_encoder
@@ -32,7 +33,6 @@ from kshot.metrics import mean_interval, summarise_values
 from kshot.training.evaluation import as_support
 from kshot.training.loop import Unfinished
 from kshot.training.multitask import trained_answers
-from kshot.training.recipe import read_recipe
 from kshot.training.tables import load_table
 
 RECIPES = Path("benchmarks/recipes/parkinsons")

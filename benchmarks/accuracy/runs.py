@@ -21,8 +21,8 @@ from benchmarks.accuracy.measuring import Budget, Column, Tasks, measure, measur
 from benchmarks.report import command
 from kshot.checkpoints import MANIFEST_FILE, load_checkpoint, read_manifest
 from kshot.contracts.checkpoints import Manifest
+from kshot.contracts.recipe import Recipe, read_recipe
 from kshot.training.loop import Unfinished, meta_train
-from kshot.training.recipe import Recipe, read_recipe
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from benchmarks.accuracy.pages import write
 from benchmarks.accuracy.rows import rows_of, training_details
 from benchmarks.accuracy.runs import Run, Settings, carry_on, read_runs, read_settings
 from benchmarks.accuracy.table import Heading, Table
+from kshot.contracts.recipe import Recipe
 from kshot.contracts.tasks import LearnerOptions
 from kshot.learners.registry import get_learner
-from kshot.training.recipe import Recipe
 
 RECIPES = Path("benchmarks/recipes/sinusoid")
 _SHOTS, _STEPS = (5, 10), (1, 5, 10)

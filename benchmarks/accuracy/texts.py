@@ -15,9 +15,9 @@ from benchmarks.accuracy.runs import Settings, read_settings
 from benchmarks.accuracy.table import Figure, Heading, Row, Table
 from kshot.checkpoints import load_checkpoint, read_manifest
 from kshot.contracts.methods import METHODS
+from kshot.contracts.recipe import EvaluationTask
 from kshot.contracts.tasks import LearnerOptions
 from kshot.training.loop import Unfinished
-from kshot.training.recipe import EvaluationTask
 
 CHECKPOINT = Path("checkpoints/intents")
 _SPLITS: tuple[tuple[str, Literal["test", "all"]], ...] = (

@@ -19,9 +19,9 @@ from benchmarks.accuracy.measuring import Budget
 from benchmarks.accuracy.pages import write
 from benchmarks.accuracy.table import Heading, Row, Table
 from kshot.contracts.errors import Invalid
+from kshot.contracts.recipe import Recipe, read_recipe
 from kshot.contracts.wire import Array
 from kshot.training.loop import Unfinished
-from kshot.training.recipe import Recipe, read_recipe
 from kshot.training.tables import load_table
 
 RECIPE = Path("benchmarks/recipes/tox21/joint.toml")

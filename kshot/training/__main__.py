@@ -10,6 +10,7 @@ import torch
 from kshot.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from kshot.contracts.checkpoints import EvaluationRow
 from kshot.contracts.errors import Invalid
+from kshot.contracts.recipe import EvaluationTask, read_recipe
 from kshot.contracts.tasks import LearnerOptions
 from kshot.episodes.sampling import EpisodeShape, episodes
 from kshot.episodes.sinusoids import sinusoids
@@ -18,7 +19,6 @@ from kshot.training.evaluation import evaluate
 from kshot.training.loop import Unfinished, meta_train, with_evaluation
 from kshot.training.mapping import train_mapping
 from kshot.training.precompute import precompute
-from kshot.training.recipe import EvaluationTask, read_recipe
 from kshot.training.report import joint_report, write_report
 
 _EVALUATION_SEED = 20_000

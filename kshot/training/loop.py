@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import kshot
 from kshot.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from kshot.contracts.checkpoints import DataSource, EvaluationRow, LearnerSpec, Lineage, Manifest
+from kshot.contracts.recipe import Recipe
 from kshot.encoders.base import Encoder
 from kshot.encoders.conv4 import fold_batch_norm, without_batch_statistics
 from kshot.encoders.hierarchy import Hierarchy
@@ -25,7 +26,6 @@ from kshot.training.data import describe
 from kshot.training.losses import TaskLoss, task_loss
 from kshot.training.multitask import first_heads, joint_loss
 from kshot.training.progress import Run, drop_progress, load_progress, save_progress
-from kshot.training.recipe import Recipe
 from kshot.training.tables import TABLES, describe_table, training_table
 
 _SAVES = 20

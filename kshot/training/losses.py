@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kshot.contracts.errors import Invalid
+from kshot.contracts.recipe import Recipe, Training
 from kshot.encoders.base import Encoder
 from kshot.encoders.frozen import FrozenEncoder
 from kshot.episodes.pool import Pool, select_classes
@@ -21,7 +22,6 @@ from kshot.training.data import SINUSOIDS, load_pool
 from kshot.training.evaluation import as_support
 from kshot.training.metric import folded_meta_loss
 from kshot.training.precompute import precompute
-from kshot.training.recipe import Recipe, Training
 from kshot.training.tables import training_table
 from kshot.training.warping import warp_inputs
 

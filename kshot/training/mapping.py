@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from kshot.checkpoints import Checkpoint, load_checkpoint
 from kshot.contracts.checkpoints import EncoderSpec
 from kshot.contracts.errors import Invalid
+from kshot.contracts.recipe import Hint, Recipe
 from kshot.contracts.wire import Array
 from kshot.encoders.mapped import Mapped
 from kshot.encoders.registry import build_encoder
@@ -32,7 +33,6 @@ from kshot.training.losses import TaskLoss, training_pool
 from kshot.training.metric import folded_meta_loss
 from kshot.training.precompute import Tuned, precompute
 from kshot.training.progress import fingerprint
-from kshot.training.recipe import Hint, Recipe
 
 TEACHER = "teacher"
 _FINISHED = ".finished"

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kshot.contracts.recipe import Training
 from kshot.encoders.base import Encoder
 from kshot.encoders.embedded import Embedded
 from kshot.episodes.pool import Pool, take
 from kshot.episodes.sampling import EpisodeShape, draw_rows
 from kshot.learners.base import Head, Learner, Support
-from kshot.training.recipe import Training
 from kshot.training.warping import warp
 
 

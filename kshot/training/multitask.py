@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from kshot.checkpoints import Checkpoint
 from kshot.contracts.errors import Invalid
+from kshot.contracts.recipe import Recipe
 from kshot.contracts.wire import Array, Inputs
 from kshot.encoders.base import Encoder
 from kshot.encoders.hierarchy import Hierarchy
@@ -24,7 +25,6 @@ from kshot.learners.base import Head, device_of
 from kshot.learners.batching import embed
 from kshot.relations.affinity import affinity, auxiliary_weights
 from kshot.training.losses import TaskLoss
-from kshot.training.recipe import Recipe
 from kshot.training.weighting import FIRST_S, SURGICAL, conflict_weights, cosines, gramian, uncertainty_loss
 
 _MEASURE_EVERY = 10  # steps between two looks at the gradients' cosines, where the weighting does not need them

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from kshot.contracts.errors import Invalid
+from kshot.contracts.recipe import Recipe
 from kshot.contracts.wire import pack, unpack
 from kshot.encoders.base import Encoder
-from kshot.training.recipe import Recipe
 
 _FILE = ".progress.safetensors"
 _ENCODER, _HEAD, _OPTIMISER = "encoder.", "head.", "optimiser."

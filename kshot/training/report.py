@@ -10,11 +10,11 @@ from torch import Tensor
 
 from kshot.checkpoints import Checkpoint
 from kshot.contracts.errors import Invalid
+from kshot.contracts.recipe import Recipe
 from kshot.contracts.wire import Array
 from kshot.episodes.tables import Table, Target
 from kshot.metrics import calibration_error, class_scores, roc_auc, value_scores
 from kshot.training.multitask import trained_answers
-from kshot.training.recipe import Recipe
 from kshot.training.tables import load_table, training_table
 
 REPORT_FILE = "report.json"

@@ -11,6 +11,7 @@ import numpy as np
 
 from kshot.contracts.checkpoints import DataSource
 from kshot.contracts.errors import Invalid
+from kshot.contracts.recipe import Recipe
 from kshot.episodes.pool import Rows
 from kshot.episodes.tables import (
     Table,
@@ -21,7 +22,6 @@ from kshot.episodes.tables import (
     take_rows,
     take_targets,
 )
-from kshot.training.recipe import Recipe
 
 Part = Literal["train", "valid", "trainval", "test", "all"]
 

@@ -8,12 +8,12 @@ PCGrad and UPGrad are made by torchjd, from the Gramian of the gradients.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Weighting = Literal["equal", "uncertainty", "affinity", "pcgrad", "upgrad"]
+from kshot.contracts.recipe import Weighting
+
 SURGICAL: frozenset[Weighting] = frozenset({"pcgrad", "upgrad"})
 FIRST_S = -0.5
 

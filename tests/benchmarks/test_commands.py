@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.accuracy import omniglot, sinusoid, texts
 from kshot.checkpoints import WEIGHTS_FILE
-from kshot.training.recipe import read_recipe
+from kshot.contracts.recipe import read_recipe
 from tests.kshot.data_folder import data_folder
 
 ROOT = Path(__file__).parents[2]

@@ -10,8 +10,8 @@ from benchmarks.accuracy.joint import changed, over_few, trained_once
 from benchmarks.accuracy.runs import Budget
 from benchmarks.accuracy.tox21 import RECIPE, SINGLE, table_of
 from kshot.contracts.errors import Invalid
+from kshot.contracts.recipe import read_recipe
 from kshot.training.loop import Unfinished
-from kshot.training.recipe import read_recipe
 
 ASSAYS = [f"assay {i}" for i in range(12)]
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from kshot.checkpoints import load_checkpoint, read_manifest
+from kshot.contracts.recipe import read_recipe
 from kshot.episodes.sampling import EpisodeShape, episodes
 from kshot.episodes.sinusoids import sinusoids
 from kshot.training.data import load_pool
 from kshot.training.evaluation import evaluate
-from kshot.training.recipe import read_recipe
 from tests.kshot.data_folder import data_folder
 
 FOLDER = Path(__file__).parents[3] / "checkpoints"

@@ -9,6 +9,7 @@ from examples.mapping_loop import Map, centred, hint_loss
 from kshot.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from kshot.contracts.checkpoints import EncoderSpec, ImageInput
 from kshot.contracts.errors import Invalid
+from kshot.contracts.recipe import Recipe
 from kshot.encoders.mapped import Mapped, ResidualMap
 from kshot.encoders.registry import build_encoder
 from kshot.episodes.sampling import EpisodeShape
@@ -16,7 +17,6 @@ from kshot.training.comparison import IDENTITY, MAPPING, compare, evaluation_row
 from kshot.training.loop import Unfinished
 from kshot.training.losses import training_pool
 from kshot.training.mapping import TEACHER, train_mapping
-from kshot.training.recipe import Recipe
 from tests.kshot.data_folder import data_folder
 
 CHECKPOINTS = Path(__file__).parents[3] / "checkpoints"

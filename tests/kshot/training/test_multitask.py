@@ -10,6 +10,7 @@ import torch
 
 from kshot.checkpoints import Checkpoint, load_checkpoint
 from kshot.contracts.errors import Invalid
+from kshot.contracts.recipe import Recipe
 from kshot.contracts.tasks import LearnerOptions
 from kshot.encoders.registry import build_encoder
 from kshot.episodes.tables import Target
@@ -19,7 +20,6 @@ from kshot.relations.affinity import affinity, auxiliary_weights
 from kshot.training.__main__ import main
 from kshot.training.loop import Unfinished, meta_train
 from kshot.training.multitask import first_heads, joint_loss, trained_answers
-from kshot.training.recipe import Recipe
 from kshot.training.report import joint_figures, joint_report
 from kshot.training.tables import training_table
 from kshot.training.weighting import conflict_weights

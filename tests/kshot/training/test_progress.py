@@ -8,8 +8,8 @@ import torch
 
 from kshot.checkpoints import WEIGHTS_FILE, load_checkpoint
 from kshot.contracts.errors import Invalid
+from kshot.contracts.recipe import Recipe
 from kshot.training.loop import Unfinished, meta_train
-from kshot.training.recipe import Recipe
 from tests.kshot.data_folder import data_folder
 
 PROGRESS = ".progress.safetensors"

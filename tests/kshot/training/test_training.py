@@ -9,6 +9,7 @@ import torch
 from kshot.checkpoints import Checkpoint, load_checkpoint
 from kshot.contracts.checkpoints import EncoderSpec, TextInput, VectorInput
 from kshot.contracts.errors import Invalid
+from kshot.contracts.recipe import Recipe, Training, read_recipe
 from kshot.contracts.tasks import LearnerOptions
 from kshot.encoders.registry import build_encoder
 from kshot.episodes.pool import pool_from_labels
@@ -21,7 +22,6 @@ from kshot.training.evaluation import evaluate
 from kshot.training.loop import meta_train
 from kshot.training.metric import folded_meta_loss
 from kshot.training.precompute import precompute
-from kshot.training.recipe import Recipe, Training, read_recipe
 from tests.kshot.data_folder import data_folder
 
 CHECKPOINTS = Path(__file__).parents[3] / "checkpoints"

@@ -8,7 +8,9 @@ from pydantic import Field, ValidationError
 
 from kshot.contracts.checkpoints import EncoderSpec, InputSpec, LearnerSpec, Name, Stored, TaskKind
 from kshot.contracts.errors import Invalid
-from kshot.training.weighting import Weighting
+
+Weighting = Literal["equal", "uncertainty", "affinity", "pcgrad", "upgrad"]
+"""How the losses of several targets become one step (:mod:`kshot.training.weighting`)."""
 
 Range = tuple[int, int]
 """Lowest and highest value, both included; drawn anew for each episode."""
