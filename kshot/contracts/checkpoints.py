@@ -68,16 +68,23 @@ class LearnerSpec(Stored):
 
 
 class DataSource(Stored):
-    """Data a checkpoint was meta-trained on: which, exactly (sha256 of the file), and which classes of it."""
+    """Data a checkpoint was meta-trained on: which, exactly (sha256 of the file), and which classes of it.
+
+    ``id``: of the data set, where it was uploaded to the service.
+    """
 
     name: str
     sha256: str
     split: str
     n_classes: int | None = None
+    id: str | None = None
 
 
 class Lineage(Stored):
-    """Where a checkpoint comes from. ``command`` makes it again."""
+    """Where a checkpoint comes from. ``command`` makes it again; of a job it is the request that does.
+
+    ``parent``: name of the checkpoint it began at, or its id where a job made it. ``settings``: of a job, its recipe.
+    """
 
     command: str
     code_version: str
@@ -87,6 +94,8 @@ class Lineage(Stored):
     seed: int = 0
     steps: int = 0
     seconds: float = 0.0
+    job: str | None = None
+    settings: dict[str, Any] | None = None
 
 
 class Estimate(Stored):

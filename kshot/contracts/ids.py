@@ -5,7 +5,7 @@ from typing import Literal
 
 from ulid import ULID
 
-Prefix = Literal["am", "ckpt", "task", "pred", "key", "ten", "job", "ds", "evt", "req", "wrk"]
+Prefix = Literal["am", "ckpt", "task", "pred", "key", "ten", "job", "ds", "evt", "pro", "fb", "req", "wrk"]
 
 _PATTERN = re.compile(r"([a-z]{2,4})_[0-7][0-9A-HJKMNP-TV-Z]{25}")
 

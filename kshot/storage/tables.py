@@ -37,28 +37,28 @@ DEFAULT_TENANT = "ten_00000000000000000000000000"
 """The tenant of a keyless (loopback) server and of the bootstrap admin key."""
 
 
-def _created() -> Column[object]:
+def created() -> Column[object]:
+    """When a row was made, by the database's clock."""
     return Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now())
 
 
-def _tenant() -> Column[str]:
+def tenant() -> Column[str]:
+    """Whose row it is."""
     return Column("tenant_id", Text, ForeignKey("tenants.id"), nullable=False)
 
 
-tenants = Table(
-    "tenants", metadata, Column("id", Text, primary_key=True), Column("name", Text, unique=True), _created()
-)
+tenants = Table("tenants", metadata, Column("id", Text, primary_key=True), Column("name", Text, unique=True), created())
 
 api_keys = Table(
     "api_keys",
     metadata,
     Column("id", Text, primary_key=True),
-    _tenant(),
+    tenant(),
     Column("name", Text, nullable=False),
     Column("role", Text, CheckConstraint("role IN ('user', 'admin')", name="role"), nullable=False),
     Column("prefix", Text, nullable=False, unique=True),
     Column("sha256", LargeBinary, nullable=False),
-    _created(),
+    created(),
     Column("expires_at", DateTime(timezone=True)),
     Column("revoked_at", DateTime(timezone=True)),
 )
@@ -74,7 +74,9 @@ checkpoints = Table(
     Column("manifest", JSONB, nullable=False),
     Column("object_key", Text, nullable=False),
     Column("bytes", BigInteger, nullable=False),
-    _created(),
+    Column("job_id", Text, comment="the job that made it; NULL where it was published from a folder"),
+    created(),
+    Column("deleted_at", DateTime(timezone=True), comment="its weights are gone; the row stays for the lineage"),
     UniqueConstraint("name", "content_sha256"),
 )
 
@@ -92,7 +94,7 @@ adapted_models = Table(
     "adapted_models",
     metadata,
     Column("id", Text, primary_key=True),
-    _tenant(),
+    tenant(),
     Column("checkpoint_id", Text, ForeignKey("checkpoints.id"), comment="NULL until a worker has chosen it"),
     Column("checkpoint_name", Text, comment="NULL until a worker has chosen it"),
     Column("alias", Text),
@@ -116,7 +118,7 @@ adapted_models = Table(
     Column("parent_id", Text, ForeignKey("adapted_models.id")),
     Column("metadata", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
     Column("pinned", Boolean, nullable=False, server_default=text("false")),
-    _created(),
+    created(),
     Column("expires_at", DateTime(timezone=True)),
     Column("deleted_at", DateTime(timezone=True)),
     Index("ix_adapted_models_listing", "tenant_id", "id", postgresql_where=text("deleted_at IS NULL")),
@@ -133,7 +135,7 @@ tasks = Table(
     "tasks",
     metadata,
     Column("id", Text, primary_key=True),
-    _tenant(),
+    tenant(),
     Column("adapted_model_id", Text, ForeignKey("adapted_models.id"), nullable=False, unique=True),
     Column("checkpoint_id", Text, ForeignKey("checkpoints.id"), comment="NULL: one of the payload's candidates"),
     Column("payload", LargeBinary, comment="contracts.tasks.Payload; NULL once the model is deleted"),
@@ -151,7 +153,7 @@ tasks = Table(
     Column("reply_to", Text),
     Column("request_id", Text),
     Column("failure", JSONB),
-    _created(),
+    created(),
     Column("started_at", DateTime(timezone=True)),
     Column("finished_at", DateTime(timezone=True)),
     Index("ix_tasks_open", "created_at", postgresql_where=text("status IN ('queued', 'running')")),
@@ -168,21 +170,21 @@ results = Table(
     Column("selection", JSONB, comment="contracts.selection.Selection, where the checkpoint was chosen"),
     Column("predictions", JSONB),
     Column("timings", JSONB, nullable=False),
-    _created(),
+    created(),
 )
 
 predictions = Table(
     "predictions",
     metadata,
     Column("id", Text, primary_key=True),
-    _tenant(),
+    tenant(),
     Column("adapted_model_id", Text, comment="NULL for a one-shot call"),
     Column("checkpoint_id", Text, nullable=False),
     Column("n_query", Integer, nullable=False),
     Column("predictions", JSONB, nullable=False),
     Column("inputs", LargeBinary, comment="only with store: true"),
     Column("timings", JSONB, nullable=False),
-    _created(),
+    created(),
     Index("ix_predictions_model", "adapted_model_id"),
 )
 
@@ -193,7 +195,7 @@ idempotency_keys = Table(
     Column("key", Text, primary_key=True),
     Column("body_sha256", Text, nullable=False),
     Column("object_id", Text, nullable=False),
-    _created(),
+    created(),
 )
 
 audit_log = Table(
@@ -201,7 +203,7 @@ audit_log = Table(
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
-    _tenant(),
+    tenant(),
     Column("key_id", Text, comment="NULL for a keyless server"),
     Column("action", Text, nullable=False),
     Column("object_id", Text, nullable=False),
