@@ -11,7 +11,8 @@ from kshot.contracts.selection import Selection
 from kshot.contracts.tasks import CountedTarget, Quality, Timings
 from kshot.storage.access import Key
 from kshot.storage.adapted_models import AdaptedModel
-from kshot.storage.checkpoints import Alias, StoredCheckpoint
+from kshot.storage.aliases import Alias
+from kshot.storage.checkpoints import StoredCheckpoint
 
 PENDING = ("queued", "running")
 

@@ -1,16 +1,18 @@
 """Checkpoint folders into the registry. Several processes may publish the same folder at once, and again later."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kshot.contracts.checkpoints import Manifest
-from kshot.contracts.errors import Invalid, NotFound
+from kshot.contracts.errors import Invalid
 from kshot.contracts.ids import new_id
 from kshot.contracts.selection import AUTO
-from kshot.storage.checkpoints import PRODUCTION, point_alias, register, resolve
+from kshot.storage.aliases import get_alias, move_alias
+from kshot.storage.checkpoints import PRODUCTION, get_checkpoint, register
 from kshot.storage.objects import ObjectStore, sha256
 
 _MANIFEST, _WEIGHTS = "manifest.json", "weights.safetensors"
@@ -30,7 +32,8 @@ async def publish(database: AsyncEngine, objects: ObjectStore, folder: Path) -> 
     """Register one checkpoint folder; returns the checkpoint's id.
 
     ``name@production`` moves to content that is new. Content known already moves nothing, so that a restart does not
-    undo what an administrator promoted since. Raises Invalid where the folder holds no sound checkpoint.
+    undo what an administrator promoted since, and brings back nothing that was deleted. Raises Invalid where the folder
+    holds no sound checkpoint.
     """
     manifest_json, weights = _read(folder / _MANIFEST), _read(folder / _WEIGHTS)
     manifest = Manifest.model_validate_json(manifest_json)
@@ -40,14 +43,17 @@ async def publish(database: AsyncEngine, objects: ObjectStore, folder: Path) -> 
         raise Invalid(f"{folder.name}: the weights are not the ones the manifest names (sha256 differs)")
     content = sha256(manifest_json + weights)
     key = f"checkpoints/{manifest.name}/{content}.safetensors"
-    objects.put(key, weights)
     async with database.begin() as connection:
         fresh = new_id("ckpt")
         known = await register(connection, fresh, manifest, content, key, len(weights))
         if known == fresh:
             _check_whole(manifest_json, weights)
-        if known == fresh or not await _is_pointed_at(connection, manifest.name):
-            await point_alias(connection, manifest.name, PRODUCTION, known)
+        if (await get_checkpoint(connection, known, even_deleted=True)).deleted_at is not None:
+            _log.info("stays_deleted", checkpoint=known, name=manifest.name)
+            return known
+        await asyncio.to_thread(objects.put, key, weights)  # known ones too: the store may have been lost
+        if known == fresh or await get_alias(connection, manifest.name, PRODUCTION) is None:
+            await move_alias(connection, manifest.name, PRODUCTION, known, "publish")
     _log.info("published", checkpoint=known, name=manifest.name, new=known == fresh)
     return known
 
@@ -57,14 +63,6 @@ def _check_whole(manifest_json: bytes, weights: bytes) -> None:
     from kshot.checkpoints import parse_checkpoint
 
     parse_checkpoint(manifest_json, weights)
-
-
-async def _is_pointed_at(connection: AsyncConnection, name: str) -> bool:
-    try:
-        await resolve(connection, f"{name}@{PRODUCTION}")
-    except NotFound:
-        return False
-    return True
 
 
 def _read(file: Path) -> bytes:

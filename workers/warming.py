@@ -14,7 +14,7 @@ from kshot.contracts.tasks import LearnerOptions
 from kshot.contracts.wire import Inputs
 from kshot.learners.base import Support
 from kshot.learners.registry import get_learner
-from kshot.storage.checkpoints import list_aliases
+from kshot.storage.aliases import list_aliases
 from workers.models import Models
 
 _RETRY_S = 1.0

@@ -45,6 +45,18 @@ class Expired(KshotError):
     code, status = "expired", 410
 
 
+class PreconditionFailed(KshotError):
+    """What the request was about has changed since the version in its ``If-Match``."""
+
+    code, status = "precondition_failed", 412
+
+
+class WorseThanIncumbent(KshotError):
+    """A promotion was refused: on the same episodes the checkpoint does worse than the one in production."""
+
+    code, status = "worse_than_incumbent", 409
+
+
 class TooLarge(KshotError):
     code, status = "too_large", 413
 

@@ -122,6 +122,8 @@ adapted_models = Table(
     Column("expires_at", DateTime(timezone=True)),
     Column("deleted_at", DateTime(timezone=True)),
     Index("ix_adapted_models_listing", "tenant_id", "id", postgresql_where=text("deleted_at IS NULL")),
+    Index("ix_adapted_models_expires_at", "expires_at"),
+    Index("ix_adapted_models_checkpoint", "checkpoint_id"),
     Index(
         "uq_adapted_models_fingerprint",
         "tenant_id",
@@ -186,6 +188,7 @@ predictions = Table(
     Column("timings", JSONB, nullable=False),
     created(),
     Index("ix_predictions_model", "adapted_model_id"),
+    Index("ix_predictions_created_at", "created_at"),
 )
 
 idempotency_keys = Table(

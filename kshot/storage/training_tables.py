@@ -135,4 +135,5 @@ promotions = Table(
     created(),
     Column("finished_at", DateTime(timezone=True)),
     Index("ix_promotions_open", "created_at", postgresql_where=text("status IN ('queued', 'running')")),
+    Index("uq_promotions_open", "name", "alias", unique=True, postgresql_where=text("status IN ('queued', 'running')")),
 )

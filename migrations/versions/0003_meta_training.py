@@ -79,6 +79,13 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("status IN ('queued', 'running')"),
     )
+    op.create_index(
+        "uq_promotions_open",
+        "promotions",
+        ["name", "alias"],
+        unique=True,
+        postgresql_where=sa.text("status IN ('queued', 'running')"),
+    )
     op.create_table(
         "training_jobs",
         sa.Column("id", sa.Text(), nullable=False),
@@ -182,9 +189,15 @@ def upgrade() -> None:
             comment="its weights are gone; the row stays for the lineage",
         ),
     )
+    op.create_index("ix_adapted_models_expires_at", "adapted_models", ["expires_at"])
+    op.create_index("ix_adapted_models_checkpoint", "adapted_models", ["checkpoint_id"])
+    op.create_index("ix_predictions_created_at", "predictions", ["created_at"])
 
 
 def downgrade() -> None:
+    op.drop_index("ix_predictions_created_at", table_name="predictions")
+    op.drop_index("ix_adapted_models_checkpoint", table_name="adapted_models")
+    op.drop_index("ix_adapted_models_expires_at", table_name="adapted_models")
     op.drop_column("checkpoints", "deleted_at")
     op.drop_column("checkpoints", "job_id")
     op.drop_table("job_events")
@@ -195,6 +208,9 @@ def downgrade() -> None:
         postgresql_where=sa.text("status IN ('queued', 'running', 'pausing', 'cancelling')"),
     )
     op.drop_table("training_jobs")
+    op.drop_index(
+        "uq_promotions_open", table_name="promotions", postgresql_where=sa.text("status IN ('queued', 'running')")
+    )
     op.drop_index(
         "ix_promotions_open", table_name="promotions", postgresql_where=sa.text("status IN ('queued', 'running')")
     )

@@ -6,7 +6,8 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from kshot.contracts import api
-from kshot.storage.checkpoints import Alias, list_aliases, list_checkpoints
+from kshot.storage.aliases import Alias, list_aliases
+from kshot.storage.checkpoints import list_checkpoints
 from service import views
 from service.auth import CallerDep
 from service.finding import find_checkpoint

@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kshot.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from kshot.contracts.errors import Invalid
-from kshot.storage.checkpoints import list_aliases, list_checkpoints, point_alias, resolve
+from kshot.storage.aliases import list_aliases, move_alias
+from kshot.storage.checkpoints import list_checkpoints, resolve
 from kshot.storage.objects import LocalObjects
 from standalone import EmbeddedServers
 from tests.workers.conftest import CHECKOUT
@@ -81,7 +82,7 @@ async def test_new_content_moves_production_and_known_content_does_not(
     second = await publish(database, objects, folder)
     assert first != second == await in_production(database, "moved")
     async with database.begin() as connection:  # an administrator goes back
-        await point_alias(connection, "moved", "production", first)
+        await move_alias(connection, "moved", "production", first, "rollback")
     assert await publish(database, objects, folder) == second
     assert await in_production(database, "moved") == first
 
