@@ -11,15 +11,26 @@ from uuid import uuid4
 from kshot.contracts.errors import NotFound
 
 _ABANDONED_S = 3600
+_STAGING = ".staging"
 _KEY = re.compile(r"[a-z]+(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+")
 
 
 class ObjectStore(Protocol):
-    """Whole blobs in, whole blobs out; a reader sees all of a blob or none of it."""
+    """Whole blobs in, whole blobs out; a reader sees all of a blob or none of it.
+
+    ``staging``, ``adopt`` and ``file`` are for blobs too large for memory: they are written to a file of any name below
+    the staging folder, adopted whole, and read where they lie.
+    """
 
     def put(self, key: str, blob: bytes) -> None: ...
 
     def get(self, key: str) -> bytes: ...
+
+    def staging(self) -> Path: ...
+
+    def adopt(self, key: str, file: Path) -> None: ...
+
+    def file(self, key: str) -> Path: ...
 
     def delete(self, key: str) -> None: ...
 
@@ -56,6 +67,28 @@ class LocalObjects:
         except FileNotFoundError:
             raise NotFound("the stored object is gone") from None
 
+    def staging(self) -> Path:
+        """A folder on the store's own file system, for what is not whole yet. What writers that died leave there goes
+        an hour after its last byte."""
+        folder = self._folder / _STAGING
+        _make_folder(folder)
+        return folder
+
+    def adopt(self, key: str, file: Path) -> None:
+        """Make a staged file the blob: fsync, rename, fsync the folder. Afterwards it is gone from where it was."""
+        path = self._path(key)
+        _make_folder(path.parent)
+        _sync(file)
+        file.replace(path)
+        _sync(path.parent)
+
+    def file(self, key: str) -> Path:
+        """Where the blob lies, to be read and not written. Raises NotFound."""
+        path = self._path(key)
+        if not path.is_file():
+            raise NotFound("the stored object is gone")
+        return path
+
     def delete(self, key: str) -> None:
         """Remove the blob; it may be gone already."""
         self._path(key).unlink(missing_ok=True)
@@ -64,7 +97,7 @@ class LocalObjects:
         """Remove what writers that died left half-written more than an hour ago."""
         for folder, _, names in os.walk(self._folder):
             for name in names:
-                if name.startswith("."):  # no key does
+                if name.startswith(".") or Path(folder).name == _STAGING:  # no key has a part with a dot first
                     self._remove_if_old(Path(folder, name))
 
     def _remove_if_old(self, temporary: Path) -> None:
@@ -98,9 +131,9 @@ def _make_folder(folder: Path) -> None:
     _sync(folder.parent)
 
 
-def _sync(folder: Path) -> None:
-    """Names lie in the folder, and reach the disk with it alone."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """A file's bytes, or the names in a folder: they reach the disk with the folder alone."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
