@@ -20,12 +20,16 @@ _ENCODER, _HEAD, _OPTIMISER = "encoder.", "head.", "optimiser."
 
 @dataclass
 class Run:
-    """What one outer loop moves. ``step``: steps done. ``seconds``: time spent, over all its sittings."""
+    """What one outer loop moves. ``step``: steps done. ``seconds``: time spent, over all its sittings.
+
+    ``total``: steps to do; None until a time budget is turned into steps.
+    """
 
     encoder: Encoder
     head: dict[str, Tensor]
     optimiser: torch.optim.Optimizer
     rng: np.random.Generator
+    total: int | None
     step: int = 0
     seconds: float = 0.0
 
@@ -35,6 +39,7 @@ def save_progress(folder: Path, recipe: Recipe, run: Run) -> None:
     header = {
         "recipe": fingerprint(recipe),
         "step": run.step,
+        "total": run.total,
         "seconds": run.seconds,
         "rng": run.rng.bit_generator.state,
     }
@@ -62,7 +67,7 @@ def load_progress(folder: Path, recipe: Recipe, run: Run) -> bool:
     try:
         header, arrays = unpack(file.read_bytes())
     except Invalid as error:  # not ignored: a long run may be behind it
-        raise Invalid(f"{file} is damaged; remove it to begin the run anew") from error
+        raise Invalid(f"{file.name} of this run is damaged; remove it to begin the run anew") from error
     if header["recipe"] != fingerprint(recipe):
         return False
     tensors = {name: torch.tensor(array) for name, array in arrays.items()}
@@ -77,7 +82,7 @@ def load_progress(folder: Path, recipe: Recipe, run: Run) -> bool:
     run.optimiser.load_state_dict({**run.optimiser.state_dict(), "state": state})
     run.rng.bit_generator.state = header["rng"]
     torch.set_rng_state(tensors["torch_rng"])
-    run.step, run.seconds = header["step"], header["seconds"]
+    run.step, run.total, run.seconds = header["step"], header.get("total", run.total), header["seconds"]
     return True
 
 

@@ -1,0 +1,111 @@
+"""What a recipe's outer loop moves: made anew or from another checkpoint, and made into a checkpoint at any step."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from kshot.checkpoints import Checkpoint, load_checkpoint
+from kshot.contracts.checkpoints import LearnerSpec, Lineage, Manifest
+from kshot.contracts.recipe import Recipe
+from kshot.encoders.base import Encoder
+from kshot.encoders.conv4 import fold_batch_norm, without_batch_statistics
+from kshot.encoders.hierarchy import Hierarchy
+from kshot.encoders.mapped import Mapped
+from kshot.encoders.mlp import Mlp
+from kshot.encoders.registry import build_encoder
+from kshot.learners.base import Learner
+from kshot.learners.registry import get_learner
+from kshot.training.losses import TaskLoss, task_loss
+from kshot.training.multitask import first_heads, joint_loss
+from kshot.training.tables import training_table
+from kshot.training.world import ALONE, World
+
+TRAINING_ONLY = "training."
+"""How the names begin of learned tensors beside the head's that no checkpoint keeps."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the outer loop moves: an encoder and a learner's head."""
+
+    learner: Learner
+    encoder: Encoder
+    head: dict[str, Tensor]
+
+    def parameters(self) -> list[Tensor]:
+        """Everything that has a gradient."""
+        return [p for p in (*self.encoder.parameters(), *self.head.values()) if p.requires_grad]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model and the loss it is trained by."""
+
+    model: Model
+    loss: TaskLoss
+
+
+def first_model(recipe: Recipe, data: Path, checkpoints: Path) -> Model:
+    """The model before its first step. ``checkpoints``: where the checkpoint lies that it begins at, if it does."""
+    learner = get_learner(recipe.learner.name)
+    encoder = build_encoder(recipe.encoder, recipe.input)
+    if recipe.start is not None:
+        _inherit(recipe, encoder, load_checkpoint(checkpoints / recipe.start.parent).encoder)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    table = training_table(recipe, data)
+    if table is not None and isinstance(encoder, Hierarchy | Mlp):
+        encoder.standardise_on(torch.as_tensor(table.inputs))
+    if table is not None and recipe.training.scheme == "multitask":
+        return Model(learner, encoder, first_heads(recipe, encoder, table, generator))
+    head = learner.init_head(encoder, recipe.tasks[0], recipe.n_targets, generator, recipe.learner.options)
+    return Model(learner, encoder, {name: nn.Parameter(tensor) for name, tensor in head.items()})
+
+
+def loss_of(recipe: Recipe, model: Model, data: Path, world: World = ALONE) -> TaskLoss:
+    """What the recipe trains its model by: this process's part of it."""
+    table = training_table(recipe, data)
+    if table is not None and recipe.training.scheme == "multitask":
+        return joint_loss(recipe, model.encoder, model.head, table, world)
+    return task_loss(recipe, model.learner, model.encoder, model.head, data, world)
+
+
+def checkpoint_of(recipe: Recipe, model: Model, lineage: Lineage) -> Checkpoint:
+    """The model as it is now, as a checkpoint of its own."""
+    encoder = build_encoder(recipe.encoder, recipe.input)
+    encoder.load_state_dict(model.encoder.state_dict())
+    manifest = Manifest(
+        name=recipe.name,
+        description=recipe.description,
+        tasks=recipe.tasks,
+        input=recipe.input,
+        encoder=recipe.encoder,
+        learner=LearnerSpec(name=recipe.learner.name, options=recipe.learner.options),
+        n_targets=recipe.n_targets,
+        lineage=lineage,
+    )
+    kept = {name: tensor for name, tensor in model.head.items() if not name.startswith(TRAINING_ONLY)}
+    return Checkpoint(manifest, encoder.eval(), {name: tensor.detach().clone() for name, tensor in kept.items()})
+
+
+def _inherit(recipe: Recipe, encoder: Encoder, parent: Encoder) -> None:
+    """Put the parent's tensors into the encoder; into its source, where it maps what the parent sees."""
+    if isinstance(encoder, Mapped) and not isinstance(parent, Mapped):
+        encoder.source.load_state_dict(parent.state_dict())
+    else:
+        encoder.load_state_dict(_inherited(recipe, parent))
+
+
+def _inherited(recipe: Recipe, parent: Encoder) -> dict[str, Tensor]:
+    """The parent's tensors as the recipe's encoder names them."""
+    state = parent.state_dict()
+    if not any(name.endswith("running_mean") for name in state):
+        return state
+    match recipe.encoder.options.get("norm"):
+        case "affine":
+            return fold_batch_norm(state, recipe.start.gain if recipe.start else 1.0)
+        case "task":
+            return without_batch_statistics(state)
+        case _:
+            return state
