@@ -41,6 +41,7 @@ from kshot.relations.choice import choose
 from kshot.training.data import load_pool
 from kshot.training.evaluation import evaluate
 from kshot.training.loop import with_evaluation
+from kshot.training.metric import draw as draw_fold
 from kshot.training.metric import folded_meta_loss
 from kshot.training.signing import signed
 
@@ -251,7 +252,7 @@ def _trained(name: str, train: Pool, valid: Pool, steps: int = 400) -> Checkpoin
     training = Training(steps=steps)
     for _ in range(steps):
         shape = EpisodeShape(10, int(rng.integers(1, 6)), 2)
-        loss = folded_meta_loss(learner, encoder, head, train, shape, rng, {}, training)
+        loss = folded_meta_loss(learner, encoder, head, train, draw_fold(train, shape, training, rng), {}, training)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

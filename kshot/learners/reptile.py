@@ -35,8 +35,9 @@ _USUAL_LR, _USUAL_BATCH = 1e-3, 10
 
 @dataclass(frozen=True)
 class Reptile(GradientLearner):
-    """Meta-training takes mini-batches of ``inner_batch`` rows of support and queries together (section 6.1), drawn by
-    torch's global generator. Serving takes full, class-balanced batches of the support, so that nothing is drawn.
+    """Meta-training takes mini-batches of ``inner_batch`` rows of support and queries together (section 6.1), drawn
+    from a seed of each task: one of ``options["seeds"]``, or as torch's global generator says. Serving takes full,
+    class-balanced batches of the support, so that nothing is drawn.
 
     Written for an outer loop of plain SGD, whose learning rate is then eps. Served steps are usually more than trained
     ones (50 and 5 in the paper): the manifest's ``inner_steps`` and the recipe's ``training.options`` differ.
@@ -65,12 +66,14 @@ class Reptile(GradientLearner):
         x = self._read(encoder, [support.inputs for support in supports] + list(queries), device)
         asked, (forward, start) = as_queries(supports, queries, targets), self._model(encoder)
         theta, total = start | dict(head), torch.zeros((), device=device)
+        size = int(options.get("inner_batch", _USUAL_BATCH))
+        seeds = options.get("seeds", torch.randint(1 << 62, (len(supports),)))
         sizes = [(s.task, len(s.targets), len(q.targets), s.n_outputs) for s, q in zip(supports, asked, strict=True)]
         for group in grouped(sizes):
             support = pack([supports[i] for i in group], [x[i] for i in group])
             query = pack([asked[i] for i in group], [x[len(supports) + i] for i in group])
             with torch.no_grad():
-                batches = _batches(_together(support, query), loop.steps, int(options.get("inner_batch", _USUAL_BATCH)))
+                batches = _batches(_together(support, query), loop.steps, size, seeds[group])
                 adapted = self._adapted(encoder, head, batches, loop)
                 known = support_statistics(encoder, adapted, support.x)
                 value = summed_loss(forward_many(forward, adapted | known, query.x), query)
@@ -98,12 +101,15 @@ def _together(support: Packed, query: Packed) -> Packed:
     return replace(support, x=x, targets=targets, rows=torch.cat([support.rows, query.rows], 1))
 
 
-def _batches(pool: Packed, steps: int, size: int) -> Packed:
+def _batches(pool: Packed, steps: int, size: int, seeds: Tensor) -> Packed:
     """Of each task the rows of ``steps`` mini-batches: shuffled and gone through, again and again."""
     n = pool.x.shape[1]
     size = min(size, n)
     rounds = -(-steps * size // n)
-    order = torch.stack([torch.cat([torch.randperm(n) for _ in range(rounds)])[: steps * size] for _ in pool.x])
+    chances = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+    order = torch.stack(
+        [torch.cat([torch.randperm(n, generator=own) for _ in range(rounds)])[: steps * size] for own in chances]
+    )
     task, row = torch.arange(len(order))[:, None, None], order.reshape(len(order), steps, size)
     return replace(pool, x=pool.x[task, row], targets=pool.targets[task, row], rows=pool.rows[task, row])
 

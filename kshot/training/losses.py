@@ -20,41 +20,66 @@ from kshot.episodes.tables import Table, sample_group
 from kshot.learners.base import Head, Learner
 from kshot.training.data import SINUSOIDS, load_pool
 from kshot.training.evaluation import as_support
-from kshot.training.metric import folded_meta_loss
+from kshot.training.metric import BatchStatistics, draw, folded_meta_loss
 from kshot.training.precompute import precompute
 from kshot.training.tables import training_table
 from kshot.training.warping import warp_inputs
+from kshot.training.world import ALONE, World
 
 TaskLoss = Callable[[np.random.Generator, float], Tensor]
-"""Draws a meta-batch with the generator and gives its loss; the number says which share of training is past, 0 to 1."""
+"""Draws a meta-batch with the generator and gives this process's part of its loss: the sum of all parts is the loss.
+
+The number says which share of training is past, 0 to 1.
+"""
 
 
-def task_loss(recipe: Recipe, learner: Learner, encoder: Encoder, head: Head, data: Path) -> TaskLoss:
-    """A function that draws one meta-batch and gives its differentiable loss."""
+def task_loss(
+    recipe: Recipe, learner: Learner, encoder: Encoder, head: Head, data: Path, world: World = ALONE
+) -> TaskLoss:
+    """A function that draws one meta-batch and gives this process's differentiable part of its loss."""
     if recipe.data is None:
         raise Invalid("a recipe with training steps must name its data")
     training = recipe.training
     options = {**recipe.learner.options, **training.options}
     if recipe.data.name == SINUSOIDS:
-        return _episodes_loss(learner, encoder, head, training, options, partial(_sinusoid, training))
+        return _episodes_loss(learner, encoder, head, training, options, partial(_sinusoid, training), world)
     table = training_table(recipe, data)
     if table is not None:
-        return _episodes_loss(learner, encoder, head, training, options, partial(_group, table, training))
+        return _episodes_loss(learner, encoder, head, training, options, partial(_group, table, training), world)
     pool = training_pool(recipe, data)
     if training.scheme == "episodes":
-        return _episodes_loss(learner, encoder, head, training, options, partial(_episode, pool, training))
+        return _episodes_loss(learner, encoder, head, training, options, partial(_episode, pool, training), world)
     shortened, features = precompute(encoder, pool)
     if isinstance(encoder, FrozenEncoder):
         encoder.centre_on(torch.as_tensor(features.inputs))
+    return folded_loss(learner, shortened, head, features, training, options, world)
 
-    def folded(rng: np.random.Generator, done: float) -> Tensor:
+
+def folded_loss(
+    learner: Learner,
+    encoder: Encoder,
+    head: Head,
+    pool: Pool,
+    training: Training,
+    options: dict[str, object],
+    world: World = ALONE,
+) -> TaskLoss:
+    """The mean over ``meta_batch`` draws of what :func:`~kshot.training.metric.folded_meta_loss` says of each."""
+    n = training.meta_batch
+
+    def loss(rng: np.random.Generator, done: float) -> Tensor:
+        draws = [draw(pool, _shape(training, rng), training, rng) for _ in range(n)]
+        statistics = BatchStatistics(encoder) if n > 1 else None
         losses, now = [], {**options, "done": done}
-        for _ in range(training.meta_batch):
-            shape = _shape(training, rng)
-            losses.append(folded_meta_loss(learner, shortened, head, features, shape, rng, now, training))
-        return torch.stack(losses).mean()
+        for i in world.mine(n):
+            losses.append(folded_meta_loss(learner, encoder, head, pool, draws[i], now, training))
+            if statistics:
+                statistics.collect()
+        if statistics:
+            statistics.settle(n, world)
+        return torch.stack(losses).mean() * (len(losses) / n) if losses else _nothing()
 
-    return folded
+    return loss
 
 
 def training_pool(recipe: Recipe, data: Path) -> Pool:
@@ -75,20 +100,34 @@ def _episodes_loss(
     head: Head,
     training: Training,
     options: dict[str, object],
-    draw: Callable[[np.random.Generator], Episode],
+    sample: Callable[[np.random.Generator], Episode],
+    world: World,
 ) -> TaskLoss:
+    n = training.meta_batch
+
     def loss(rng: np.random.Generator, done: float) -> Tensor:
-        batch = [draw(rng) for _ in range(training.meta_batch)]
-        return learner.meta_loss(
+        everyone = [sample(rng) for _ in range(n)]
+        seeds = torch.randint(1 << 62, (n,))
+        mine = world.mine(n)
+        batch = [everyone[i] for i in mine]
+        if not batch:
+            return _nothing()
+        mean = learner.meta_loss(
             encoder,
             head,
             [as_support(episode) for episode in batch],
             [episode.query for episode in batch],
             [torch.as_tensor(episode.query_targets) for episode in batch],
-            {**options, "done": done},
+            {**options, "done": done, "seeds": seeds[list(mine)]},
         )
+        return mean * (len(batch) / n)
 
     return loss
+
+
+def _nothing() -> Tensor:
+    """The part of a process that has no task in this meta-batch."""
+    return torch.zeros((), requires_grad=True)
 
 
 def _sinusoid(training: Training, rng: np.random.Generator) -> Episode:

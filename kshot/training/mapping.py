@@ -25,12 +25,11 @@ from kshot.contracts.wire import Array
 from kshot.encoders.mapped import Mapped
 from kshot.encoders.registry import build_encoder
 from kshot.episodes.pool import Pool
-from kshot.episodes.sampling import EpisodeShape
 from kshot.learners.batching import embed
 from kshot.learners.registry import get_learner
-from kshot.training.loop import TRAINING_ONLY, Model, Prepared, Report, meta_train
-from kshot.training.losses import TaskLoss, training_pool
-from kshot.training.metric import folded_meta_loss
+from kshot.training.loop import Report, meta_train
+from kshot.training.losses import TaskLoss, folded_loss, training_pool
+from kshot.training.model import TRAINING_ONLY, Model, Prepared
 from kshot.training.precompute import Tuned, precompute
 from kshot.training.progress import fingerprint
 
@@ -132,22 +131,18 @@ def _model(recipe: Recipe, parent: Checkpoint, hint_width: int) -> Model:
 
 def _loss(model: Model, features: Pool, hints: Tensor, weight: float, recipe: Recipe) -> TaskLoss:
     training = recipe.training
-    assert isinstance(model.encoder, Mapped) and training.n_way is not None
+    assert isinstance(model.encoder, Mapped)
     mapped, inputs = Tuned(model.encoder), torch.as_tensor(features.inputs)
-    n_way = training.n_way
+    options = {**recipe.learner.options, **training.options}
+    episodic = folded_loss(model.learner, mapped, model.head, features, training, options)
 
     def loss(rng: np.random.Generator, done: float) -> Tensor:
-        losses = []
-        for _ in range(training.meta_batch):
-            ways, shots = (int(rng.integers(low, high, endpoint=True)) for low, high in (n_way, training.k_shot))
-            shape = EpisodeShape(ways, shots, training.n_query)
-            options = {**recipe.learner.options, **training.options, "done": done}
-            losses.append(folded_meta_loss(model.learner, mapped, model.head, features, shape, rng, options, training))
+        value = episodic(rng, done)
         rows = torch.as_tensor(rng.integers(0, len(inputs), _HINTED_ROWS))
         seen = nn.functional.linear(
             mapped(inputs[rows]), model.head[f"{_REGRESSOR}.weight"], model.head[f"{_REGRESSOR}.bias"]
         )
-        return torch.stack(losses).mean() + weight * (seen - hints[rows]).square().mean()
+        return value + weight * (seen - hints[rows]).square().mean()
 
     return loss
 

@@ -26,6 +26,7 @@ from kshot.learners.batching import embed
 from kshot.relations.affinity import affinity, auxiliary_weights
 from kshot.training.losses import TaskLoss
 from kshot.training.weighting import FIRST_S, SURGICAL, conflict_weights, cosines, gramian, uncertainty_loss
+from kshot.training.world import ALONE, World
 
 _MEASURE_EVERY = 10  # steps between two looks at the gradients' cosines, where the weighting does not need them
 
@@ -53,8 +54,13 @@ def first_heads(recipe: Recipe, encoder: Encoder, table: Table, generator: torch
     return head | {"cosine_sum": torch.zeros(tasks, tasks), "cosine_count": torch.zeros(tasks, tasks)}
 
 
-def joint_loss(recipe: Recipe, encoder: Encoder, head: dict[str, Tensor], table: Table) -> TaskLoss:
-    """The loss of ``meta_batch`` rows drawn at random; its gradient is the step that the recipe's weighting makes."""
+def joint_loss(
+    recipe: Recipe, encoder: Encoder, head: dict[str, Tensor], table: Table, world: World = ALONE
+) -> TaskLoss:
+    """The loss of ``meta_batch`` rows drawn at random; its gradient is the step that the recipe's weighting makes.
+
+    Each process has some of the rows, and its part of each target's loss is weighted by how many rows have the target.
+    """
     training, shared = recipe.training, list(encoder.parameters())
     values = torch.as_tensor(table.values)
 
@@ -75,15 +81,18 @@ def joint_loss(recipe: Recipe, encoder: Encoder, head: dict[str, Tensor], table:
 
     def loss(rng: np.random.Generator, done: float) -> Tensor:
         rows = rng.choice(len(table), min(training.meta_batch, len(table)), replace=False)
-        z, y = encoder.embed(table.inputs[rows], torch.device("cpu")), values[rows]
-        losses = _losses(recipe, encoder, head, table, z, y)
+        own = rows[world.rank :: world.size]
+        z, y = encoder.embed(table.inputs[own], torch.device("cpu")), values[own]
+        present = (~values[rows].isnan()).sum(0)
+        shares = (~y.isnan()).sum(0) / present.clamp(min=1)
+        losses = shares * _losses(recipe, encoder, head, table, z, y)
         products = None
         if training.weighting in SURGICAL or round(done * training.steps) % _MEASURE_EVERY == 0:
-            products = gramian(losses, shared)
+            products = gramian(losses, shared, world)
             _count(head, products)
         if training.weighting == "uncertainty":
-            present = ~y.isnan().all(0)
-            return uncertainty_loss(losses[present], head["log_variances"][present])
+            some = present > 0
+            return uncertainty_loss(losses[some], head["log_variances"][some], world)
         if training.weighting == "affinity":
             if products is not None:
                 head["affinity_sum"] += measured(rows)
@@ -94,9 +103,9 @@ def joint_loss(recipe: Recipe, encoder: Encoder, head: dict[str, Tensor], table:
             return losses.mean()
         # The shared layers follow the weights; each head follows its own loss, as in the plain mean.
         still = {name: tensor.detach() for name, tensor in head.items()}
-        weighted = weights @ _losses(recipe, encoder, still, table, z, y)
-        own = _losses(recipe, encoder, head, table, z.detach(), y).mean()
-        return weighted + own - own.detach()
+        weighted = weights @ (shares * _losses(recipe, encoder, still, table, z, y))
+        heads = (shares * _losses(recipe, encoder, head, table, z.detach(), y)).mean()
+        return weighted + heads - heads.detach()
 
     return loss
 

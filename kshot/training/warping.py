@@ -18,20 +18,20 @@ def warp_inputs(inputs: Inputs, strength: float, rng: np.random.Generator) -> In
     if isinstance(inputs, list) or inputs.dtype != np.uint8 or inputs.ndim != 4:
         raise Invalid("only pictures can be warped")
     pictures = torch.tensor(np.ascontiguousarray(inputs)).permute(0, 3, 1, 2).float()
-    warped: Inputs = warp(pictures, strength, rng).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
-    return warped
+    warped = warp(pictures, draw_maps(len(pictures), strength, rng))
+    pixels: Inputs = warped.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    return pixels
 
 
-def warp(pictures: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
-    """(n, C, H, W) -> the same shape, half of them by a random affine map each; ``strength`` 1 is at most 15 degrees.
+def draw_maps(n: int, strength: float, rng: np.random.Generator) -> Tensor:
+    """Affine maps (n, 2, 3) of the plane, half of them random; ``strength`` 1 turns by at most 15 degrees.
 
-    The others stay as sharp as the pictures asked about later. What moves in from outside is 0.
+    The others change nothing: those pictures stay as sharp as the ones asked about later.
     """
-    n = len(pictures)
     strengths = strength * rng.integers(0, 2, n)
 
     def spread(most: float) -> Tensor:
-        return torch.as_tensor(strengths * rng.uniform(-most, most, n), dtype=pictures.dtype)
+        return torch.as_tensor(strengths * rng.uniform(-most, most, n), dtype=torch.float32)
 
     turn, shear = spread(_TURN), spread(_SHEAR)
     across, down = 1 + spread(_SCALE), 1 + spread(_SCALE)
@@ -39,7 +39,11 @@ def warp(pictures: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
         torch.stack([across * turn.cos(), -down * (turn.sin() + shear), spread(_SHIFT)], 1),
         torch.stack([across * turn.sin(), down * turn.cos(), spread(_SHIFT)], 1),
     ]
-    maps = torch.stack(rows, 1).to(pictures.device)
-    grid = torch.nn.functional.affine_grid(maps, list(pictures.shape), align_corners=False)
+    return torch.stack(rows, 1)
+
+
+def warp(pictures: Tensor, maps: Tensor) -> Tensor:
+    """Float pictures (n, C, H, W), each moved by its map of (n, 2, 3). What moves in from outside is 0."""
+    grid = torch.nn.functional.affine_grid(maps.to(pictures), list(pictures.shape), align_corners=False)
     warped = torch.nn.functional.grid_sample(pictures, grid, align_corners=False)
     return warped.contiguous(memory_format=torch.channels_last)  # twice as fast in what follows

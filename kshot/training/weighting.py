@@ -13,23 +13,30 @@ import torch
 from torch import Tensor
 
 from kshot.contracts.recipe import Weighting
+from kshot.training.world import ALONE, World
 
 SURGICAL: frozenset[Weighting] = frozenset({"pcgrad", "upgrad"})
 FIRST_S = -0.5
 
 
-def uncertainty_loss(losses: Tensor, s: Tensor) -> Tensor:
-    """The sum over tasks of L_i / (2 e^{s_i}) + s_i / 2, where s_i = log sigma_i^2 is learned. Both (T,)."""
-    return (losses / (2 * s.exp()) + s / 2).sum()
+def uncertainty_loss(losses: Tensor, s: Tensor, world: World = ALONE) -> Tensor:
+    """The sum over tasks of L_i / (2 e^{s_i}) + s_i / 2, where s_i = log sigma_i^2 is learned. Both (T,).
+
+    Of parts of the losses, the part of it.
+    """
+    return (losses / (2 * s.exp()) + s / (2 * world.size)).sum()
 
 
-def gramian(losses: Tensor, shared: Sequence[Tensor]) -> Tensor:
-    """The products (T, T) of the tasks' gradients with respect to the ``shared`` parameters; the graph is kept."""
+def gramian(losses: Tensor, shared: Sequence[Tensor], world: World = ALONE) -> Tensor:
+    """The products (T, T) of the tasks' gradients with respect to the ``shared`` parameters; the graph is kept.
+
+    ``losses`` (T,) may be parts; the products are those of the whole losses.
+    """
     rows = []
     for loss in losses:
         gradients = torch.autograd.grad(loss, shared, retain_graph=True, materialize_grads=True)
         rows.append(torch.cat([gradient.flatten() for gradient in gradients]))
-    jacobian = torch.stack(rows)
+    (jacobian,) = world.total([torch.stack(rows)])
     return jacobian @ jacobian.T
 
 

@@ -50,6 +50,17 @@ class World:
         parts: tuple[Tensor, ...] = torch.split(flat, [tensor.numel() for tensor in tensors])
         return [part.view(own.shape).to(own) for part, own in zip(parts, tensors, strict=True)]
 
+    def sum_gradients(self, parameters: Sequence[Tensor], value: Tensor) -> Tensor:
+        """Make each parameter's gradient the sum over the processes, None where all have none; the sum of ``value``."""
+        if self.size == 1:
+            return value.detach()
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        given = torch.tensor([float(p.grad is not None) for p in parameters])
+        *sums, givers, total = self.total([*gradients, given, value])
+        for parameter, gradient, givers_of_it in zip(parameters, sums, givers, strict=True):
+            parameter.grad = gradient if givers_of_it > 0 else None
+        return total
+
     def any(self, flag: bool) -> bool:
         """Whether any process says so: how all of them stop after the same step."""
         return bool(self.total([torch.tensor(float(flag))])[0] > 0) if self.size > 1 else flag

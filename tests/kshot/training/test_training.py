@@ -20,7 +20,7 @@ from kshot.training.__main__ import main
 from kshot.training.data import load_pool
 from kshot.training.evaluation import evaluate
 from kshot.training.loop import meta_train
-from kshot.training.metric import folded_meta_loss
+from kshot.training.metric import draw, folded_meta_loss
 from kshot.training.precompute import precompute
 from tests.kshot.data_folder import data_folder
 
@@ -137,8 +137,9 @@ def test_folds_ask_about_each_example_once() -> None:
 
     def loss(names: list[str]) -> float:
         shape, rng = EpisodeShape(4, 2, 1), np.random.default_rng(1)
-        pool = pool_from_labels(vectors, names)
-        return float(folded_meta_loss(learner, encoder, head, pool, shape, rng, {}, Training(steps=1)).detach())
+        pool, training = pool_from_labels(vectors, names), Training(steps=1)
+        drawn = draw(pool, shape, training, rng)
+        return float(folded_meta_loss(learner, encoder, head, pool, drawn, {}, training).detach())
 
     assert loss([str(label) for label in labels]) < 1e-3
     assert loss([str(label) for label in np.random.default_rng(0).permutation(labels)]) > 1
