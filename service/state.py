@@ -62,7 +62,14 @@ class State:
         return self._checkpoints[id]
 
     async def workers(self) -> list[LiveWorker]:
-        """Workers alive, as of at most a second ago."""
+        """Adaptation workers alive, as of at most a second ago."""
+        return [worker for worker in await self._alive() if worker.kind == "adaptation"]
+
+    async def trainers(self) -> list[LiveWorker]:
+        """Trainers alive, as of at most a second ago."""
+        return [worker for worker in await self._alive() if worker.kind == "trainer"]
+
+    async def _alive(self) -> list[LiveWorker]:
         asked, found = self._workers
         if time.monotonic() - asked > 1:
             async with self.database.reading() as connection:

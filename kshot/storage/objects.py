@@ -34,6 +34,8 @@ class ObjectStore(Protocol):
 
     def delete(self, key: str) -> None: ...
 
+    def keys(self, folder: str) -> list[str]: ...
+
     def sweep(self) -> None: ...
 
 
@@ -92,6 +94,12 @@ class LocalObjects:
     def delete(self, key: str) -> None:
         """Remove the blob; it may be gone already."""
         self._path(key).unlink(missing_ok=True)
+
+    def keys(self, folder: str) -> list[str]:
+        """The keys that begin with ``folder`` and a slash, by name."""
+        below = self._folder / folder
+        found = (Path(at, name) for at, _, names in os.walk(below) for name in names if not name.startswith("."))
+        return sorted(path.relative_to(self._folder).as_posix() for path in found)
 
     def sweep(self) -> None:
         """Remove what writers that died left half-written more than an hour ago."""

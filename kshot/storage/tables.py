@@ -217,6 +217,13 @@ workers = Table(
     "workers",
     metadata,
     Column("id", Text, primary_key=True),
+    Column(
+        "kind",
+        Text,
+        CheckConstraint("kind IN ('adaptation', 'trainer')", name="kind"),
+        nullable=False,
+        server_default="adaptation",
+    ),
     Column("device", Text, nullable=False),
     Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("seen_at", DateTime(timezone=True), nullable=False, server_default=func.now()),

@@ -1,6 +1,7 @@
 """Which workers are alive, by the database's clock."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -8,20 +9,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kshot.storage.tables import seconds_from_now, workers
 
+Kind = Literal["adaptation", "trainer"]
+
 
 @dataclass(frozen=True)
 class LiveWorker:
-    """A worker seen lately."""
+    """A worker or trainer seen lately."""
 
     id: str
+    kind: Kind
     device: str
 
 
-async def worker_seen(connection: AsyncConnection, id: str, device: str) -> None:
+async def worker_seen(connection: AsyncConnection, id: str, device: str, kind: Kind = "adaptation") -> None:
     """Note that a worker is alive."""
     await connection.execute(
         insert(workers)
-        .values(id=id, device=device)
+        .values(id=id, kind=kind, device=device)
         .on_conflict_do_update(index_elements=[workers.c.id], set_={"seen_at": func.now()})
     )
 
@@ -32,11 +36,11 @@ async def worker_gone(connection: AsyncConnection, id: str) -> None:
 
 
 async def live_workers(connection: AsyncConnection, within_s: float) -> list[LiveWorker]:
-    """Workers seen within the last ``within_s`` seconds."""
+    """Workers and trainers seen within the last ``within_s`` seconds."""
     rows = await connection.execute(
-        select(workers.c.id, workers.c.device).where(workers.c.seen_at > seconds_from_now(-within_s))
+        select(workers.c.id, workers.c.kind, workers.c.device).where(workers.c.seen_at > seconds_from_now(-within_s))
     )
-    return [LiveWorker(row.id, row.device) for row in rows]
+    return [LiveWorker(row.id, row.kind, row.device) for row in rows]
 
 
 async def forget_workers(connection: AsyncConnection, unseen_s: float) -> None:

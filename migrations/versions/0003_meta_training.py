@@ -192,9 +192,12 @@ def upgrade() -> None:
     op.create_index("ix_adapted_models_expires_at", "adapted_models", ["expires_at"])
     op.create_index("ix_adapted_models_checkpoint", "adapted_models", ["checkpoint_id"])
     op.create_index("ix_predictions_created_at", "predictions", ["created_at"])
+    op.add_column("workers", sa.Column("kind", sa.Text(), server_default="adaptation", nullable=False))
+    op.create_check_constraint(op.f("ck_workers_kind"), "workers", "kind IN ('adaptation', 'trainer')")
 
 
 def downgrade() -> None:
+    op.drop_column("workers", "kind")
     op.drop_index("ix_predictions_created_at", table_name="predictions")
     op.drop_index("ix_adapted_models_checkpoint", table_name="adapted_models")
     op.drop_index("ix_adapted_models_expires_at", table_name="adapted_models")

@@ -31,6 +31,7 @@ class Parts(Answer):
     database: Literal["up", "away"]
     redis: Literal["up", "away"]
     workers: int
+    trainers: int
     checkpoints: int
 
 
@@ -60,12 +61,16 @@ async def healthz() -> Response:
 )
 async def readyz(state: StateDep) -> Response:
     """503 without a database or before the first checkpoint is published: nothing can be accepted then."""
-    (database, checkpoints, workers), redis = await asyncio.gather(_database(state), _redis(state))
+    (database, checkpoints, workers, trainers), redis = await asyncio.gather(_database(state), _redis(state))
     status: Literal["ready", "degraded", "starting", "unavailable"] = "ready" if redis and workers else "degraded"
     if not checkpoints:
         status = "starting" if database else "unavailable"
     parts = Parts(
-        database="up" if database else "away", redis="up" if redis else "away", workers=workers, checkpoints=checkpoints
+        database="up" if database else "away",
+        redis="up" if redis else "away",
+        workers=workers,
+        trainers=trainers,
+        checkpoints=checkpoints,
     )
     readiness = Readiness(status=status, parts=parts)
     return respond(readiness) if checkpoints else respond(readiness, 503, {"Retry-After": "2"})
@@ -82,15 +87,15 @@ async def metrics(state: StateDep, caller: AdminDep) -> Response:
     return Response(state.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
 
-async def _database(state: State) -> tuple[bool, int, int]:
-    """Whether it answers, and how many checkpoints and live workers it knows."""
+async def _database(state: State) -> tuple[bool, int, int, int]:
+    """Whether it answers, and how many checkpoints, live workers and live trainers it knows."""
     try:
         async with asyncio.timeout(_PATIENCE_S):
             async with state.database.reading() as connection:
                 count = await connection.scalar(text("SELECT count(*) FROM checkpoints"))
-            return True, count or 0, len(await state.workers())
+            return True, count or 0, len(await state.workers()), len(await state.trainers())
     except (Unavailable, TimeoutError):
-        return False, 0, 0
+        return False, 0, 0, 0
 
 
 async def _redis(state: State) -> bool:

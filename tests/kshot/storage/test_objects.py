@@ -93,3 +93,13 @@ def test_the_sweep_takes_what_was_left_half_written_an_hour_ago_and_no_blob(tmp_
     objects.sweep()
     assert not old.exists() and not half.exists()
     assert fresh.exists() and objects.get("states/a") == b"one"
+
+
+def test_keys_are_those_below_a_folder(tmp_path: Path):
+    objects = LocalObjects(tmp_path)
+    for key in ("jobs/a/2", "jobs/a/1", "jobs/ab/1", "states/a"):
+        objects.put(key, b"")
+    (tmp_path / "jobs" / "a" / ".3.unfinished").write_bytes(b"")
+    assert objects.keys("jobs/a") == ["jobs/a/1", "jobs/a/2"]
+    assert objects.keys("jobs") == ["jobs/a/1", "jobs/a/2", "jobs/ab/1"]
+    assert objects.keys("none") == []
