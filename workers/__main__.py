@@ -69,6 +69,7 @@ async def _work(settings: WorkerSettings) -> None:
     from workers.batching import Limits
     from workers.device import choose_device
     from workers.stack import Stack
+    from workers.sweeping import Keep
 
     stop = asyncio.Event()
     asyncio.get_running_loop().set_exception_handler(log_unhandled)
@@ -83,6 +84,7 @@ async def _work(settings: WorkerSettings) -> None:
         database=open_database(settings.database_url, statement_timeout_s=_STATEMENT_TIMEOUT_S),
         queue=WorkQueue(settings.redis_url, worker),
         objects=LocalObjects(settings.objects),
+        keep=Keep(settings.prediction_days, settings.checkpoint_days),
     )
     try:
         await AdaptationWorker(stack).run(stop)

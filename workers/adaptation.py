@@ -25,6 +25,7 @@ from workers.reaper import erase, reap
 from workers.settling import Settler
 from workers.stack import Stack
 from workers.steps import Steps
+from workers.sweeping import sweep
 from workers.warming import warm_up
 from workers.work import Failed, Outcome, Work
 
@@ -189,7 +190,7 @@ class AdaptationWorker:
         await erase(self._stack.database, self._stack.objects)
 
     async def _sweep(self) -> None:
-        await asyncio.to_thread(self._stack.objects.sweep)
+        await sweep(self._stack.database, self._stack.objects, self._stack.keep)
 
     async def _leave(self) -> None:
         try:

@@ -22,6 +22,8 @@ class WorkerSettings(StoreSettings):
     ``lease_s``: a claim not renewed for this long is another worker's to take; renewed three times in it.
     ``batch_tasks``, ``batch_queries``: items computed in one call, at most.
     ``threads``: CPU threads of one computation; None leaves the choice to torch.
+    ``prediction_days``, ``checkpoint_days``: how long recorded predictions are kept, and checkpoints of jobs that
+    nobody promoted (with the events of finished jobs).
     """
 
     redis_url: str = Field(validation_alias="REDIS_URL")
@@ -30,3 +32,5 @@ class WorkerSettings(StoreSettings):
     batch_tasks: Annotated[int, Field(ge=1)] = 64
     batch_queries: Annotated[int, Field(ge=1)] = 256
     threads: Annotated[int, Field(ge=1)] | None = None
+    prediction_days: Annotated[float, Field(gt=0)] = 30
+    checkpoint_days: Annotated[float, Field(gt=0)] = 30

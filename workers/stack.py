@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from kshot.queue.work import WorkQueue
 from kshot.storage.objects import ObjectStore
 from workers.batching import Limits
+from workers.sweeping import Keep
 
 
 @dataclass(frozen=True)
@@ -21,3 +22,4 @@ class Stack:
     database: AsyncEngine
     queue: WorkQueue
     objects: ObjectStore
+    keep: Keep = Keep()

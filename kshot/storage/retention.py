@@ -27,6 +27,7 @@ from kshot.storage.tables import adapted_models, aliases, checkpoints, predictio
 from kshot.storage.training_tables import alias_history, job_events, promotions, training_jobs
 
 DAY_S = 24 * 3600.0
+_SWEEP_LOCK = 0x6B73776570  # "kswep"
 _GRACE_S = 60.0  # as in `expiry`: longer than any transaction that still saw a model alive, and may give it more time
 _MOST_NAMED = 5
 _OPEN_TASKS = ("queued", "running")
@@ -38,6 +39,11 @@ class Stored:
 
     id: str
     object_key: str
+
+
+async def sweeps_alone(connection: AsyncConnection) -> bool:
+    """Whether nobody else is sweeping; until the transaction ends, nobody else will."""
+    return bool(await connection.scalar(select(func.pg_try_advisory_xact_lock(_SWEEP_LOCK))))
 
 
 async def delete_checkpoint(connection: AsyncConnection, id: str) -> None:
