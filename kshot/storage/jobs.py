@@ -14,6 +14,7 @@ from kshot.contracts.checkpoints import EvaluationRow, Manifest
 from kshot.contracts.errors import Conflict, NotFound
 from kshot.contracts.jobs import EventKind, JobEvent, JobSpec, JobStatus
 from kshot.contracts.tasks import Failure
+from kshot.storage.checkpoints import hold_checkpoint
 from kshot.storage.job_events import insert_events
 from kshot.storage.tables import checkpoints
 from kshot.storage.training_tables import training_jobs
@@ -65,8 +66,13 @@ class StoredJob:
 
 
 async def insert_job(connection: AsyncConnection, job: NewJob) -> None:
-    """Record a job as queued, with its first event."""
+    """Record a job as queued, with its first event.
+
+    Its base checkpoint stays as long as it is open. Raises NotFound and Expired as `hold_checkpoint`.
+    """
     spec = job.spec
+    if job.base_checkpoint is not None:
+        await hold_checkpoint(connection, job.base_checkpoint)
     await connection.execute(
         insert(training_jobs).values(
             id=spec.job,
