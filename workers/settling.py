@@ -94,7 +94,8 @@ class Settler:
             _log.error("commit_failed", task_id=claim.task_id, request_id=claim.request_id, error=type(error).__name__)
             if endings[0].failure is INTERNAL:
                 return
-            await self._end([replace(endings[0], solved=None, result=None, failure=INTERNAL)])
+            failure = INTERNAL if endings[0].failure else failure_of(error)
+            await self._end([replace(endings[0], solved=None, result=None, failure=failure)])
             return await self._delete(state_keys(claim.task_id, claim.attempt))
         self._leases.let_go([ending.claim for ending in endings])
         await self._announce([ending for ending, counts in zip(endings, counted, strict=True) if counts])

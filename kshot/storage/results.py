@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kshot.contracts.selection import CheckpointRef, Selection
 from kshot.contracts.tasks import Quality, Timings
+from kshot.storage.checkpoints import hold_checkpoint
 from kshot.storage.tables import adapted_models, results, tasks
 
 
@@ -42,7 +43,10 @@ class NewResult:
 
 
 async def insert_result(connection: AsyncConnection, task_id: str, adapted_model: str, result: NewResult) -> None:
-    """Insert a task's one result row, and write down the checkpoint that was chosen for it."""
+    """Insert a task's one result row, and write down the checkpoint that was chosen for it.
+
+    Raises Expired where that was deleted meanwhile.
+    """
     chosen = result.chosen
     if chosen is not None:
         await _set_checkpoint(connection, task_id, adapted_model, chosen)
@@ -62,7 +66,9 @@ async def insert_result(connection: AsyncConnection, task_id: str, adapted_model
 
 async def _set_checkpoint(connection: AsyncConnection, task_id: str, adapted_model: str, chosen: Chosen) -> None:
     checkpoint = chosen.checkpoint
-    await connection.execute(update(tasks).where(tasks.c.id == task_id).values(checkpoint_id=checkpoint.id))
+    await hold_checkpoint(connection, checkpoint.id)  # it may have been deleted since it was offered
+    made_with = {"checkpoint_id": checkpoint.id, "learner": chosen.learner}
+    await connection.execute(update(tasks).where(tasks.c.id == task_id).values(**made_with))
     await connection.execute(
         update(adapted_models)
         .where(adapted_models.c.id == adapted_model)
