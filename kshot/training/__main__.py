@@ -1,4 +1,7 @@
-"""``python -m kshot.training checkpoints/glyphs/recipe.toml --data ../shared/data --out checkpoints/glyphs``"""
+"""``python -m kshot.training checkpoints/glyphs/recipe.toml --data ../shared/data --out checkpoints/glyphs``
+
+The same under ``torchrun`` shares each meta-batch among several processes: docs/distributed.md.
+"""
 
 import argparse
 import shlex
@@ -15,11 +18,13 @@ from kshot.contracts.tasks import LearnerOptions
 from kshot.episodes.sampling import EpisodeShape, episodes
 from kshot.episodes.sinusoids import sinusoids
 from kshot.training.data import SINUSOIDS, load_pool
+from kshot.training.descent import Ended
 from kshot.training.evaluation import evaluate
 from kshot.training.loop import Unfinished, meta_train, with_evaluation
 from kshot.training.mapping import train_mapping
 from kshot.training.precompute import precompute
 from kshot.training.report import joint_report, write_report
+from kshot.training.world import join_world, under_torchrun
 
 _EVALUATION_SEED = 20_000
 
@@ -42,8 +47,15 @@ def main(arguments: list[str] | None = None) -> None:
         command = shlex.join(
             ["python", "-m", "kshot.training", str(given.recipe), "--data", str(given.data), "--out", str(given.out)]
         )
-        train = train_mapping if recipe.training.scheme == "mapping" else meta_train
-        checkpoint = train(recipe, given.data, given.out, command, _say, given.minutes)
+        with join_world() as world:
+            if recipe.training.scheme != "mapping":
+                checkpoint = meta_train(recipe, given.data, given.out, command, _say, given.minutes, world=world)
+            elif world.size == 1:
+                checkpoint = train_mapping(recipe, given.data, given.out, command, _say, given.minutes)
+            else:
+                raise Invalid("a mapping is trained by one process")
+        if not world.first:
+            return
     if recipe.training.scheme == "multitask":
         write_report(given.out, joint_report(checkpoint, recipe, given.data))
     rows = []
@@ -76,10 +88,20 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
+def _end(line: str) -> None:
+    """Exit code 1; or 0 under ``torchrun``, which would start again what has failed."""
+    if under_torchrun():
+        print(line, file=sys.stderr)
+    else:
+        sys.exit(line)
+
+
 if __name__ == "__main__":
     try:
         main()
     except Invalid as error:
-        sys.exit(f"error: {error.message}")
-    except Unfinished as error:
-        sys.exit(str(error))
+        _end(f"error: {error.message}")
+    except (Unfinished, FloatingPointError) as error:
+        _end(str(error))
+    except Ended:
+        pass

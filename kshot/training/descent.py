@@ -11,6 +11,11 @@ from kshot.contracts.recipe import Recipe
 from kshot.training.losses import TaskLoss
 from kshot.training.model import Model
 from kshot.training.progress import Run
+from kshot.training.world import ALONE, World
+
+
+class Ended(Exception):
+    """The first of several processes has ended the descent, and says why; there is nothing left to do here."""
 
 
 class Watcher(Protocol):
@@ -34,10 +39,11 @@ def first_optimiser(recipe: Recipe, model: Model) -> torch.optim.Optimizer:
     return kind(model.parameters(), recipe.training.lr)
 
 
-def descend(recipe: Recipe, model: Model, run: Run, loss: TaskLoss, watcher: Watcher) -> None:
+def descend(recipe: Recipe, model: Model, run: Run, loss: TaskLoss, watcher: Watcher, world: World = ALONE) -> None:
     """Take steps until ``run.total`` of them are done; while that is None, the learning rate stays as it begins.
 
-    Raises FloatingPointError where the loss is no longer finite.
+    In a larger ``world`` only the first process's watcher is asked, and the others follow. Raises FloatingPointError
+    where the loss is no longer finite, Ended where the watcher of another process has raised.
     """
     training = recipe.training
     model.encoder.train(training.scheme in {"folded", "multitask"})
@@ -46,14 +52,31 @@ def descend(recipe: Recipe, model: Model, run: Run, loss: TaskLoss, watcher: Wat
         done = run.step / run.total if run.total else 0.0
         for group in run.optimiser.param_groups:
             group["lr"] = training.lr * 0.5 * (1 + math.cos(math.pi * done))
-        value = loss(run.rng, done)
+        part = loss(run.rng, done)
+        run.optimiser.zero_grad()
+        part.backward()  # type: ignore[no-untyped-call]
+        value = world.sum_gradients(model.parameters(), part)
         if not bool(torch.isfinite(value)):
             raise FloatingPointError(f"the meta-loss is not finite at step {run.step + 1}")
-        run.optimiser.zero_grad()
-        value.backward()  # type: ignore[no-untyped-call]
         if training.max_gradient is not None:
             nn.utils.clip_grad_norm_(model.parameters(), training.max_gradient)
         run.optimiser.step()
         run.step += 1
         run.seconds = earlier + time.perf_counter() - started
-        watcher.stepped(run, value.item())
+        _watch(watcher, run, value.item(), world)
+
+
+def _watch(watcher: Watcher, run: Run, loss: float, world: World) -> None:
+    """Ask the first process's watcher, and do in every process what it says."""
+    error: BaseException | None = None
+    if world.first:
+        try:
+            watcher.stepped(run, loss)
+        except BaseException as raised:  # the others must not wait for a step that will never come
+            error = raised
+    ended, total = world.numbers_of_first(error is not None, -1 if run.total is None else run.total)
+    if error is not None:
+        raise error
+    if ended:
+        raise Ended
+    run.total = None if total < 0 else int(total)

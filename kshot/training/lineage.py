@@ -16,7 +16,7 @@ def lineage_of(recipe: Recipe, data: Path, command: str, step: int, seconds: flo
         command=command,
         code_version=kshot.__version__,
         created_at=datetime.now(UTC).replace(microsecond=0),
-        data=_sources(recipe, data),
+        data=sources_of(recipe, data),
         parent=recipe.start.parent if recipe.start else None,
         seed=recipe.seed,
         steps=step,
@@ -24,7 +24,8 @@ def lineage_of(recipe: Recipe, data: Path, command: str, step: int, seconds: flo
     )
 
 
-def _sources(recipe: Recipe, data: Path) -> list[DataSource]:
+def sources_of(recipe: Recipe, data: Path) -> list[DataSource]:
+    """The data set a recipe trains on, with its digest; none where it has no data."""
     if recipe.data is None:
         return []
     if recipe.data.name in TABLES:

@@ -14,6 +14,7 @@ from kshot.training.descent import descend, first_optimiser
 from kshot.training.lineage import lineage_of
 from kshot.training.model import Prepared, checkpoint_of, first_model, loss_of
 from kshot.training.progress import Run, drop_progress, load_progress, save_progress
+from kshot.training.world import ALONE, World
 
 _SAVES = 20
 _REPORTS = 100
@@ -33,32 +34,36 @@ def meta_train(
     report: Report = print,
     minutes: float | None = None,
     prepared: Prepared | None = None,
+    world: World = ALONE,
 ) -> Checkpoint:
     """Meta-train a checkpoint and save it into ``out``, now and then on the way and at the end.
 
     A checkpoint saved on the way is whole and true: its lineage counts the steps it had. A run that was stopped goes on
     from its last save, as if it had not. ``command`` is recorded in the manifest. Raises Invalid where recipe and data
     do not fit, FloatingPointError where the loss is no longer finite, Unfinished once ``minutes`` have passed.
-    ``prepared``: the model to start from and its loss, where they are not what the recipe alone says.
+    ``prepared``: the model to start from and its loss, where they are not what the recipe alone says. In a larger
+    ``world`` only the first process reads and writes ``out``; the others raise Ended where it stops early.
     """
     torch.manual_seed(recipe.seed)
     model = prepared.model if prepared else first_model(recipe, data, out.parent)
     optimiser = first_optimiser(recipe, model)
     run = Run(model.encoder, model.head, optimiser, np.random.default_rng(recipe.seed), recipe.training.steps)
-    if load_progress(out, recipe, run):
+    if load_progress(out, recipe, run, world) and world.first:
         report(f"continuing after step {run.step}")
 
     def save() -> Checkpoint:
-        save_progress(out, recipe, run)
         checkpoint = checkpoint_of(recipe, model, lineage_of(recipe, data, command, run.step, run.seconds))
-        save_checkpoint(out, checkpoint)
+        if world.first:
+            save_progress(out, recipe, run)
+            save_checkpoint(out, checkpoint)
         return checkpoint
 
     if recipe.training.steps:
-        loss = prepared.loss if prepared else loss_of(recipe, model, data)
-        descend(recipe, model, run, loss, _Watcher(recipe.training.steps, save, report, minutes))
+        loss = prepared.loss if prepared else loss_of(recipe, model, data, world)
+        descend(recipe, model, run, loss, _Watcher(recipe.training.steps, save, report, minutes), world)
     finished = save()
-    drop_progress(out)
+    if world.first:
+        drop_progress(out)
     return finished
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kshot.checkpoints import Checkpoint, load_checkpoint
 from kshot.contracts.checkpoints import LearnerSpec, Lineage, Manifest
+from kshot.contracts.errors import Invalid
 from kshot.contracts.recipe import Recipe
 from kshot.encoders.base import Encoder
 from kshot.encoders.conv4 import fold_batch_norm, without_batch_statistics
@@ -17,8 +18,10 @@ from kshot.encoders.mlp import Mlp
 from kshot.encoders.registry import build_encoder
 from kshot.learners.base import Learner
 from kshot.learners.registry import get_learner
+from kshot.training.lineage import sources_of
 from kshot.training.losses import TaskLoss, task_loss
 from kshot.training.multitask import first_heads, joint_loss
+from kshot.training.progress import fingerprint
 from kshot.training.tables import training_table
 from kshot.training.world import ALONE, World
 
@@ -64,16 +67,29 @@ def first_model(recipe: Recipe, data: Path, checkpoints: Path) -> Model:
 
 
 def loss_of(recipe: Recipe, model: Model, data: Path, world: World = ALONE) -> TaskLoss:
-    """What the recipe trains its model by: this process's part of it."""
+    """What the recipe trains its model by: this process's part of it.
+
+    Raises Invalid where several processes would not give what one gives.
+    """
+    if world.size > 1:
+        _check_shared(recipe, model, data, world)
     table = training_table(recipe, data)
     if table is not None and recipe.training.scheme == "multitask":
         return joint_loss(recipe, model.encoder, model.head, table, world)
     return task_loss(recipe, model.learner, model.encoder, model.head, data, world)
 
 
+def _check_shared(recipe: Recipe, model: Model, data: Path, world: World) -> None:
+    if isinstance(model.encoder, Hierarchy) and model.encoder.dropout:
+        raise Invalid("dropout is drawn anew for each batch, which processes cannot share: train in one, or without it")
+    sources = "".join(source.model_dump_json() for source in sources_of(recipe, data))
+    world.check_alike(fingerprint(recipe) + sources)
+
+
 def checkpoint_of(recipe: Recipe, model: Model, lineage: Lineage) -> Checkpoint:
     """The model as it is now, as a checkpoint of its own."""
-    encoder = build_encoder(recipe.encoder, recipe.input)
+    with torch.random.fork_rng(devices=[]):  # fresh weights would be drawn from the run's random state
+        encoder = build_encoder(recipe.encoder, recipe.input)
     encoder.load_state_dict(model.encoder.state_dict())
     manifest = Manifest(
         name=recipe.name,

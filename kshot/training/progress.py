@@ -13,6 +13,7 @@ from kshot.contracts.errors import Invalid
 from kshot.contracts.recipe import Recipe
 from kshot.contracts.wire import pack, unpack
 from kshot.encoders.base import Encoder
+from kshot.training.world import ALONE, World
 
 _FILE = ".progress.safetensors"
 _ENCODER, _HEAD, _OPTIMISER = "encoder.", "head.", "optimiser."
@@ -55,17 +56,19 @@ def save_progress(folder: Path, recipe: Recipe, run: Run) -> None:
     unfinished.replace(folder / _FILE)
 
 
-def load_progress(folder: Path, recipe: Recipe, run: Run) -> bool:
+def load_progress(folder: Path, recipe: Recipe, run: Run, world: World = ALONE) -> bool:
     """Put a run back to where :func:`save_progress` left it; False, and nothing done, where there is no such run.
 
-    The run of another recipe, or of an older version of this one, is not continued. Raises Invalid where the file is
-    damaged.
+    The run of another recipe, or of an older version of this one, is not continued. In a larger ``world`` all take what
+    the first process finds. Raises Invalid where the file is damaged.
     """
     file = folder / _FILE
-    if not file.is_file():
+    found = world.first and file.is_file()
+    content = world.from_first(file.read_bytes() or b"\0" if found else b"")  # an empty file is a damaged one
+    if not content:
         return False
     try:
-        header, arrays = unpack(file.read_bytes())
+        header, arrays = unpack(content)
     except Invalid as error:  # not ignored: a long run may be behind it
         raise Invalid(f"{file.name} of this run is damaged; remove it to begin the run anew") from error
     if header["recipe"] != fingerprint(recipe):

@@ -61,9 +61,14 @@ class World:
             parameter.grad = gradient if givers_of_it > 0 else None
         return total
 
-    def any(self, flag: bool) -> bool:
-        """Whether any process says so: how all of them stop after the same step."""
-        return bool(self.total([torch.tensor(float(flag))])[0] > 0) if self.size > 1 else flag
+    def numbers_of_first(self, *numbers: float) -> list[float]:
+        """The numbers that the first process gives, in every process."""
+        if self.size == 1:
+            return list(numbers)
+        sent = torch.tensor(numbers, dtype=torch.float64, device=self.device)
+        dist.broadcast(sent, 0)
+        found: list[float] = sent.tolist()
+        return found
 
     def from_first(self, content: bytes) -> bytes:
         """What the first process says, in every process; the others' own ``content`` is ignored."""
@@ -97,6 +102,11 @@ class World:
 
 
 ALONE = World()
+
+
+def under_torchrun() -> bool:
+    """Whether ``torchrun`` started this process, and would start it again if it failed."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def join_world(device: str = "cpu") -> World:
