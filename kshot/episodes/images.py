@@ -1,27 +1,37 @@
-"""Pictures in one folder per class, on disk or in a zip archive."""
+"""Pictures in one folder per class, in a zip archive."""
 
-from collections.abc import Collection, Iterator
+import zipfile
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from kshot.contracts.checkpoints import ImageInput
-from kshot.contracts.errors import Invalid
+from kshot.contracts.datasets import Pictures
+from kshot.contracts.errors import Invalid, KshotError, UnsupportedMediaType
+from kshot.contracts.wire import Array
 from kshot.episodes.archives import ArchiveLimits, open_zip, read_entry
 from kshot.episodes.pool import Pool, pool_from_labels
-from kshot.inputs.images import decode_image
+from kshot.episodes.rows import check_label
+from kshot.inputs.images import decode_image, image_size
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+_UNREAD = frozenset({".bmp", ".gif", ".heic", ".jp2", ".tif", ".tiff", ".webp"})
+_LOOK = ImageInput(height=32, width=32, channels=3, fit="stretch")
+_LOOKED_AT = 300
+_COLOURLESS = 8
+"""Of 255: JPEG's rounding tints grey a little."""
 
 
-def read_image_folder(folder: Path, spec: ImageInput) -> Pool:
-    """A pool from ``folder/class/picture.png``. Links are not followed; other files are left alone.
+@dataclass(frozen=True)
+class _Picture:
+    """``number``: of its entry in the archive, from 1; ``label``: the folders it lies in, without the common root."""
 
-    Raises Invalid where there are no pictures, or where one is damaged.
-    """
-    files = sorted(file for file in folder.glob("*/*") if _is_picture(PurePosixPath(file.name)))
-    plain = [file for file in files if file.is_file() and not file.is_symlink() and not file.parent.is_symlink()]
-    return _pool(((file.parent.name, file.read_bytes()) for file in plain), spec)
+    number: int
+    name: str
+    label: str
 
 
 def read_image_zip(
@@ -30,28 +40,84 @@ def read_image_zip(
     classes: Collection[str] | None = None,
     limits: ArchiveLimits = ArchiveLimits(),  # noqa: B008 - frozen
 ) -> Pool:
-    """A pool from an archive of ``class/picture.png``, or of one folder that holds such folders.
+    """A pool from an archive of ``class/picture.png``; folders may be nested (``alphabet/character/picture.png``).
 
+    A class is named by its whole path, without the folders that all of them lie in.
     ``classes``: read no other than these.
     Raises Invalid or TooLarge as :func:`kshot.episodes.archives.open_zip` does, and Invalid where a picture
     is damaged.
     """
     with open_zip(source, limits) as archive:
-        paths = sorted(PurePosixPath(name) for name in archive.namelist())
-        wanted = [p for p in paths if _is_picture(p) and (classes is None or p.parent.name in classes)]
-        return _pool(((path.parent.name, read_entry(archive, str(path))) for path in wanted), spec)
+        pictures = sorted(_pictures(archive), key=lambda picture: picture.name.split("/"))
+        wanted = [picture for picture in pictures if classes is None or picture.label in classes]
+        if not wanted:
+            raise Invalid("the archive has no pictures of these classes")
+        decoded = np.empty((len(wanted), spec.height, spec.width, spec.channels), np.uint8)
+        for i, picture in enumerate(wanted):
+            decoded[i] = _decode(archive, picture, spec)
+    return pool_from_labels(decoded, [picture.label for picture in wanted])
 
 
-def _pool(pictures: Iterator[tuple[str, bytes]], spec: ImageInput) -> Pool:
-    decoded, labels = [], []
-    for label, data in pictures:
-        decoded.append(decode_image(data, spec))
-        labels.append(label)
-    if not decoded or "" in labels:
-        raise Invalid("expected pictures (PNG or JPEG) in one folder per class")
-    return pool_from_labels(np.stack(decoded), labels)
+def survey_image_zip(source: bytes | Path) -> tuple[Counter[str], Pictures]:
+    """Examples per class, and what the pictures are like. Every picture is decoded; one that cannot be is named by the
+    number of its entry. Raises as :func:`read_image_zip`, and UnsupportedMediaType for other kinds of picture."""
+    with open_zip(source) as archive:
+        pictures = _pictures(archive)
+        step = max(1, len(pictures) // _LOOKED_AT)
+        looks, sizes = [], []
+        for i, picture in enumerate(pictures):
+            look = _decode(archive, picture, _LOOK)
+            if i % step == 0:
+                looks.append(look)
+                sizes.append(image_size(read_entry(archive, picture.name)))
+    return Counter(picture.label for picture in pictures), _describe(np.stack(looks), sizes)
 
 
-def _is_picture(name: PurePosixPath) -> bool:
-    hidden = any(part.startswith((".", "__MACOSX")) for part in name.parts)
-    return name.suffix.lower() in _SUFFIXES and not hidden
+def _describe(looks: Array, sizes: Sequence[tuple[int, int]]) -> Pictures:
+    """``looks``: uint8 (n, 32, 32, 3)."""
+    colour = looks.max(axis=3) - looks.min(axis=3)
+    width, height = (int(np.median(side)) for side in zip(*sizes, strict=True))
+    return Pictures(
+        greyscale=bool((colour <= _COLOURLESS).all()),
+        width=width,
+        height=height,
+        dark_on_light=bool(np.median(looks) > 127),
+    )
+
+
+def _decode(archive: zipfile.ZipFile, picture: _Picture, spec: ImageInput) -> Array:
+    try:
+        return decode_image(read_entry(archive, picture.name), spec)
+    except KshotError as error:
+        raise type(error)(f"entry {picture.number} of the archive: {error.message}", param="file") from error
+
+
+def _pictures(archive: zipfile.ZipFile) -> list[_Picture]:
+    """In the order of the archive. Raises Invalid where there are none, or some outside of any folder."""
+    names = archive.namelist()
+    found = [(number, PurePosixPath(name)) for number, name in enumerate(names, 1) if not _is_hidden(name)]
+    for number, path in found:
+        if path.suffix.lower() in _UNREAD:
+            raise UnsupportedMediaType(
+                f"entry {number} of the archive: only PNG and JPEG images are read", param="file"
+            )
+    found = [(number, path) for number, path in found if path.suffix.lower() in _SUFFIXES]
+    folders = [path.parts[:-1] for _, path in found]
+    if not found or () in folders:
+        raise Invalid("expected pictures (PNG or JPEG) in one folder per class", param="file")
+    root = _common_root(folders)
+    return [
+        _Picture(number, names[number - 1], check_label("/".join(folder[root:]), number, "entry"))
+        for (number, _), folder in zip(found, folders, strict=True)
+    ]
+
+
+def _common_root(folders: Sequence[tuple[str, ...]]) -> int:
+    """How many leading folders all classes share; one folder is left to name a class by."""
+    first, last = min(folders), max(folders)
+    most = min(map(len, folders)) - 1
+    return next((i for i in range(most) if first[i] != last[i]), most)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.endswith("/") or any(part.startswith((".", "__MACOSX")) for part in name.split("/"))

@@ -1,7 +1,7 @@
 """A pool: labelled inputs by class, from which episodes are drawn."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +15,16 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Pool:
-    """``inputs``: canonical inputs of all classes; ``rows[i]``: which of them belong to class ``classes[i]``."""
+    """``inputs``: canonical inputs of all classes; ``rows[i]``: which of them belong to class ``classes[i]``.
+
+    ``groups``: numbers of classes that only make sense together (those of one recorded task), so that an episode takes
+    its classes from one group; None where any classes may meet.
+    """
 
     inputs: Inputs
     classes: tuple[str, ...]
     rows: tuple[Rows, ...]
+    groups: tuple[tuple[int, ...], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -34,9 +39,12 @@ def pool_from_labels(inputs: Inputs, labels: Sequence[str]) -> Pool:
     """A pool of ``inputs`` with one label each; classes are sorted by name."""
     if len(inputs) != len(labels):
         raise Invalid(f"{len(inputs)} inputs but {len(labels)} labels")
-    classes, indices = np.unique(np.asarray(labels, dtype=np.str_), return_inverse=True)
-    rows = tuple(np.flatnonzero(indices == index) for index in range(len(classes)))
-    return Pool(inputs, tuple(str(name) for name in classes), rows)
+    classes = sorted(set(labels))
+    index = {name: position for position, name in enumerate(classes)}
+    indices = np.fromiter((index[label] for label in labels), np.int64, len(labels))
+    ends = np.cumsum(np.bincount(indices, minlength=len(classes)))
+    rows = tuple(np.split(np.argsort(indices, kind="stable"), ends[:-1])) if classes else ()
+    return Pool(inputs, tuple(classes), rows)
 
 
 def select_classes(pool: Pool, wanted: Iterable[str]) -> Pool:
@@ -49,7 +57,15 @@ def select_classes(pool: Pool, wanted: Iterable[str]) -> Pool:
     chosen = [pool.rows[index[name]] for name in names]
     ends = np.cumsum([0, *map(len, chosen)])
     rows = tuple(np.arange(start, end) for start, end in itertools.pairwise(ends))
-    return Pool(take(pool.inputs, np.concatenate(chosen)), names, rows)
+    kept = {index[name]: position for position, name in enumerate(names)}
+    groups = None if pool.groups is None else _regrouped(pool.groups, kept)
+    return Pool(take(pool.inputs, np.concatenate(chosen)), names, rows, groups)
+
+
+def _regrouped(groups: Iterable[tuple[int, ...]], kept: Mapping[int, int]) -> tuple[tuple[int, ...], ...]:
+    """The groups in new numbers, without the classes that are gone."""
+    renamed = (tuple(kept[old] for old in group if old in kept) for group in groups)
+    return tuple(group for group in renamed if group)
 
 
 def with_rotations(pool: Pool) -> Pool:
@@ -64,4 +80,8 @@ def with_rotations(pool: Pool) -> Pool:
     turned = np.concatenate([np.rot90(pictures, turn, axes=(1, 2)) for turn in range(4)])
     classes = tuple(f"{name}/rot{90 * turn:03}" for turn in range(4) for name in pool.classes)
     rows = tuple(own + turn * len(pictures) for turn in range(4) for own in pool.rows)
-    return Pool(turned, classes, rows)
+    n = len(pool.classes)
+    groups = None
+    if pool.groups is not None:
+        groups = tuple(tuple(i + turn * n for i in group) for turn in range(4) for group in pool.groups)
+    return Pool(turned, classes, rows, groups)

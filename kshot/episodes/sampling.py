@@ -36,27 +36,44 @@ class EpisodeShape:
 
 
 def draw_rows(pool: Pool, n_way: int, per_class: int, rng: np.random.Generator) -> Rows:
-    """Rows (n_way, per_class) of the pool: ``n_way`` different classes, different examples of each.
+    """Rows (n_way, per_class) of the pool: different classes that have so many examples, different examples of each.
 
+    Of a pool with groups, one group is drawn first, and there are fewer rows where it has fewer such classes.
     Raises Invalid where the pool is too small.
     """
-    if len(pool.classes) < n_way or min(map(len, pool.rows)) < per_class:
-        raise Invalid(f"the pool is too small for {n_way} classes of {per_class} examples")
-    chosen = rng.choice(len(pool.classes), n_way, replace=False)
+    eligible = _eligible(pool, n_way, per_class, rng)
+    n_way = min(n_way, len(eligible)) if pool.groups is not None else n_way
+    chosen = eligible[rng.choice(len(eligible), n_way, replace=False)]
     return np.stack([rng.choice(pool.rows[index], per_class, replace=False) for index in chosen])
+
+
+def _eligible(pool: Pool, n_way: int, per_class: int, rng: np.random.Generator) -> Rows:
+    """Numbers of the classes to choose from: those with enough examples, of a group drawn at random if there are any
+    groups. The random stream is touched for groups alone, so recipes from before them still give the same weights."""
+    enough = np.fromiter(map(len, pool.rows), np.int64, len(pool.rows)) >= per_class
+    if pool.groups is None:
+        found = np.flatnonzero(enough)
+        if len(found) < n_way:
+            raise Invalid(f"the pool is too small for {n_way} classes of {per_class} examples")
+        return found
+    groups = [[index for index in group if enough[index]] for group in pool.groups]
+    groups = [group for group in groups if len(group) >= 2]
+    if not groups:
+        raise Invalid(f"no task of the pool has 2 classes of {per_class} examples: it is too small")
+    return np.asarray(groups[int(rng.integers(len(groups)))], np.int64)
 
 
 def sample_episode(pool: Pool, shape: EpisodeShape, rng: np.random.Generator) -> Episode:
     """Draw classes, then ``k_shot + n_query`` different examples of each; support and query are shuffled.
 
-    Raises Invalid where the pool is too small for the shape.
+    Of a pool with groups the episode has at most as many ways as its group. Raises Invalid where the pool is too small.
     """
     drawn = draw_rows(pool, shape.n_way, shape.k_shot + shape.n_query, rng)
     support, support_targets = _shuffled(drawn[:, : shape.k_shot], rng)
     query, query_targets = _shuffled(drawn[:, shape.k_shot :], rng)
     return Episode(
         "classification",
-        shape.n_way,
+        len(drawn),
         take(pool.inputs, support),
         support_targets,
         take(pool.inputs, query),

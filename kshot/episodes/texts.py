@@ -1,36 +1,56 @@
-"""Labelled texts in a CSV file."""
+"""Labelled texts in CSV and JSON-lines files."""
 
-import csv
-import io
+from collections.abc import Iterator
 from pathlib import Path
 
-from kshot.contracts.errors import Invalid, TooLarge
+from kshot.contracts.checkpoints import TextInput
+from kshot.contracts.errors import Invalid
 from kshot.episodes.pool import Pool, pool_from_labels
+from kshot.episodes.rows import check_label, fault, json_rows, open_csv, storable
 
-_MOST_ROWS = 2_000_000
+_MOST_CHARS = TextInput().max_chars
+"""What could not be asked of the service later is not trained on either."""
+
+LabelledTexts = Iterator[tuple[str, str]]
 
 
 def read_text_csv(source: bytes | Path, text: str = "text", label: str = "label") -> Pool:
-    """A pool from UTF-8 CSV with a header; ``text`` and ``label`` name the two columns. Rows without text are skipped.
+    """A pool from UTF-8 CSV with a header; ``text`` and ``label`` name the two columns.
 
-    Raises Invalid where a column is missing, the file is not UTF-8 CSV, or no row is left; TooLarge over 2 million
-    rows.
+    Raises Invalid where a column is missing, the file is not UTF-8 CSV, a row has no text or no label, or there is no
+    row; TooLarge over 2 million rows.
     """
-    try:
-        content = (source if isinstance(source, bytes) else source.read_bytes()).decode("utf-8-sig")
-        reader = csv.DictReader(io.StringIO(content, newline=""), strict=True)
-        missing = {text, label} - set(reader.fieldnames or ())
-        if missing:
-            raise Invalid(f"the CSV file has no column {', '.join(sorted(missing))}")
-        texts, labels = [], []
-        for number, row in enumerate(reader):
-            if number >= _MOST_ROWS:
-                raise TooLarge(f"the CSV file has more than {_MOST_ROWS} rows")
-            if (row[text] or "").strip() and row[label]:
-                texts.append(row[text])
-                labels.append(row[label])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise Invalid("the file cannot be read as UTF-8 CSV") from error
+    return pool_of_texts(csv_texts(source, text, label))
+
+
+def pool_of_texts(labelled: LabelledTexts) -> Pool:
+    """A pool from (text, label). Raises Invalid where there are none."""
+    texts, labels = [], []
+    for text, label in labelled:
+        texts.append(text)
+        labels.append(label)
     if not texts:
-        raise Invalid("the CSV file holds no labelled text")
+        raise Invalid("the file holds no labelled text", param="file")
     return pool_from_labels(texts, labels)
+
+
+def csv_texts(source: bytes | Path, text: str, label: str) -> LabelledTexts:
+    """(text, label) of each row, one at a time."""
+    with open_csv(source) as table:
+        at_text, at_label = table.place(text, "columns.inputs"), table.place(label, "columns.label")
+        for number, row in table.rows:
+            yield _text(row[at_text], number), check_label(row[at_label], number)
+
+
+def json_texts(source: bytes | Path, text: str, label: str) -> LabelledTexts:
+    """(text, label) of each line, under the keys ``text`` and ``label``; other keys are passed over."""
+    for number, row in json_rows(source):
+        yield _text(row.get(text), number), check_label(row.get(label), number)
+
+
+def _text(value: object, number: int) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise fault(number, "has no text")
+    if len(value) > _MOST_CHARS:
+        raise fault(number, f"has a text of more than {_MOST_CHARS} characters")
+    return storable(value, number)

@@ -1,0 +1,120 @@
+"""Recorded tasks: what callers of the service adapted to, as data to meta-train on. One safetensors file holds many.
+
+Tasks of one file are of one kind, and their inputs are canonical and of one shape. Header: ``tasks``, a list of
+``{id, classes, rows}``, in the order of their rows. Arrays: ``inputs`` (n, ...), or ``text`` (all of it in UTF-8) with
+``text_ends``; ``targets``, int64 (n,) class numbers within the task, or float32 (n, n_targets).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kshot.contracts.errors import Invalid
+from kshot.contracts.wire import Array, Inputs, pack, unpack
+from kshot.episodes.pool import Pool, select_classes
+from kshot.episodes.tables import Table, Target
+
+
+@dataclass(frozen=True)
+class RecordedTask:
+    """``inputs``: canonical, n of them. Either ``labels``, n of them, or ``values``: float32 (n, n_targets)."""
+
+    id: str
+    inputs: Inputs
+    labels: Sequence[str] | None = None
+    values: Array | None = None
+
+
+def write_recorded(file: Path, tasks: Sequence[RecordedTask]) -> None:
+    """Raises Invalid where the tasks do not fit together: another kind, another shape of input, or none at all."""
+    if not tasks:
+        raise Invalid("no tasks were recorded yet")
+    if len({_form(task) for task in tasks}) > 1:
+        raise Invalid("recorded tasks of different kinds or shapes do not fit into one data set")
+    arrays: dict[str, Array] = {"targets": np.concatenate([_targets(task) for task in tasks])}
+    if isinstance(tasks[0].inputs, list):
+        encoded = [text.encode() for task in tasks for text in task.inputs]
+        arrays["text"] = np.frombuffer(b"".join(encoded), np.uint8)
+        arrays["text_ends"] = np.cumsum([len(text) for text in encoded])
+    else:
+        arrays["inputs"] = np.concatenate([task.inputs for task in tasks])
+    listed = [{"id": task.id, "classes": _classes(task), "rows": len(task.inputs)} for task in tasks]
+    file.write_bytes(pack({"tasks": listed}, arrays))
+
+
+def recorded_ids(file: Path) -> list[str]:
+    """Ids of the tasks of a file, in its order. Raises Invalid where it is no such file."""
+    return [task["id"] for task in _read(file)[0]]
+
+
+def read_recorded_pool(file: Path, wanted: Sequence[str]) -> Pool:
+    """The ``wanted`` tasks as a pool: each task is a group, its classes are ``<task id>/<label>``.
+
+    Raises Invalid where the file holds no tasks of classification.
+    """
+    listed, inputs, targets = _read(file)
+    if targets.ndim != 1:
+        raise Invalid("these recorded tasks predict numbers; they have no classes")
+    start, classes, rows, groups = 0, list[str](), list[Array](), list[tuple[int, ...]]()
+    for task in listed:
+        own = targets[start : start + task["rows"]]
+        groups.append(tuple(range(len(classes), len(classes) + len(task["classes"]))))
+        rows += [start + np.flatnonzero(own == number) for number in range(len(task["classes"]))]
+        classes += [f"{task['id']}/{label}" for label in task["classes"]]
+        start += task["rows"]
+    kept = set(wanted)
+    chosen = [group for task, group in zip(listed, groups, strict=True) if task["id"] in kept]
+    everything = Pool(inputs, tuple(classes), tuple(rows), tuple(groups))
+    return select_classes(everything, [classes[index] for group in chosen for index in group])
+
+
+def read_recorded_table(file: Path, wanted: Sequence[str]) -> Table:
+    """The ``wanted`` tasks as a table of numbers: each task is a group. Raises Invalid where the file holds others."""
+    listed, inputs, targets = _read(file)
+    if targets.ndim != 2 or isinstance(inputs, list):
+        raise Invalid("these recorded tasks do not predict numbers from numbers")
+    groups = np.repeat(np.arange(len(listed)), [task["rows"] for task in listed])
+    chosen = set(wanted)
+    kept = np.flatnonzero(np.isin(groups, [i for i, task in enumerate(listed) if task["id"] in chosen]))
+    names = tuple(Target(f"target {number}", "regression") for number in range(1, targets.shape[1] + 1))
+    return Table(inputs[kept], names, targets[kept], groups[kept])
+
+
+def _form(task: RecordedTask) -> tuple[Any, ...]:
+    """What must be alike in all tasks of a file."""
+    inputs = task.inputs
+    shape = ("text",) if isinstance(inputs, list) else (inputs.dtype.str, *inputs.shape[1:])
+    return (shape, None if task.values is None else task.values.shape[1])
+
+
+def _classes(task: RecordedTask) -> list[str]:
+    return [] if task.labels is None else sorted(set(task.labels))
+
+
+def _targets(task: RecordedTask) -> Array:
+    if task.labels is None:
+        assert task.values is not None
+        return task.values.astype(np.float32)
+    number = {label: position for position, label in enumerate(_classes(task))}
+    return np.array([number[label] for label in task.labels], np.int64)
+
+
+def _read(file: Path) -> tuple[list[dict[str, Any]], Inputs, Array]:
+    """The list of tasks, all inputs and all targets."""
+    try:
+        header, arrays = unpack(file.read_bytes())
+        listed: list[dict[str, Any]] = header["tasks"]
+        inputs = arrays["inputs"] if "inputs" in arrays else _texts(arrays)
+        if not len(inputs) == len(arrays["targets"]) == sum(task["rows"] for task in listed):
+            raise Invalid("the file of recorded tasks does not agree with itself")
+    except (OSError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise Invalid("not a file of recorded tasks") from error
+    return listed, inputs, arrays["targets"]
+
+
+def _texts(arrays: dict[str, Array]) -> list[str]:
+    whole, ends = arrays["text"].tobytes(), arrays["text_ends"].tolist()
+    return [whole[start:end].decode() for start, end in zip([0, *ends], ends, strict=False)]
