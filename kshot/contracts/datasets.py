@@ -63,7 +63,7 @@ class DatasetManifest(Stored):
     ``file``: the data's name in that folder; None where they are drawn. ``sha256``: of the file; of recorded tasks it
     is filled in where they are laid down. ``splits``: classes by part; empty where rows or tasks are split instead, by
     ``seed``. ``shares``: of train, valid and test. ``input``: of data that are canonical already (recorded tasks).
-    ``smallest``: examples of the smallest class.
+    ``smallest``: examples of the smallest class. ``sizes``: examples of each class, in the order of ``splits``.
     """
 
     id: str
@@ -80,6 +80,7 @@ class DatasetManifest(Stored):
     n_examples: int = 0
     counts: dict[Part, PartCount] = {}
     smallest: int | None = None
+    sizes: dict[Part, tuple[int, ...]] = {}
     width: int | None = None
     pictures: Pictures | None = None
     input: InputSpec | None = None

@@ -20,13 +20,15 @@ class Data(Stored):
     """Where the tasks of meta-training come from: a name in :mod:`kshot.training.data`, and a split of its classes.
 
     ``classes``: only so many of them, drawn by the recipe's seed. Or a table of :mod:`kshot.training.tables`, a part of
-    its rows and, where not all, its ``targets``.
+    its rows and, where not all, its ``targets``. Of a job it is the id of a data set, a folder of that name.
+    ``rotations``: each training picture turned by 90, 180 and 270 degrees is of a class of its own.
     """
 
     name: str
     split: Literal["train", "valid", "trainval", "test"] = "train"
     targets: tuple[str, ...] = ()
     classes: Annotated[int, Field(ge=2)] | None = None
+    rotations: bool = False
 
 
 class Start(Stored):
@@ -57,13 +59,13 @@ class Hint(Stored):
 class Training(Stored):
     """The outer loop: Adam, or plain SGD, with a learning rate that falls to zero along a cosine.
 
-    ``scheme``: ``folded`` for learners that work on embeddings (:mod:`kshot.training.metric`), ``episodes`` for
-    gradient learners, whose encoder never sees batch statistics, ``multitask`` for the targets of one table together
-    (:mod:`kshot.training.multitask`; ``weighting``: of
-    their losses), ``mapping`` for a map after a frozen source (:mod:`kshot.training.mapping`).
-    ``meta_batch``: draws, or rows of a table, per
-    step. ``weight_decay``: each Adam step takes off lr times this share. ``precision``: what
-    the encoder of a folded scheme computes in. ``max_gradient``: the gradient is scaled down to this norm.
+    ``steps``: 0 in a job with a time budget, which says how many. ``scheme``: ``folded`` for learners that work on
+    embeddings (:mod:`kshot.training.metric`), ``episodes`` for gradient learners, whose encoder never sees batch
+    statistics, ``multitask`` for the targets of one table together (:mod:`kshot.training.multitask`; ``weighting``: of
+    their losses), ``mapping`` for a map after a frozen source that takes hints (:mod:`kshot.training.mapping`).
+    ``meta_batch``: draws, or rows of a table, per step. ``weight_decay``: each Adam step takes off lr times this share.
+    ``precision``: what the encoder of a folded scheme computes in. ``max_gradient``: the gradient is scaled down to
+    this norm.
     ``options``: learner options of meta-training alone. ``warp``: how much pictures are turned, scaled, sheared and
     moved at random (:mod:`kshot.training.warping`), 0 to 1.
     """

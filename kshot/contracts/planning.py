@@ -1,0 +1,61 @@
+"""From a request for a meta-training job to the recipe that runs: every default filled in, every wrong one refused.
+
+Pure, and without torch: the front end answers by it at once. Defaults are those of the checkpoints that ship and of
+benchmarks/recipes.
+"""
+
+from kshot.contracts.checkpoints import Manifest
+from kshot.contracts.datasets import DatasetManifest
+from kshot.contracts.errors import Invalid
+from kshot.contracts.job_bodies import NewJobRequest
+from kshot.contracts.planned_encoder import choose_encoder, choose_encoder_name, choose_input
+from kshot.contracts.planned_episodes import choose_episodes, choose_evaluation
+from kshot.contracts.planned_learner import choose_learner, learner_options
+from kshot.contracts.planned_training import choose_augmentation, choose_training
+from kshot.contracts.recipe import Data, Recipe, Start
+from kshot.contracts.wanted import Wanted
+
+DEFAULT_BUDGET_S = 900.0
+"""Of encoders that are trained on pictures, where neither steps nor time are given."""
+
+
+def plan(request: NewJobRequest, dataset: DatasetManifest, base: Manifest | None) -> Recipe:
+    """The recipe of a job. ``base``: the manifest of ``request.base_checkpoint``.
+
+    ``recipe.training.steps`` is 0 where :func:`minutes` says how long to train instead. Raises Invalid, naming the
+    field of the request, for what would not run.
+    """
+    if request.steps is not None and request.time_budget is not None:
+        raise Invalid("give steps or time_budget, not both", param="time_budget")
+    wanted = Wanted(request, dataset, base)
+    if base is not None and base.input.modality != dataset.modality:
+        message = f"base_checkpoint reads {base.input.modality} inputs, the data set holds {dataset.modality}"
+        raise Invalid(message, param="base_checkpoint")
+    name = choose_encoder_name(wanted)
+    learner_name = choose_learner(wanted, name)
+    inputs = choose_input(wanted, name)
+    encoder = choose_encoder(wanted, name, inputs, learner_name)
+    learner, options = learner_options(wanted, learner_name)
+    rotations, warp = choose_augmentation(wanted, encoder, inputs)
+    shape = choose_episodes(wanted, name, learner_name, rotations)
+    return Recipe(
+        name=request.name,
+        description=request.description or f"Meta-trained on {dataset.name}.",
+        tasks=(wanted.task,),
+        n_targets=((base.n_targets if base else None) or 1) if wanted.task == "regression" else None,
+        seed=request.seed,
+        input=inputs,
+        encoder=encoder,
+        learner=learner,
+        start=Start(parent=base.name) if base is not None else None,
+        data=Data(name=dataset.id, rotations=rotations),
+        training=choose_training(wanted, encoder, learner_name, shape, options, warp),
+        evaluation=choose_evaluation(wanted, dataset.id),
+    )
+
+
+def minutes(request: NewJobRequest, recipe: Recipe) -> float | None:
+    """How long a planned job trains; None where its recipe says how many steps."""
+    if recipe.training.steps:
+        return None
+    return (request.time_budget or DEFAULT_BUDGET_S) / 60
