@@ -6,7 +6,7 @@ import os
 from alembic import context
 from sqlalchemy import Connection, text
 
-from kshot.storage import training_tables  # noqa: F401 - its tables join the metadata
+from kshot.storage import flywheel_tables, training_tables  # noqa: F401 - their tables join the metadata
 from kshot.storage.database import open_database
 from kshot.storage.tables import metadata
 

@@ -19,6 +19,7 @@ from kshot.storage.adapted_models import (
     NewAdaptedModel,
     extend,
     find_same,
+    fingerprint_of,
     get_adapted_model,
     insert_adapted_model,
 )
@@ -36,7 +37,8 @@ from service.views import PENDING
 class Order:
     """An adaptation a caller asks for, decoded and checked. ``reference`` is the checkpoint as the caller named it.
 
-    With ``choice`` a worker chooses checkpoint and learner, which are None until then.
+    With ``choice`` a worker chooses checkpoint and learner, which are None until then. ``follow``: the model moves on
+    when ``alias`` does.
     """
 
     checkpoint: StoredCheckpoint | None
@@ -50,6 +52,7 @@ class Order:
     metadata: dict[str, Any]
     parent: str | None = None
     choice: OpenChoice | None = None
+    follow: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,15 @@ class Prepared:
     """An order with everything that takes time to compute, so that the transaction stays short.
 
     ``fingerprint``: of what makes two models the same; where the checkpoint is to be chosen, that is what it is chosen
-    among. ``digest``: of what makes two requests the same; it holds the checkpoint's name as sent, so that a retry
-    stays a retry where an alias moved in between.
+    among. ``content``: the part of it that stays when the model moves to another checkpoint. ``digest``: of what makes
+    two requests the same; it holds the checkpoint's name as sent, so that a retry stays a retry where an alias moved in
+    between.
     """
 
     order: Order
     payload: bytes
     payload_sha256: bytes
+    content: str
     fingerprint: str
     digest: str
 
@@ -94,16 +99,24 @@ def prepare(order: Order) -> Prepared:
     model, request = labels.copy(), labels
     for inputs in _forms(order):
         _update(model, inputs)
-    model.update(json.dumps([*_made_with(order), support.task]).encode())
+    content = model.hexdigest()
+    fingerprint = fingerprint_of(content, _made_with(order), support.task, _follows(order))
     if choice is None:
         _update(request, support.inputs)
     else:
         request.update(choice.sent)
-    request.update(json.dumps([order.reference, order.ttl_s, order.metadata], sort_keys=True).encode())
+    asked = [order.reference, order.ttl_s, order.metadata, order.follow]
+    request.update(json.dumps(asked, sort_keys=True).encode())
     if choice is None:
         _update(request, order.query)
     payload = _payload(order).encode()
-    return Prepared(order, payload, hashlib.sha256(payload).digest(), model.hexdigest(), request.hexdigest())
+    return Prepared(order, payload, hashlib.sha256(payload).digest(), content, fingerprint, request.hexdigest())
+
+
+def _follows(order: Order) -> str | None:
+    if not order.follow or order.checkpoint is None:
+        return None
+    return f"{order.checkpoint.manifest.name}@{order.alias}"
 
 
 def _forms(order: Order) -> list[Inputs]:
@@ -165,7 +178,7 @@ async def _replayed(connection: AsyncConnection, tenant: str, key: str, digest: 
         model = await get_adapted_model(connection, tenant, bound.object_id)
         if model.failure is None or model.failure.code != KshotError.code:
             own = bound.at == model.created_at
-            return Accepted(model, own=own, answers=own)
+            return Accepted(model, own=own, answers=own and model.revision == 1)
         await idempotency.free(connection, tenant, key, model.id)
     return None
 
@@ -223,12 +236,16 @@ def _rows(state: State, caller: Caller, prepared: Prepared, request_id: str | No
         parent=order.parent,
         metadata=order.metadata,
         ttl_s=order.ttl_s,
+        task_id=new_id("task"),
+        content=prepared.content,
+        follow=order.follow,
     )
     task = NewTask(
-        id=new_id("task"),
+        id=model.task_id,
         tenant=caller.tenant,
         adapted_model=model.id,
         checkpoint=model.checkpoint,
+        learner=model.learner,
         payload=prepared.payload,
         reply_to=state.queue.reply_to,
         request_id=request_id,

@@ -26,9 +26,9 @@ from service.waiting import pending_answer, wait_until_done
 RESPONSES: Responses = {
     200: {
         "model": api.AdaptedModel,
-        "description": "The same support, checkpoint, options and parent were adapted before; with `auto`, the same "
-        "checkpoints in production to choose among. That model keeps its metadata, and expires at the later of its own "
-        "time and this request's `ttl_seconds`",
+        "description": "The same support, checkpoint, options, `follow` and parent were adapted before; with `auto`, "
+        "the same checkpoints in production to choose among. That model keeps its metadata, and expires at the later "
+        "of its own time and this request's `ttl_seconds`",
     },
     202: {"model": api.AdaptedModel, "description": "Accepted; follow Location"},
     **problems(400, 403, 404, 409, 410, 413, 415, 422, 504),
@@ -88,7 +88,7 @@ async def _predict_again(
         lambda: Payload(query=_query_for(order, model, spec, state.settings)).encode(),
         images=order.choice is not None and spec.modality == "image",
     )
-    question = Question(model.made_with.id, model.id, payload)
+    question = Question(model.made_with.id, model.id, payload, task=model.task_id)
     try:
         _, reply = await ask(state, caller, question, request_id_of(request))
     except KshotError as error:

@@ -6,7 +6,8 @@ from typing import Annotated, TypeVar
 
 from fastapi import Depends, Query
 
-from kshot.contracts.api import AdaptedModel, Alias, ApiKey, Checkpoint, Page
+from kshot.contracts.api import AdaptedModel, Alias, ApiKey, Checkpoint, Page, Revision
+from kshot.contracts.registry_bodies import AliasChange, Promotion
 
 _CURSOR = r"^[a-z]{2,4}_[0-9A-Z]{26}$"
 
@@ -28,13 +29,18 @@ async def get_cursor(
 
 
 CursorDep = Annotated[Cursor, Depends(get_cursor)]
-Item = TypeVar("Item", AdaptedModel, Alias, ApiKey, Checkpoint)
+Item = TypeVar("Item", AdaptedModel, Alias, AliasChange, ApiKey, Checkpoint, Promotion, Revision)
 
 
 def page_of(items: Sequence[Item], limit: int) -> Page[Item]:
     """A page from up to ``limit + 1`` items: the one too many says that there is more."""
     shown = list(items[:limit])
-    ids = [item.name + "@" + item.alias if isinstance(item, Alias) else item.id for item in shown]
+    ids = [_id(item) for item in shown]
     return Page(
         data=shown, has_more=len(items) > limit, first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None
     )
+
+
+def _id(item: AdaptedModel | Alias | AliasChange | ApiKey | Checkpoint | Promotion | Revision) -> str:
+    """What a page calls an item: of an alias its name."""
+    return f"{item.name}@{item.alias}" if isinstance(item, Alias | AliasChange) else item.id

@@ -24,13 +24,15 @@ _PARTS: dict[str, tuple[str, ...]] = {
 class Question:
     """What to predict: with a stored adapted model, or (``model`` None) with the support in the encoded payload.
 
-    ``checkpoint`` is AUTO where a worker is to choose among the payload's candidates.
+    ``checkpoint`` is AUTO where a worker is to choose among the payload's candidates. ``task`` made the model's state
+    that is to answer.
     """
 
     checkpoint: str
     model: str | None
     payload: bytes
     store: bool = False
+    task: str | None = None
 
 
 async def ask(
@@ -50,6 +52,7 @@ async def ask(
             tenant=caller.tenant,
             checkpoint=question.checkpoint,
             model=question.model,
+            task=question.task,
             reply_to=state.queue.reply_to,
             deadline_ms=round(deadline_s * 1000),
             store_inputs=question.store,

@@ -13,6 +13,7 @@ from kshot.storage.access import Key
 from kshot.storage.adapted_models import AdaptedModel
 from kshot.storage.aliases import Alias
 from kshot.storage.checkpoints import StoredCheckpoint
+from kshot.storage.revisions import Revision
 
 PENDING = ("queued", "running")
 
@@ -35,6 +36,7 @@ def adapted_model(row: AdaptedModel) -> api.AdaptedModel:
         k_shot={str(label): count for label, count in zip(row.classes, row.k_shot, strict=True)},
         n_support=row.n_support,
         quality=_quality(row.quality),
+        observed=_observed(row),
         targets=[_target(target, row.qualities[i] if row.qualities else None) for i, target in enumerate(row.targets)],
         predictions=row.predictions,
         selection=None if row.selection is None else Selection.model_validate(row.selection, strict=False),
@@ -43,8 +45,24 @@ def adapted_model(row: AdaptedModel) -> api.AdaptedModel:
         created_at=row.created_at,
         expires_at=None if row.pinned else row.expires_at,
         pinned=row.pinned,
+        follow=row.follow,
+        revision=row.revision,
         parent_id=row.parent,
         metadata=row.metadata,
+    )
+
+
+def revision(row: Revision) -> api.Revision:
+    """A line of an adapted model's history."""
+    return api.Revision(
+        id=row.id,
+        revision=row.revision,
+        checkpoint=row.checkpoint,
+        at=row.at,
+        outcome=row.outcome,
+        quality=row.quality,
+        previous_quality=row.previous_quality,
+        reason=row.reason,
     )
 
 
@@ -64,7 +82,11 @@ def checkpoint(row: StoredCheckpoint, aliases: list[str]) -> api.Checkpoint:
         bytes=row.bytes,
         evaluation=manifest.evaluation,
         lineage=manifest.lineage,
+        job=row.job,
+        parent=manifest.lineage.parent,
+        datasets=[source.id for source in manifest.lineage.data if source.id is not None],
         created_at=row.created_at,
+        deleted_at=row.deleted_at,
     )
 
 
@@ -101,6 +123,15 @@ def _target(target: CountedTarget, quality: Mapping[str, Any] | None) -> api.Tar
         n_examples=target.n_examples,
         quality=_quality(quality),
     )
+
+
+def _observed(row: AdaptedModel) -> api.Observed | None:
+    if row.observed is None:
+        return None
+    n, correct = row.observed["n"], row.observed["correct"]
+    if correct is not None:
+        return api.Observed(n=n, accuracy=correct / n)
+    return api.Observed(n=n, mse=row.observed["squared_error"] / n)
 
 
 def _quality(stored: Mapping[str, Any] | None) -> Quality | None:

@@ -67,6 +67,7 @@ class AdaptationWorker:
         sources = _start(
             self._intake.listen(),
             every(_POLL_S, self._intake.poll),
+            every(_POLL_S, self._intake.replay),
             every(_POLL_S, self._last_chances),
             every(_REAP_S, self._reap),
             every(_ERASE_S, self._erase),

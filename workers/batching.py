@@ -19,6 +19,11 @@ class Limits:
     tasks: int
     queries: int
 
+    @property
+    def replays(self) -> int:
+        """Replays claimed at a time: few, because a caller's task may have to wait for them once they run."""
+        return max(self.tasks // 4, 1)
+
     def of(self, key: Key) -> int:
         """The limit that counts for a key's items. Choosing a checkpoint runs several of them: one item at a time."""
         if key.checkpoint == AUTO:
@@ -29,8 +34,8 @@ class Limits:
 class Queues:
     """Work that waits for the processor.
 
-    A batch holds items of one key, the one whose head waited longest. An idle worker starts at once; a busy one gives
-    an item that came just now up to 2 ms for company.
+    A batch holds items of one key, the one whose head waited longest; replays, for which nobody waits, come last. An
+    idle worker starts at once; a busy one gives an item that came just now up to 2 ms for company.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -89,7 +94,7 @@ class Queues:
             await self._arrival(left)
 
     def _oldest(self) -> Key:
-        return min(self._by_key, key=lambda key: self._by_key[key][0].arrived)
+        return min(self._by_key, key=lambda key: (key.background, self._by_key[key][0].arrived))
 
     def _full(self, key: Key) -> bool:
         return sum(work.weight for work in self._by_key[key]) >= self._limits.of(key)

@@ -1,17 +1,18 @@
 """What a run needs from the registry, as folders: data sets and checkpoints."""
 
 import asyncio
+import os
+import shutil
 from pathlib import Path
 
-from sqlalchemy import select
+from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kshot.contracts.checkpoints import Manifest
 from kshot.contracts.datasets import DATASET_FILE, DatasetManifest
-from kshot.contracts.errors import NotFound
 from kshot.storage.checkpoints import get_checkpoint
+from kshot.storage.datasets import get_dataset
 from kshot.storage.objects import ObjectStore
-from kshot.storage.training_tables import datasets
 
 _MANIFEST, _WEIGHTS = "manifest.json", "weights.safetensors"
 
@@ -26,19 +27,9 @@ async def lay_dataset(
     OSError where the store cannot be read.
     """
     async with database.connect() as connection:
-        row = (
-            await connection.execute(
-                select(datasets.c.manifest, datasets.c.object_key).where(datasets.c.id == dataset_id)
-            )
-        ).one_or_none()
-    if row is None:
-        raise NotFound("no data set with this id", param="dataset")
-    manifest = DatasetManifest.model_validate(row.manifest)
-    folder = data / dataset_id
-    folder.mkdir(parents=True, exist_ok=True)
-    if manifest.file is not None and row.object_key is not None:
-        await asyncio.to_thread(_lay_file, objects, row.object_key, folder / manifest.file)
-    (folder / DATASET_FILE).write_text(manifest.model_dump_json(indent=1))
+        stored = await get_dataset(connection, dataset_id)
+    manifest = stored.manifest
+    await asyncio.to_thread(_lay, objects, stored.object_key, manifest.file, data / dataset_id, DATASET_FILE, manifest)
     return manifest
 
 
@@ -46,12 +37,24 @@ async def lay_checkpoint(database: AsyncEngine, objects: ObjectStore, checkpoint
     """Make ``folder`` a checkpoint's: its manifest and its weights. Raises NotFound; OSError as above."""
     async with database.connect() as connection:
         stored = await get_checkpoint(connection, checkpoint_id)
-    folder.mkdir(parents=True, exist_ok=True)
-    await asyncio.to_thread(_lay_file, objects, stored.object_key, folder / _WEIGHTS)
-    (folder / _MANIFEST).write_text(stored.manifest.model_dump_json(indent=1))
+    await asyncio.to_thread(_lay, objects, stored.object_key, _WEIGHTS, folder, _MANIFEST, stored.manifest)
     return stored.manifest
 
 
-def _lay_file(objects: ObjectStore, key: str, file: Path) -> None:
+def _lay(
+    objects: ObjectStore, key: str | None, name: str | None, folder: Path, manifest_name: str, manifest: BaseModel
+) -> None:
+    """The object as ``folder / name``, then the manifest: whoever sees that finds all of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if key is not None and name is not None:
+        _link(objects.file(key), folder / name)
+    (folder / manifest_name).write_text(manifest.model_dump_json(indent=1))
+
+
+def _link(source: Path, file: Path) -> None:
+    """A second name for a stored object, which nobody ever writes to; a copy where the folder lies on another disk."""
     file.unlink(missing_ok=True)
-    file.write_bytes(objects.get(key))
+    try:
+        os.link(source, file)
+    except OSError:
+        shutil.copyfile(source, file)

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from kshot.contracts.errors import Invalid
@@ -38,9 +39,8 @@ def adapt_work(claim: Claim) -> Work:
     if payload.candidates:
         return Work(_open_key("adapt", payload.support), claim, payload)
     assert claim.checkpoint is not None and claim.learner is not None
-    return Work(
-        _support_key(claim.checkpoint, "adapt", claim.learner, payload.support, payload.options), claim, payload
-    )
+    key = _support_key(claim.checkpoint, "adapt", claim.learner, payload.support, payload.options)
+    return Work(replace(key, background=claim.background), claim, payload)
 
 
 def decided_work(work: Work, candidate: Candidate, chosen: Chosen, started: float) -> Work:
@@ -67,7 +67,7 @@ async def predict_work(delivered: Delivered, models: Models) -> Work:
         raise Invalid("the call asks nothing", param="inputs")
     if call.model is None:
         return await _oneshot(delivered, payload, models)
-    model = await models.adapted(call.tenant, call.model)
+    model = await models.adapted(call.tenant, call.model, call.task)
     _check_query(payload.query, model.shape, "inputs")
     options = LearnerOptions()
     key = Key(model.checkpoint, "predict", model.learner, options, model.state.task, input_shape(payload.query))

@@ -71,6 +71,15 @@ class Intake:
             await self._room()
             found = await self.steps.run(self._claim(None))
 
+    async def replay(self) -> None:
+        """Claim replays, for which nobody waits, a small batch at a time, until nothing is left. The next one only
+        when the last has ended: a caller's task never waits for more than one of them."""
+        found = 1
+        while found > 0:
+            while self._leases.background:
+                await self._change()
+            found = await self.steps.run(self._claim(None, background=True))
+
     async def claim_last_chance(self) -> Work | None:
         """A task at its last attempt. It must run by itself: its neighbours must not go down with it."""
         if time.monotonic() < self._resume_at:
@@ -109,22 +118,26 @@ class Intake:
 
     async def _room(self) -> int:
         while (room := min(self._task_room(), self._call_room())) <= 0:
-            self._roomier.clear()
-            await self._roomier.wait()
+            await self._change()
         return room
+
+    async def _change(self) -> None:
+        self._roomier.clear()
+        await self._roomier.wait()
 
     def _call_room(self) -> int:
         if sum(self._calls.values()) >= _BYTES_AHEAD:
             return 0
         return _BATCHES_AHEAD * self._stack.limits.queries - len(self._calls)
 
-    async def _claim(self, ids: Sequence[str] | None) -> int:
+    async def _claim(self, ids: Sequence[str] | None, *, background: bool = False) -> int:
         if time.monotonic() < self._resume_at:
             return 0
+        most = self._stack.limits.replays if background else self._stack.limits.tasks
         try:
             async with self._stack.database.begin() as connection:
                 claims = await tasks.claim(
-                    connection, self._stack.worker, self._stack.lease_s, self._stack.limits.tasks, ids
+                    connection, self._stack.worker, self._stack.lease_s, most, ids, background=background
                 )
         except Exception as error:
             _log.warning("claim_failed", error=type(error).__name__)

@@ -33,6 +33,11 @@ class Leases:
         """What the payloads of all claims held take in memory."""
         return sum(len(claim.payload) for claim in self._held.values())
 
+    @property
+    def background(self) -> int:
+        """How many of them are replays, for which nobody waits."""
+        return sum(claim.background for claim in self._held.values())
+
     def hold(self, claims: Iterable[Claim]) -> None:
         """Keep these claims alive from now on."""
         self._held |= {(claim.task_id, claim.attempt): claim for claim in claims}

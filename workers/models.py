@@ -1,4 +1,5 @@
-"""Checkpoints and adapted states in memory. Their ids are immutable, so nothing cached is ever stale."""
+"""Checkpoints and adapted states in memory. A checkpoint never changes, nor does the state that a task made (a model
+that follows an alias goes over to another task's), so nothing cached is ever stale."""
 
 import asyncio
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from kshot.learners.state import load_state
 from kshot.storage.adapted_models import AdaptedModel, get_adapted_model
 from kshot.storage.checkpoints import get_checkpoint
 from kshot.storage.objects import ObjectStore, sha256
+from kshot.storage.results import StoredState, get_state
 from workers.lru import ByteLru
 from workers.work import Adapted
 
@@ -45,48 +47,63 @@ class Models:
                 self._checkpoints.put(id, found, _size(found))
         return found
 
-    async def adapted(self, tenant: str, id: str) -> Adapted:
-        """A tenant's adapted model. Raises NotFound (another tenant's too), Expired, Conflict, Damaged, OSError."""
-        found = self._adapted.get((tenant, id))
+    async def adapted(self, tenant: str, id: str, task_id: str | None = None) -> Adapted:
+        """A state of a tenant's adapted model: the one a task made, or else the one that answers now.
+
+        Raises NotFound (another tenant's too), Expired, Conflict, Damaged, OSError.
+        """
+        if task_id is None:
+            async with self._database.connect() as connection:
+                task_id = (await get_adapted_model(connection, tenant, id)).task_id
+        found = self._adapted.get((tenant, task_id))
         if found is None:
             async with self._loading_states:
-                found = await self._load_adapted(tenant, id)
-            self.keep(tenant, id, found)
+                found = await self._load_adapted(tenant, id, task_id)
+            self.keep(tenant, task_id, found)
         return found
 
-    def keep(self, tenant: str, id: str, adapted: Adapted) -> None:
+    def keep(self, tenant: str, task_id: str, adapted: Adapted) -> None:
         """Cache a state that was just made: the first prediction need not read it back."""
         tensors = adapted.state.tensors.values()
-        self._adapted.put((tenant, id), adapted, _bytes(tensors))
+        self._adapted.put((tenant, task_id), adapted, _bytes(tensors))
 
     async def _load_checkpoint(self, id: str) -> Checkpoint:
         async with self._database.connect() as connection:
             stored = await get_checkpoint(connection, id)
         manifest = stored.manifest.model_dump_json().encode()
         try:
-            weights = await asyncio.to_thread(self._objects.get, stored.object_key)
+            weights = await self._weights(stored)
             return await asyncio.to_thread(parse_checkpoint, manifest, weights, self.device)
         except KshotError as error:
             raise Damaged(f"checkpoint {id} cannot be loaded") from error
 
-    async def _load_adapted(self, tenant: str, id: str) -> Adapted:
+    async def _weights(self, stored: StoredCheckpoint) -> bytes:
+        """Raises Damaged."""
+        try:
+            return await asyncio.to_thread(self._objects.get, stored.object_key)
+        except NotFound as error:
+            async with self._database.connect() as connection:
+                await get_checkpoint(connection, stored.id)  # Expired, where it was deleted in this moment
+            raise Damaged(f"the weights of checkpoint {stored.id} are gone") from error
+
+    async def _load_adapted(self, tenant: str, id: str, task_id: str) -> Adapted:
         async with self._database.connect() as connection:
             model = await get_adapted_model(connection, tenant, id)
-        if model.object_key is None:
+            stored = await get_state(connection, id, task_id)
+        if stored is None:
             raise Conflict("this adapted model is not ready; ask GET /v1/adapted-models/{id} for its status")
         try:
-            blob = await asyncio.to_thread(self._objects.get, model.object_key)
+            blob = await asyncio.to_thread(self._objects.get, stored.object_key)
         except KshotError as error:
             raise Damaged(f"the stored state of {id} is gone") from error
-        return await asyncio.to_thread(_adapted, model, blob, self.device)
+        return await asyncio.to_thread(_adapted, model, stored, blob, self.device)
 
 
-def _adapted(model: AdaptedModel, blob: bytes, device: torch.device) -> Adapted:
-    if sha256(blob) != model.object_sha256:
+def _adapted(model: AdaptedModel, stored: StoredState, blob: bytes, device: torch.device) -> Adapted:
+    if sha256(blob) != stored.object_sha256:
         raise Damaged(f"the stored state of {model.id} differs from what was written")
-    assert model.learner is not None
     state = load_state(blob, device)
-    return Adapted(model.made_with.id, model.learner, model.classes, model.targets, model.input_shape, state)
+    return Adapted(stored.checkpoint, stored.learner, model.classes, model.targets, model.input_shape, state)
 
 
 def _size(checkpoint: Checkpoint) -> int:

@@ -11,9 +11,9 @@ from kshot.contracts.errors import KshotError
 from kshot.contracts.tasks import Failure, Reply
 from kshot.learners.state import dump_state
 from kshot.storage import tasks
-from kshot.storage.adapted_models import get_adapted_model
 from kshot.storage.objects import ObjectStore, sha256, state_key, state_keys
 from kshot.storage.results import NewResult
+from kshot.storage.revisions import Replayed, complete_replay, fail_replay
 from kshot.storage.tasks import Claim
 from workers.leases import Leases
 from workers.models import Models
@@ -84,7 +84,7 @@ class Settler:
         if not endings:
             return
         try:
-            counted = await patiently(lambda: self._commit(endings))
+            written = await patiently(lambda: self._commit(endings))
         except Exception as error:
             if len(endings) > 1:
                 for ending in endings:
@@ -98,14 +98,14 @@ class Settler:
             await self._end([replace(endings[0], solved=None, result=None, failure=failure)])
             return await self._delete(state_keys(claim.task_id, claim.attempt))
         self._leases.let_go([ending.claim for ending in endings])
-        await self._announce([ending for ending, counts in zip(endings, counted, strict=True) if counts])
-        for ending, counts in zip(endings, counted, strict=True):
-            await (self._clear_up(ending.claim) if counts else self._drop(ending))
+        await self._announce([ending for ending, done in zip(endings, written, strict=True) if done.counts])
+        for ending, done in zip(endings, written, strict=True):
+            await (self._clear_up(ending.claim, done) if done.counts else self._drop(ending))
 
-    async def _commit(self, endings: Sequence[Ending]) -> list[bool]:
+    async def _commit(self, endings: Sequence[Ending]) -> list[Replayed]:
         """Which of them count: those whose lease was still ours (or that an unanswered earlier commit completed)."""
         async with self._leases.writing, self._database.begin() as connection:
-            return [await _write(connection, ending) or await _was_written(connection, ending) for ending in endings]
+            return [await _written(connection, ending) for ending in endings]
 
     async def _announce(self, endings: Sequence[Ending]) -> None:
         replies = []
@@ -133,7 +133,7 @@ class Settler:
         assert state is not None
         key = work.key
         adapted = Adapted(key.checkpoint, key.learner, work.classes, work.columns, key.shape, state)
-        self._models.keep(claim.tenant, claim.adapted_model, adapted)
+        self._models.keep(claim.tenant, claim.task_id, adapted)
 
     async def _drop(self, ending: Ending) -> None:
         """Another attempt owns the task now, or nobody: what this one stored is of no use."""
@@ -142,9 +142,9 @@ class Settler:
         if ending.result is not None:
             await self._delete([ending.result.object_key])
 
-    async def _clear_up(self, claim: Claim) -> None:
+    async def _clear_up(self, claim: Claim, done: Replayed) -> None:
         """Earlier attempts may have been killed between storing their state and making it count."""
-        await self._delete(state_keys(claim.task_id, claim.attempt - 1))
+        await self._delete([*state_keys(claim.task_id, claim.attempt - 1), *done.unneeded])
 
     async def _delete(self, keys: Sequence[str]) -> None:
         try:
@@ -193,23 +193,25 @@ def store_state(objects: ObjectStore, claim: Claim, solved: Solved) -> NewResult
     )
 
 
-async def _write(connection: AsyncConnection, ending: Ending) -> bool:
-    if ending.result is not None:
-        return await tasks.complete(connection, ending.claim, ending.result)
-    assert ending.failure is not None
-    return await tasks.fail(connection, ending.claim, ending.failure)
-
-
-async def _was_written(connection: AsyncConnection, ending: Ending) -> bool:
-    """Whether this very ending stands already: Postgres may commit and go away before it says so."""
+async def _written(connection: AsyncConnection, ending: Ending) -> Replayed:
+    """Write an ending down, unless it stands already: Postgres may commit and go away before it says so."""
     claim = ending.claim
-    try:
-        model = await get_adapted_model(connection, claim.tenant, claim.adapted_model)
-    except KshotError:
-        return False
-    if ending.result is not None:
-        return model.object_key == ending.result.object_key
-    return model.failure == ending.failure and model.attempt == claim.attempt
+    if ending.result is not None and claim.background:
+        done = await complete_replay(connection, claim, ending.result)
+    elif ending.result is not None:
+        done = Replayed(await tasks.complete(connection, claim, ending.result))
+    else:
+        assert ending.failure is not None
+        done = Replayed(await (fail_replay if claim.background else tasks.fail)(connection, claim, ending.failure))
+    return done if done.counts else await _stands(connection, ending)
+
+
+async def _stands(connection: AsyncConnection, ending: Ending) -> Replayed:
+    before = await tasks.was_ended(connection, ending.claim)
+    if before is None or before.failure != ending.failure:
+        return Replayed(counts=False)
+    unneeded = ending.result is not None and before.object_key is None
+    return Replayed(True, (ending.result.object_key,) if unneeded and ending.result is not None else ())
 
 
 def _reply(ending: Ending) -> Reply:

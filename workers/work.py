@@ -20,7 +20,7 @@ Origin = Claim | Delivered
 class Key:
     """Items with equal keys may share one call of the learner; ``options`` holds only what that learner honours.
 
-    While the checkpoint is still to be chosen, ``checkpoint`` and ``learner`` are AUTO.
+    While the checkpoint is still to be chosen, ``checkpoint`` and ``learner`` are AUTO. ``background``: nobody waits.
     """
 
     checkpoint: str
@@ -29,11 +29,12 @@ class Key:
     options: LearnerOptions
     task: TaskKind
     shape: tuple[int, ...]
+    background: bool = False
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """An adapted model in memory: its state and what is needed to answer with it."""
+    """A state of an adapted model in memory, and what is needed to answer with it."""
 
     checkpoint: str
     learner: str

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from kshot.contracts.checkpoints import EvaluationRow, InputSpec, Lineage, Name, TaskKind
+from kshot.contracts.following import Outcome
 from kshot.contracts.model import Model
 from kshot.contracts.selection import CheckpointRef, Selection
 from kshot.contracts.tasks import Failure, Label, LearnerOptions, Quality, TargetKind, Timings, Wanted
@@ -32,6 +33,12 @@ Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=1000)] | int | float | bool | None],
     Field(max_length=32, description="Yours: kept and returned, never read"),
 ]
+
+FOLLOW = (
+    "When the alias moves to another checkpoint, make the model again there from its own examples, and go over to it "
+    "unless it answers these worse; `GET /v1/adapted-models/{id}/history` tells. Only where the checkpoint is named by "
+    "an alias: `name@alias` or `name`"
+)
 
 # The service refuses empty lists itself: it can say what one row should look like.
 Rows = Annotated[list[Any], Field(json_schema_extra={"minItems": 1})]
@@ -61,6 +68,7 @@ class AdaptSettings(Model):
     options: LearnerOptions = LearnerOptions()
     ttl_seconds: Ttl = DEFAULT_TTL_S
     metadata: Metadata = {}
+    follow: bool = Field(default=False, description=FOLLOW)
 
 
 class AdaptRequest(AdaptSettings):
@@ -124,6 +132,7 @@ class ChangeRequest(Model):
     ttl_seconds: Ttl | None = None
     pinned: bool | None = Field(default=None, description="A pinned model does not expire")
     metadata: Metadata | None = None
+    follow: bool | None = Field(default=None, description=FOLLOW)
 
 
 class NewKeyRequest(Model):
@@ -153,6 +162,14 @@ class Target(Answer):
     quality: Quality | None = None
 
 
+class Observed(Answer):
+    """How well the state that answers now has answered, by the feedback on its recorded predictions."""
+
+    n: int = Field(description="Answers compared with a true label; rejected ones (`label: null`) are not")
+    accuracy: float | None = None
+    mse: float | None = Field(default=None, description="Over all numbers of an answer")
+
+
 class AdaptedModel(Answer):
     """A checkpoint after one support set."""
 
@@ -171,6 +188,7 @@ class AdaptedModel(Answer):
         description="Measured on its own support: each example, or each of `folds` parts, answered by a model of the "
         "others. `multitask`: see `targets`",
     )
+    observed: Observed | None = Field(default=None, description="Measured by feedback on its answers; null before any")
     targets: list[Target] = Field(default=[], description="`multitask` only: one for each target, by name")
     predictions: list[dict[str, Any]] | None = Field(
         default=None,
@@ -183,6 +201,8 @@ class AdaptedModel(Answer):
     created_at: datetime
     expires_at: datetime | None
     pinned: bool = False
+    follow: bool = Field(default=False, description="Whether it moves with `checkpoint.alias`")
+    revision: int = Field(default=1, description="How many states have answered so far; only one that follows has two")
     parent_id: str | None = None
     metadata: dict[str, Any] = {}
     queue_state: str | None = Field(
@@ -190,6 +210,23 @@ class AdaptedModel(Answer):
     )
     position: int | None = Field(default=None, description="While pending: tasks accepted before this one")
     retry_after_ms: int | None = Field(default=None, description="While pending: when to ask again")
+
+
+class Revision(Answer):
+    """A line of an adapted model's history: it was made, or its alias moved to ``checkpoint``."""
+
+    object: Literal["revision"] = "revision"
+    id: str
+    revision: int = Field(description="The one that answers from then on")
+    checkpoint: str
+    at: datetime
+    outcome: Outcome = Field(
+        description="`made`; `followed`: it answers there now; `kept`: it would answer its own examples worse there; "
+        "`failed`: it cannot be made there; may grow"
+    )
+    quality: Quality | None = Field(default=None, description="There")
+    previous_quality: Quality | None = Field(default=None, description="Of the state that answered until then")
+    reason: str
 
 
 class Prediction(Answer):
@@ -220,10 +257,16 @@ class Checkpoint(Answer):
     learner: str
     learners: list[str] = Field(description="What `options.learner` may name")
     n_targets: int | None
-    bytes: int
+    bytes: int = Field(description="Of its weights; 0 once they are gone")
     evaluation: list[EvaluationRow]
     lineage: Lineage
+    job: str | None = Field(default=None, description="Id of the training job that made it")
+    parent: str | None = Field(default=None, description="What it began at: a checkpoint's id, or its name")
+    datasets: list[str] = Field(default=[], description="Ids of the data sets it was meta-trained on")
     created_at: datetime
+    deleted_at: datetime | None = Field(
+        default=None, description="Since then nothing is made with it; it is still there for the lineage of others"
+    )
 
 
 class Alias(Answer):

@@ -1,6 +1,7 @@
 """Prefixed ULIDs: sortable by creation time, and the prefix says what the id names."""
 
 import re
+from datetime import datetime
 from typing import Literal
 
 from ulid import ULID
@@ -10,9 +11,9 @@ Prefix = Literal["am", "ckpt", "task", "pred", "key", "ten", "job", "ds", "evt",
 _PATTERN = re.compile(r"([a-z]{2,4})_[0-7][0-9A-HJKMNP-TV-Z]{25}")
 
 
-def new_id(prefix: Prefix) -> str:
-    """A fresh id such as ``am_01J9ZK3V7Q8W5R2M4N6P0T1XYA``."""
-    return f"{prefix}_{ULID()}"
+def new_id(prefix: Prefix, at: datetime | None = None) -> str:
+    """A fresh id such as ``am_01J9ZK3V7Q8W5R2M4N6P0T1XYA``, of something that is made now, or was made ``at``."""
+    return f"{prefix}_{ULID() if at is None else ULID.from_datetime(at)}"
 
 
 def is_id(text: str, prefix: Prefix) -> bool:

@@ -181,7 +181,8 @@ class Doorbell(Model):
 class PredictCall(Model):
     """A prediction travels in Redis whole (its payload beside it): it is pure, so a lost one is simply asked again.
 
-    ``model`` names a stored adapted model; None means the payload brings its own support set (one-shot).
+    ``model`` names a stored adapted model; None means the payload brings its own support set (one-shot). ``task`` made
+    the state to answer with: a model that follows an alias may have another one by now.
     ``deadline_ms``: after this many milliseconds in the stream nobody waits any more.
     """
 
@@ -189,6 +190,7 @@ class PredictCall(Model):
     tenant: str
     checkpoint: str
     model: str | None
+    task: str | None = None
     reply_to: str
     deadline_ms: int
     store_inputs: bool = False

@@ -1,5 +1,7 @@
 """Adapted models: the noun a caller sees, joined with its task and its result."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,14 +15,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from kshot.contracts.errors import Conflict, Expired, Invalid, NotFound
 from kshot.contracts.selection import CheckpointRef
 from kshot.contracts.tasks import CountedTarget, Failure, Label
-from kshot.storage.tables import adapted_models, predictions, results, seconds_from_now, tasks
+from kshot.storage.checkpoints import hold_checkpoint
+from kshot.storage.feedback import observed_of_model
+from kshot.storage.tables import adapted_models, results, seconds_from_now, tasks
+
+NOTHING_TO_FOLLOW = "only a model whose checkpoint was named by an alias can follow it; adapt with name@alias"
 
 _OPEN = tasks.c.status.in_(["queued", "running"])
 
 
 @dataclass(frozen=True)
 class NewAdaptedModel:
-    """An adapted model as accepted. ``checkpoint``, its name and ``learner`` are None where a worker chooses them."""
+    """An adapted model as accepted. ``checkpoint``, its name and ``learner`` are None where a worker chooses them.
+
+    ``task_id``: of the task that will make it. ``content``: see `fingerprint_of`.
+    """
 
     id: str
     tenant: str
@@ -38,13 +47,18 @@ class NewAdaptedModel:
     parent: str | None
     metadata: dict[str, Any]
     ttl_s: float | None
+    task_id: str
     targets: Sequence[CountedTarget] = ()
+    content: str | None = None
+    follow: bool = False
 
 
 @dataclass(frozen=True)
 class AdaptedModel:
-    """An adapted model as stored. ``status`` is its task's; result fields are None until it succeeded, and so are
-    checkpoint and learner where a worker chooses them. ``predictions``, of many megabytes maybe, are None in lists.
+    """An adapted model as stored. ``status`` is that of the task whose state answers; result fields are None until it
+    succeeded, and so are checkpoint and learner where a worker chooses them. ``predictions``, of many megabytes maybe,
+    are None in lists. ``observed``: {n, correct, squared_error} of the answers of its checkpoint that were given
+    feedback on.
     """
 
     id: str
@@ -65,6 +79,8 @@ class AdaptedModel:
     pinned: bool
     created_at: datetime
     expires_at: datetime | None
+    follow: bool
+    revision: int
     task_id: str
     status: str
     attempt: int
@@ -76,6 +92,7 @@ class AdaptedModel:
     selection: dict[str, Any] | None
     predictions: list[dict[str, Any]] | None
     timings: dict[str, Any] | None
+    observed: dict[str, Any] | None
     expired: bool
 
     @property
@@ -85,8 +102,20 @@ class AdaptedModel:
         return CheckpointRef(id=self.checkpoint, name=self.checkpoint_name, alias=self.alias)
 
 
+def fingerprint_of(content: str, made_with: Sequence[Any], task: str, follows: str | None) -> str:
+    """What makes two models the same. ``content``: digest of support, options and parent. ``made_with``: checkpoint and
+    learner, or all that they are chosen among. ``follows``: the ``name@alias`` whose moves the model follows; it is
+    never handed out for a request that names a checkpoint, or does not follow."""
+    return hashlib.sha256(json.dumps([content, made_with, task, follows]).encode()).hexdigest()
+
+
 async def insert_adapted_model(connection: AsyncConnection, model: NewAdaptedModel) -> bool:
-    """Insert; False where the tenant already has a model with this fingerprint (nothing is written then)."""
+    """Insert; False where the tenant already has a model with this fingerprint (nothing is written then).
+
+    Its checkpoint stays as long as it lives. Raises Expired where that was deleted since it was resolved.
+    """
+    if model.checkpoint is not None:
+        await hold_checkpoint(connection, model.checkpoint)
     inserted = await connection.execute(
         insert(adapted_models)
         .values(
@@ -104,6 +133,9 @@ async def insert_adapted_model(connection: AsyncConnection, model: NewAdaptedMod
             n_support=model.n_support,
             input_shape=list(model.input_shape),
             fingerprint=model.fingerprint,
+            content_sha256=model.content,
+            task_id=model.task_id,
+            follow=model.follow,
             parent_id=model.parent,
             metadata=model.metadata,
             expires_at=None if model.ttl_s is None else seconds_from_now(model.ttl_s),
@@ -180,12 +212,15 @@ async def change_adapted_model(
     ttl_s: float | None = None,
     pinned: bool | None = None,
     metadata: dict[str, Any] | None = None,
+    follow: bool | None = None,
 ) -> AdaptedModel:
-    """Change what may change: the time to live (counted from now), the pin, the metadata.
+    """Change what may change: the time to live (counted from now), the pin, the metadata, whether it follows its alias.
 
-    Raises Invalid where the model would expire by losing its pin.
+    Raises Invalid where the model would expire by losing its pin, or has no alias to follow.
     """
-    await get_adapted_model(connection, tenant, id)
+    before = await get_adapted_model(connection, tenant, id)
+    if follow and (before.alias is None or before.selection is not None or before.checkpoint is None):
+        raise Invalid(NOTHING_TO_FOLLOW, param="follow")
     values: dict[str, Any] = {}
     if ttl_s is not None:
         values["expires_at"] = seconds_from_now(ttl_s)
@@ -193,6 +228,9 @@ async def change_adapted_model(
         values["pinned"] = pinned
     if metadata is not None:
         values["metadata"] = metadata
+    if follow is not None:
+        # what it declined once it may be asked again
+        values |= {"follow": follow, "target_checkpoint_id": null()}
     if values:
         await connection.execute(update(adapted_models).where(adapted_models.c.id == id).values(**values))
     try:
@@ -201,39 +239,11 @@ async def change_adapted_model(
         raise Invalid("its time passed while it was pinned; send ttl_seconds too", param="ttl_seconds") from None
 
 
-async def delete_adapted_model(connection: AsyncConnection, tenant: str, id: str) -> str | None:
-    """Delete: the support set and every prediction are erased, an open task cancelled.
-
-    Returns the object key of the state, to be deleted too. Raises NotFound.
-    """
-    # The task first, as workers and the reaper do: then neither can wait for the other, and once the row is ours no
-    # worker adds a result that we would not see.
-    task = await connection.scalar(
-        update(tasks)
-        .where(tasks.c.adapted_model_id == id, tasks.c.tenant_id == tenant)
-        .values(status=case((_OPEN, "cancelled"), else_=tasks.c.status), payload=None)
-        .returning(tasks.c.id)
-    )
-    deleted = await connection.execute(
-        update(adapted_models)
-        .where(adapted_models.c.id == id, adapted_models.c.tenant_id == tenant, adapted_models.c.deleted_at.is_(None))
-        .values(deleted_at=func.now(), fingerprint=None)
-    )
-    if deleted.rowcount == 0:
-        raise NotFound("no adapted model with this id")
-    await connection.execute(
-        update(predictions).where(predictions.c.adapted_model_id == id).values(predictions=[], inputs=None)
-    )
-    key: str | None = await connection.scalar(
-        update(results).where(results.c.task_id == task).values(predictions=null()).returning(results.c.object_key)
-    )
-    return key
-
-
 async def get_support(connection: AsyncConnection, tenant: str, id: str) -> bytes:
     """The payload (contracts.tasks.Payload) the model was adapted from."""
     await get_adapted_model(connection, tenant, id)
-    payload: bytes | None = await connection.scalar(select(tasks.c.payload).where(tasks.c.adapted_model_id == id))
+    first = select(tasks.c.payload).where(tasks.c.adapted_model_id == id, ~tasks.c.background)
+    payload: bytes | None = await connection.scalar(first)
     if payload is None:
         raise Conflict("the support set of this adapted model is no longer stored")
     return payload
@@ -244,7 +254,6 @@ def _whole(tenant: str, *, with_predictions: bool = True) -> Select[Any]:
     return (
         select(
             adapted_models,
-            tasks.c.id.label("task_id"),
             tasks.c.status,
             tasks.c.attempt,
             tasks.c.failure,
@@ -255,9 +264,10 @@ def _whole(tenant: str, *, with_predictions: bool = True) -> Select[Any]:
             results.c.selection,
             results.c.predictions if with_predictions else null().label("predictions"),
             results.c.timings,
+            observed_of_model(),
             ((adapted_models.c.expires_at < func.now()) & ~adapted_models.c.pinned).label("expired"),
         )
-        .join(tasks, tasks.c.adapted_model_id == adapted_models.c.id)
+        .join(tasks, tasks.c.id == adapted_models.c.task_id)
         .outerjoin(results, results.c.task_id == tasks.c.id)
         .where(adapted_models.c.tenant_id == tenant, adapted_models.c.deleted_at.is_(None))
     )
@@ -283,6 +293,8 @@ def _model(row: Row[Any]) -> AdaptedModel:
         pinned=row.pinned,
         created_at=row.created_at,
         expires_at=row.expires_at,
+        follow=row.follow,
+        revision=row.revision,
         task_id=row.task_id,
         status=row.status,
         attempt=row.attempt,
@@ -294,5 +306,6 @@ def _model(row: Row[Any]) -> AdaptedModel:
         selection=row.selection,
         predictions=row.predictions,
         timings=row.timings,
+        observed=row.observed,
         expired=bool(row.expired),
     )

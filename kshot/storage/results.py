@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import null, update
+from sqlalchemy import null, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -40,6 +40,28 @@ class NewResult:
     payload: bytes | None = None
     qualities: Sequence[Quality | None] = ()
     chosen: Chosen | None = None
+
+
+@dataclass(frozen=True)
+class StoredState:
+    """The state a task made, with the checkpoint and the learner that made it."""
+
+    checkpoint: str
+    learner: str
+    object_key: str
+    object_sha256: str
+
+
+async def get_state(connection: AsyncConnection, adapted_model: str, task_id: str) -> StoredState | None:
+    """The state that a task made of an adapted model; None where it did not (yet), or it is forgotten."""
+    row = (
+        await connection.execute(
+            select(tasks.c.checkpoint_id, tasks.c.learner, results.c.object_key, results.c.object_sha256)
+            .join(results, results.c.task_id == tasks.c.id)
+            .where(tasks.c.id == task_id, tasks.c.adapted_model_id == adapted_model)
+        )
+    ).one_or_none()
+    return None if row is None else StoredState(*row)
 
 
 async def insert_result(connection: AsyncConnection, task_id: str, adapted_model: str, result: NewResult) -> None:

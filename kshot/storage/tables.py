@@ -115,12 +115,22 @@ adapted_models = Table(
     Column("n_support", Integer, nullable=False),
     Column("input_shape", JSONB, nullable=False, comment="shape of one input: predict must bring the same"),
     Column("fingerprint", Text, comment="of checkpoint, support, options; NULL once the model can no longer be reused"),
+    Column("content_sha256", Text, comment="of support, options, parent: with the checkpoint it makes the fingerprint"),
+    Column("task_id", Text, nullable=False, comment="the task whose state answers; a model that follows changes it"),
+    Column("revision", Integer, nullable=False, server_default="1", comment="how many states have answered so far"),
+    Column("follow", Boolean, nullable=False, server_default=text("false"), comment="its alias, wherever it goes"),
+    Column(
+        "target_checkpoint_id",
+        Text,
+        comment="where its alias led when that was last looked at; NULL: to the checkpoint it was made with",
+    ),
     Column("parent_id", Text, ForeignKey("adapted_models.id")),
     Column("metadata", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
     Column("pinned", Boolean, nullable=False, server_default=text("false")),
     created(),
     Column("expires_at", DateTime(timezone=True)),
     Column("deleted_at", DateTime(timezone=True)),
+    Column("state_erased_at", DateTime(timezone=True), comment="states and predictions are gone, and stay so"),
     Index("ix_adapted_models_listing", "tenant_id", "id", postgresql_where=text("deleted_at IS NULL")),
     Index("ix_adapted_models_expires_at", "expires_at"),
     Index("ix_adapted_models_checkpoint", "checkpoint_id"),
@@ -131,6 +141,13 @@ adapted_models = Table(
         unique=True,
         postgresql_where=text("deleted_at IS NULL AND fingerprint IS NOT NULL"),
     ),
+    Index(
+        "ix_adapted_models_following",
+        "checkpoint_name",
+        "alias",
+        postgresql_where=text("follow AND deleted_at IS NULL"),
+    ),
+    Index("ix_adapted_models_expiry", "expires_at", postgresql_where=text("state_erased_at IS NULL")),
 )
 
 tasks = Table(
@@ -138,9 +155,17 @@ tasks = Table(
     metadata,
     Column("id", Text, primary_key=True),
     tenant(),
-    Column("adapted_model_id", Text, ForeignKey("adapted_models.id"), nullable=False, unique=True),
+    Column("adapted_model_id", Text, ForeignKey("adapted_models.id"), nullable=False, index=True),
     Column("checkpoint_id", Text, ForeignKey("checkpoints.id"), comment="NULL: one of the payload's candidates"),
-    Column("payload", LargeBinary, comment="contracts.tasks.Payload; NULL once the model is deleted"),
+    Column("learner", Text, comment="NULL until a worker has chosen it"),
+    Column(
+        "background",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="replays the support of the model's first task on another checkpoint; nobody waits for it",
+    ),
+    Column("payload", LargeBinary, comment="contracts.tasks.Payload; NULL once the model is deleted, and of replays"),
     Column(
         "status",
         Text,
@@ -159,6 +184,7 @@ tasks = Table(
     Column("started_at", DateTime(timezone=True)),
     Column("finished_at", DateTime(timezone=True)),
     Index("ix_tasks_open", "created_at", postgresql_where=text("status IN ('queued', 'running')")),
+    Index("uq_tasks_first", "adapted_model_id", unique=True, postgresql_where=text("NOT background")),
 )
 
 results = Table(

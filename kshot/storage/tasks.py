@@ -9,16 +9,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, and_, func, or_, select, tuple_, update
+from sqlalchemy import Select, and_, case, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kshot.contracts.errors import Poison
 from kshot.contracts.tasks import Failure
 from kshot.storage.results import NewResult, insert_result
-from kshot.storage.tables import adapted_models, seconds_from_now, tasks
+from kshot.storage.tables import adapted_models, results, seconds_from_now, tasks
 
 _REAPER_LOCK = 0x6B73686F74  # "kshot"
+
+_first = tasks.alias("first")
+"""The task that made a model: it alone holds the support set, which replays of it read."""
 
 CLAIM_BYTES = 256 * 1024 * 1024
 """Payloads of one claim, together: they are all in memory at once, and decoded beside that."""
@@ -27,12 +30,13 @@ CLAIM_BYTES = 256 * 1024 * 1024
 @dataclass(frozen=True)
 class NewTask:
     """A task to record; its adapted model is inserted in the same transaction. ``checkpoint`` None: one of the
-    payload's candidates, to be chosen by the worker."""
+    payload's candidates, to be chosen by the worker, and so is then the learner."""
 
     id: str
     tenant: str
     adapted_model: str
     checkpoint: str | None
+    learner: str | None
     payload: bytes
     reply_to: str | None
     request_id: str | None
@@ -41,7 +45,7 @@ class NewTask:
 @dataclass(frozen=True)
 class Claim:
     """The right to work on a task until the lease ends. Without ``checkpoint`` and ``learner`` the payload's
-    candidates have them."""
+    candidates have them. ``background``: a replay (storage/following.py), for which nobody waits."""
 
     task_id: str
     attempt: int
@@ -54,6 +58,27 @@ class Claim:
     reply_to: str | None
     request_id: str | None
     queue_ms: float
+    background: bool = False
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A task that ended: with a failure, or with a state under ``object_key``. Neither: a replay whose state was no
+    better than the one that answers already."""
+
+    failure: Failure | None
+    object_key: str | None
+
+
+@dataclass(frozen=True)
+class Poisoned:
+    """A task that ended its worker at each of ``attempts``, and was given up."""
+
+    task_id: str
+    adapted_model: str
+    checkpoint: str | None
+    attempts: int
+    background: bool
 
 
 async def insert_task(connection: AsyncConnection, task: NewTask) -> None:
@@ -64,6 +89,7 @@ async def insert_task(connection: AsyncConnection, task: NewTask) -> None:
             tenant_id=task.tenant,
             adapted_model_id=task.adapted_model,
             checkpoint_id=task.checkpoint,
+            learner=task.learner,
             payload=task.payload,
             reply_to=task.reply_to,
             request_id=task.request_id,
@@ -79,18 +105,24 @@ async def claim(
     ids: Sequence[str] | None = None,
     *,
     last_chance: bool = False,
+    background: bool | None = None,
     max_bytes: int = CLAIM_BYTES,
 ) -> list[Claim]:
-    """Claim up to ``limit`` open tasks, oldest first; only those of ``ids`` where given (rung tasks). Fewer where
-    their payloads are larger than ``CLAIM_BYTES`` together, but at least one.
+    """Claim up to ``limit`` open tasks, callers' first, then oldest first; only those of ``ids`` where given (rung
+    tasks), only replays or none of them as ``background`` says. Fewer where their payloads are larger than
+    ``CLAIM_BYTES`` together, but at least one.
 
     Tasks with one attempt left are claimed with ``last_chance`` alone, so that a worker can run each by itself:
     among them is the one that ends its workers, and it must not spend its neighbours' attempts too.
     """
-    fitting = _claimable(limit, ids, last_chance, max_bytes)
+    fitting = _claimable(limit, ids, last_chance, background, max_bytes)
     taken = await connection.execute(
         update(tasks)
-        .where(tasks.c.id.in_(fitting), adapted_models.c.id == tasks.c.adapted_model_id)
+        .where(
+            tasks.c.id.in_(fitting),
+            _first.c.adapted_model_id == tasks.c.adapted_model_id,
+            ~_first.c.background,
+        )
         .values(
             status="running",
             attempt=tasks.c.attempt + 1,
@@ -104,10 +136,11 @@ async def claim(
             tasks.c.tenant_id,
             tasks.c.adapted_model_id,
             tasks.c.checkpoint_id,
-            adapted_models.c.learner,
-            tasks.c.payload,
+            tasks.c.learner,
+            case((tasks.c.background, _first.c.payload), else_=tasks.c.payload).label("payload"),
             tasks.c.reply_to,
             tasks.c.request_id,
+            tasks.c.background,
             (func.extract("epoch", tasks.c.started_at - tasks.c.created_at) * 1000).label("queue_ms"),
         )
     )
@@ -124,6 +157,7 @@ async def claim(
             reply_to=row.reply_to,
             request_id=row.request_id,
             queue_ms=float(row.queue_ms),
+            background=row.background,
         )
         for row in taken
     ]
@@ -146,9 +180,12 @@ async def heartbeat(connection: AsyncConnection, claims: Sequence[Claim], lease_
 
 
 async def complete(connection: AsyncConnection, claim: Claim, result: NewResult) -> bool:
-    """Mark the task succeeded and insert its one result row. False: the lease was lost, and nothing was written."""
+    """Mark the task succeeded and insert its one result row. False: the lease was lost, and nothing was written.
+
+    Of a replay more is to be done: `storage.revisions`.
+    """
     kept = {} if result.payload is None else {"payload": result.payload}
-    if not await _finish(connection, claim, status="succeeded", failure=None, **kept):
+    if not await finish(connection, claim, status="succeeded", failure=None, **kept):
         return False
     await insert_result(connection, claim.task_id, claim.adapted_model, result)
     return True
@@ -156,11 +193,34 @@ async def complete(connection: AsyncConnection, claim: Claim, result: NewResult)
 
 async def fail(connection: AsyncConnection, claim: Claim, failure: Failure) -> bool:
     """Mark the task failed for good. False: the lease was lost, and nothing was written."""
+    if claim.background:
+        return await finish(connection, claim, status="failed", failure=failure.model_dump())
     # no model, so nothing is to be made from the support any more
-    if not await _finish(connection, claim, status="failed", failure=failure.model_dump(), payload=None):
+    if not await finish(connection, claim, status="failed", failure=failure.model_dump(), payload=None):
         return False
     await _forget_fingerprints(connection, [claim.adapted_model])
     return True
+
+
+async def was_ended(connection: AsyncConnection, claim: Claim) -> Ended | None:
+    """How this very attempt ended the task before; None where it did not, or the model was deleted since."""
+    row = (
+        await connection.execute(
+            select(tasks.c.status, tasks.c.failure, results.c.object_key)
+            .join(adapted_models, adapted_models.c.id == tasks.c.adapted_model_id)
+            .outerjoin(results, results.c.task_id == tasks.c.id)
+            .where(
+                tasks.c.id == claim.task_id,
+                tasks.c.attempt == claim.attempt,
+                tasks.c.worker == claim.worker,
+                tasks.c.status.in_(["succeeded", "failed"]),
+                adapted_models.c.deleted_at.is_(None),
+            )
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    return Ended(None if row.failure is None else Failure.model_validate(row.failure), row.object_key)
 
 
 async def release(connection: AsyncConnection, claims: Sequence[Claim]) -> None:
@@ -171,13 +231,13 @@ async def release(connection: AsyncConnection, claims: Sequence[Claim]) -> None:
         )
 
 
-async def reap(connection: AsyncConnection) -> dict[str, int]:
-    """Fail the tasks whose last allowed attempt lost its lease; returns their ids, with the attempts made.
+async def reap(connection: AsyncConnection) -> list[Poisoned]:
+    """Fail the tasks whose last allowed attempt lost its lease.
 
     Expired leases with attempts left need nothing: `claim` takes them. One reaper at a time (advisory lock).
     """
     if not await connection.scalar(select(func.pg_try_advisory_xact_lock(_REAPER_LOCK))):
-        return {}
+        return []
     failure = Failure(code=Poison.code, message="the task ended its worker at every attempt; change the support set")
     poisoned = await connection.execute(
         update(tasks)
@@ -187,19 +247,19 @@ async def reap(connection: AsyncConnection) -> dict[str, int]:
             tasks.c.attempt >= tasks.c.max_attempts,
         )
         .values(status="failed", failure=failure.model_dump(), finished_at=func.now(), payload=None)
-        .returning(tasks.c.id, tasks.c.adapted_model_id, tasks.c.attempt)
+        .returning(tasks.c.id, tasks.c.adapted_model_id, tasks.c.checkpoint_id, tasks.c.attempt, tasks.c.background)
     )
-    rows = poisoned.all()
-    await _forget_fingerprints(connection, [row.adapted_model_id for row in rows])
-    return {row.id: row.attempt for row in rows}
+    found = [Poisoned(*row) for row in poisoned]
+    await _forget_fingerprints(connection, [task.adapted_model for task in found if not task.background])
+    return found
 
 
 async def count_open(connection: AsyncConnection, tenant: str) -> tuple[int, int]:
-    """Open (queued or running) tasks: of everyone, of this tenant."""
+    """Open (queued or running) tasks that callers wait for: of everyone, of this tenant."""
     row = (
         await connection.execute(
             select(func.count(), func.count().filter(tasks.c.tenant_id == tenant)).where(
-                tasks.c.status.in_(["queued", "running"])
+                tasks.c.status.in_(["queued", "running"]), ~tasks.c.background
             )
         )
     ).one()
@@ -207,24 +267,33 @@ async def count_open(connection: AsyncConnection, tenant: str) -> tuple[int, int
 
 
 async def queue_position(connection: AsyncConnection, accepted: datetime) -> int:
-    """How many tasks accepted before that time are open."""
+    """How many callers' tasks accepted before that time are open."""
     position = await connection.scalar(
-        select(func.count()).where(tasks.c.status.in_(["queued", "running"]), tasks.c.created_at < accepted)
+        select(func.count()).where(
+            tasks.c.status.in_(["queued", "running"]), ~tasks.c.background, tasks.c.created_at < accepted
+        )
     )
     return int(position or 0)
 
 
-def _claimable(limit: int, ids: Sequence[str] | None, last_chance: bool, max_bytes: int) -> Select[tuple[str]]:
+def _claimable(
+    limit: int, ids: Sequence[str] | None, last_chance: bool, background: bool | None, max_bytes: int
+) -> Select[tuple[str]]:
     """The ids that one claim takes; see `claim`. Locked, so that another worker's claim passes them over."""
     open_now = or_(tasks.c.status == "queued", and_(tasks.c.status == "running", tasks.c.lease_until < func.now()))
     left = tasks.c.max_attempts - tasks.c.attempt
-    wanted = select(tasks.c.id, tasks.c.created_at, func.octet_length(tasks.c.payload).label("bytes")).where(
-        open_now, left == 1 if last_chance else left > 1
+    wanted = (
+        select(tasks.c.id, tasks.c.background, tasks.c.created_at, func.octet_length(_first.c.payload).label("bytes"))
+        .join(_first, and_(_first.c.adapted_model_id == tasks.c.adapted_model_id, ~_first.c.background))
+        .where(open_now, left == 1 if last_chance else left > 1)
     )
     if ids is not None:
         wanted = wanted.where(tasks.c.id.in_(ids))
-    picked = wanted.order_by(tasks.c.created_at).limit(limit).with_for_update(skip_locked=True).cte("picked")
-    in_order = (picked.c.created_at, picked.c.id)
+    if background is not None:
+        wanted = wanted.where(tasks.c.background == background)
+    oldest = wanted.order_by(tasks.c.background, tasks.c.created_at).limit(limit)
+    picked = oldest.with_for_update(of=tasks, skip_locked=True).cte("picked")
+    in_order = (picked.c.background, picked.c.created_at, picked.c.id)
     counted = select(
         picked.c.id,
         func.sum(picked.c.bytes).over(order_by=in_order).label("bytes"),
@@ -242,7 +311,8 @@ def _held_by(claim: Claim) -> Any:
     )
 
 
-async def _finish(connection: AsyncConnection, claim: Claim, **values: Any) -> bool:
+async def finish(connection: AsyncConnection, claim: Claim, **values: Any) -> bool:
+    """End a task that is still ours. False: the lease was lost, and nothing was written."""
     ended = {"finished_at": func.clock_timestamp(), "lease_until": None}
     done = await connection.execute(update(tasks).where(_held_by(claim)).values(ended | values))
     return done.rowcount == 1

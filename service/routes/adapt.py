@@ -9,6 +9,7 @@ from kshot.contracts import api
 from kshot.contracts.errors import Invalid
 from kshot.contracts.selection import AUTO
 from kshot.inputs import input_shape
+from kshot.storage.adapted_models import NOTHING_TO_FOLLOW
 from kshot.storage.checkpoints import StoredCheckpoint
 from service.accepting import Order, Prepared, prepare
 from service.adapting import RESPONSES, IdempotencyDep, answer_order
@@ -47,6 +48,8 @@ async def adapt(
 
 async def _named(state: State, parsed: Parsed[api.AdaptSettings], n_bytes: int) -> Prepared:
     checkpoint, alias = await find_checkpoint(state, parsed.settings.checkpoint)
+    if parsed.settings.follow and alias is None:
+        raise Invalid(NOTHING_TO_FOLLOW, param="follow")
     return await state.compute(
         n_bytes,
         lambda: _prepare(parsed, checkpoint, alias, state.settings),
@@ -55,6 +58,8 @@ async def _named(state: State, parsed: Parsed[api.AdaptSettings], n_bytes: int) 
 
 
 async def _open(state: State, parsed: Parsed[api.AdaptSettings], n_bytes: int) -> Prepared:
+    if parsed.settings.follow:
+        raise Invalid(NOTHING_TO_FOLLOW, param="follow")
     promoted = await find_promoted(state)
     return await state.compute(n_bytes, lambda: _prepare_open(parsed, promoted, state.settings), images=True)
 
@@ -78,6 +83,7 @@ def _prepare(
             query=query,
             ttl_s=settings.ttl_seconds,
             metadata=settings.metadata,
+            follow=settings.follow,
         )
     )
 

@@ -14,11 +14,13 @@ from kshot.storage.access import audit
 from kshot.storage.adapted_models import (
     AdaptedModel,
     change_adapted_model,
-    delete_adapted_model,
     get_support,
     list_adapted_models,
 )
 from kshot.storage.checkpoints import StoredCheckpoint
+from kshot.storage.expiry import delete_adapted_model
+from kshot.storage.objects import ObjectStore, state_keys
+from kshot.storage.revisions import list_revisions, renew_fingerprint
 from service import views
 from service.accepting import Order, Prepared, prepare
 from service.adapting import RESPONSES, IdempotencyDep, answer_order
@@ -60,9 +62,23 @@ async def get_model(
     return views.respond(await _shown(state, model))
 
 
+@router.get(
+    "/{id}/history",
+    summary="The states of an adapted model",
+    response_model=api.Page[api.Revision],
+    responses=problems(404, 410, 422),
+)
+async def list_history(id: str, state: StateDep, caller: CallerDep) -> Response:
+    """Newest first, all on one page: how it was made and, where it follows an alias, what became of each move."""
+    model = await find_adapted_model(state, caller, id)
+    async with state.database.reading() as connection:
+        rows = await list_revisions(connection, model)
+    return views.respond(page_of([views.revision(row) for row in rows], len(rows)))
+
+
 @router.patch(
     "/{id}",
-    summary="Change time to live, pin or metadata",
+    summary="Change time to live, pin, metadata, or whether it follows its alias",
     response_model=api.AdaptedModel,
     openapi_extra=body_of(api.ChangeRequest, json_only=True),
     responses=problems(400, 404, 410, 413, 415, 422),
@@ -70,15 +86,23 @@ async def get_model(
 async def change_model(id: str, request: Request, state: StateDep, caller: CallerDep) -> Response:
     """`ttl_seconds` counts from now. A model whose time passed while it was pinned needs it to lose the pin.
 
-    Weights never change.
+    Weights never change, unless the model follows an alias.
     """
     _check_id(id)
     raw = await read_raw(request, SMALL_BYTES)
     change = validate(api.ChangeRequest, strict_object(raw.data))
     async with state.database.transaction() as connection:
         model = await change_adapted_model(
-            connection, caller.tenant, id, ttl_s=change.ttl_seconds, pinned=change.pinned, metadata=change.metadata
+            connection,
+            caller.tenant,
+            id,
+            ttl_s=change.ttl_seconds,
+            pinned=change.pinned,
+            metadata=change.metadata,
+            follow=change.follow,
         )
+        if change.follow is not None:
+            await renew_fingerprint(connection, id)
         await audit(
             connection,
             tenant=caller.tenant,
@@ -92,10 +116,10 @@ async def change_model(id: str, request: Request, state: StateDep, caller: Calle
 
 @router.delete("/{id}", summary="Delete an adapted model", response_model=api.Deleted, responses=problems(404))
 async def delete_model(id: str, request: Request, state: StateDep, caller: CallerDep) -> Response:
-    """Its support set, its state and all predictions made with it are erased."""
+    """Its support set, its states, feedback on it and all predictions made with it are erased."""
     _check_id(id)
     async with state.database.transaction() as connection:
-        object_key = await delete_adapted_model(connection, caller.tenant, id)
+        attempts = await delete_adapted_model(connection, caller.tenant, id)
         await audit(
             connection,
             tenant=caller.tenant,
@@ -104,8 +128,7 @@ async def delete_model(id: str, request: Request, state: StateDep, caller: Calle
             object_id=id,
             request_id=request_id_of(request),
         )
-    if object_key is not None:
-        await to_thread.run_sync(state.objects.delete, object_key)
+    await to_thread.run_sync(_delete_states, state.objects, attempts)
     return views.respond(api.Deleted(object="adapted_model", id=id))
 
 
@@ -120,7 +143,8 @@ async def delete_model(id: str, request: Request, state: StateDep, caller: Calle
 async def add_examples(
     id: str, request: Request, state: StateDep, caller: CallerDep, preference: PreferenceDep, key: IdempotencyDep
 ) -> Response:
-    """A new adapted model, with `parent_id`, from the parent's examples and these; checkpoint and options as there."""
+    """A new adapted model, with `parent_id`, from the parent's examples and these; checkpoint, options and `follow` as
+    there."""
     raw = await read_raw(request, state.settings.max_body_bytes, ANY)
     parsed = await state.compute(len(raw.data), lambda: parse_examples(raw))
     parent = await wait_until_done(state, await find_adapted_model(state, caller, id), preference.wait_s)
@@ -163,12 +187,19 @@ def _prepare(
             ttl_s=parsed.settings.ttl_seconds,
             metadata=parsed.settings.metadata,
             parent=parent.id,
+            follow=parent.follow,
         )
     )
 
 
 async def _shown(state: State, model: AdaptedModel) -> api.AdaptedModel:
     return await pending_answer(state, model) if model.status in views.PENDING else views.adapted_model(model)
+
+
+def _delete_states(objects: ObjectStore, attempts: dict[str, int]) -> None:
+    for task_id, made in attempts.items():
+        for key in state_keys(task_id, made):
+            objects.delete(key)
 
 
 def _check_id(id: str) -> None:

@@ -86,7 +86,7 @@ async def _stored(
         ).encode(),
         images=spec.modality == "image",
     )
-    return Question(ref.id, model.id, payload, settings.store), ref
+    return Question(ref.id, model.id, payload, settings.store, model.task_id), ref
 
 
 async def _one_shot(

@@ -89,11 +89,11 @@ class Stack:
                 id=model_id, tenant=tenant, checkpoint=stored.id, checkpoint_name=checkpoint, alias=alias,
                 learner=learner, options=options.model_dump(), task=support.task, classes=support.classes,
                 k_shot=[], n_support=len(support), input_shape=shape,
-                fingerprint=None, parent=None, metadata={}, ttl_s=None,
+                fingerprint=None, parent=None, metadata={}, ttl_s=None, task_id=task_id,
             )  # fmt: skip
             await insert_adapted_model(connection, model)
             body = payload or Payload(support, query, options).encode()
-            task = NewTask(task_id, tenant, model_id, stored.id, body, self.front.reply_to, "req_test")
+            task = NewTask(task_id, tenant, model_id, stored.id, learner, body, self.front.reply_to, "req_test")
             await insert_task(connection, task)
         if ring:
             await self.front.ring(task_id)

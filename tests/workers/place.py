@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,15 @@ class Place:
         return await self.claim(await self.accepted())
 
     async def accepted(
-        self, *, support: SupportSet | None = None, query: Inputs | None = None, payload: Payload | None = None
+        self,
+        *,
+        support: SupportSet | None = None,
+        query: Inputs | None = None,
+        payload: Payload | None = None,
+        **changes: Any,
     ) -> str:
-        """A fresh task, queued; its id. A payload with candidates leaves the checkpoint open."""
+        """A fresh task, queued; its id. A payload with candidates leaves the checkpoint open. ``changes``: of its
+        model."""
         payload = payload or Payload(support or blobs(0), query)
         support, named = payload.support, not payload.candidates
         assert support is not None
@@ -62,10 +68,13 @@ class Place:
             checkpoint_name="settled" if named else None, alias=None, learner="protonet" if named else None,
             options={}, task="classification", classes=support.classes, k_shot=[], n_support=4,
             input_shape=support.inputs.shape[1:], fingerprint=None, parent=None, metadata={}, ttl_s=None,
+            task_id=task_id,
         )  # fmt: skip
+        model = replace(model, **changes)
         async with self.stack.database.begin() as connection:
             await insert_adapted_model(connection, model)
-            task = NewTask(task_id, DEFAULT_TENANT, model_id, model.checkpoint, payload.encode(), None, None)
+            body = payload.encode()
+            task = NewTask(task_id, DEFAULT_TENANT, model_id, model.checkpoint, model.learner, body, None, None)
             await tasks.insert_task(connection, task)
         return task_id
 

@@ -75,13 +75,13 @@ def a_model(checkpoint: str, **changes: Any) -> NewAdaptedModel:
         "id": new_id("am"), "tenant": DEFAULT_TENANT, "checkpoint": checkpoint, "checkpoint_name": "plain",
         "alias": None, "learner": "protonet", "options": {}, "task": "classification", "classes": ("a", "b"),
         "k_shot": (1, 1), "n_support": 2, "input_shape": (3,), "fingerprint": None, "parent": None, "metadata": {},
-        "ttl_s": 3600.0,
+        "ttl_s": 3600.0, "task_id": new_id("task"),
     }  # fmt: skip
     return NewAdaptedModel(**(values | changes))
 
 
 def its_task(model: NewAdaptedModel) -> NewTask:
-    return NewTask(new_id("task"), model.tenant, model.id, model.checkpoint, PAYLOAD, None, None)
+    return NewTask(model.task_id, model.tenant, model.id, model.checkpoint, model.learner, PAYLOAD, None, None)
 
 
 async def another_tenant(connection: AsyncConnection) -> str:

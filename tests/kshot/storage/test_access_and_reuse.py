@@ -14,7 +14,6 @@ from kshot.storage import idempotency
 from kshot.storage.access import authenticate, generate_secret, insert_key, revoke_key
 from kshot.storage.adapted_models import (
     change_adapted_model,
-    delete_adapted_model,
     extend,
     find_same,
     get_adapted_model,
@@ -22,6 +21,7 @@ from kshot.storage.adapted_models import (
     insert_adapted_model,
     list_adapted_models,
 )
+from kshot.storage.expiry import delete_adapted_model
 from kshot.storage.tables import DEFAULT_TENANT
 from kshot.storage.tasks import insert_task
 from tests.kshot.storage.conftest import PAYLOAD, a_model, another_tenant, its_task

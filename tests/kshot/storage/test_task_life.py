@@ -11,11 +11,11 @@ from kshot.contracts.errors import NotFound
 from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import Failure, Timings
 from kshot.storage.adapted_models import (
-    delete_adapted_model,
     get_adapted_model,
     insert_adapted_model,
     list_adapted_models,
 )
+from kshot.storage.expiry import delete_adapted_model
 from kshot.storage.predictions import NewPrediction, insert_predictions
 from kshot.storage.results import NewResult
 from kshot.storage.tables import DEFAULT_TENANT
@@ -87,13 +87,13 @@ async def test_the_reaper_gives_up_after_the_last_attempt_only(database: AsyncEn
     task, model = await accept(database, checkpoint)
     for attempt in range(3):
         async with database.begin() as connection:
-            assert task not in await reap(connection)
+            assert task not in [found.task_id for found in await reap(connection)]
         last = attempt == 2
         assert await take(database, "other", task, last_chance=not last) == []
         assert len(await take(database, f"w{attempt}", task, lease_s=0, last_chance=last)) == 1
     assert await take(database, "w4", task) + await take(database, "w4", task, last_chance=True) == []
     async with database.begin() as connection:
-        assert task in await reap(connection)
+        assert task in [found.task_id for found in await reap(connection)]
         found = await get_adapted_model(connection, DEFAULT_TENANT, model)
     assert found.status == "failed"
     assert found.failure is not None
@@ -122,7 +122,7 @@ async def test_deletion_waits_for_a_worker_that_is_completing_and_erases_what_it
     (held,) = await take(database, "w", task)
     asked = NewPrediction(new_id("pred"), DEFAULT_TENANT, model, checkpoint, [{"label": "a"}], b"inputs", TIMINGS)
 
-    async def delete() -> str | None:
+    async def delete() -> dict[str, int]:
         async with database.begin() as connection:
             return await delete_adapted_model(connection, DEFAULT_TENANT, model)
 
@@ -131,7 +131,7 @@ async def test_deletion_waits_for_a_worker_that_is_completing_and_erases_what_it
         await insert_predictions(connection, [asked])
         deleting = asyncio.create_task(delete())
         assert not (await asyncio.wait([deleting], timeout=0.3))[0], "it waits for the row"
-    assert await deleting == RESULT.object_key
+    assert await deleting == {task: 1}
     async with database.begin() as connection:
         erased = await connection.execute(
             text("SELECT r.predictions, p.predictions, p.inputs FROM results r, predictions p "
@@ -148,14 +148,14 @@ async def test_deletion_and_a_failing_worker_do_not_wait_for_each_other(database
     async with database.begin() as failing:
         await failing.execute(text("SELECT 1 FROM tasks WHERE id = :t FOR UPDATE"), {"t": task})
 
-        async def delete() -> str | None:
+        async def delete() -> dict[str, int]:
             async with database.begin() as connection:
                 return await delete_adapted_model(connection, DEFAULT_TENANT, model)
 
         deleting = asyncio.create_task(delete())
         assert not (await asyncio.wait([deleting], timeout=0.3))[0]
         assert await fail(failing, held, Failure(code="invalid", message="no"))
-    assert await deleting is None
+    assert await deleting == {task: 1}
 
 
 async def test_lists_leave_predictions_out(database: AsyncEngine, checkpoint: str):
