@@ -1,4 +1,7 @@
-"""The data sets recipes may name: where each lies below ``--data``, how it is read, and what to record about it."""
+"""The data sets recipes may name: where each lies below ``--data``, how it is read, and what to record about it.
+
+Those known by name, and any folder with a ``dataset.json`` (:mod:`kshot.episodes.datasets`).
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -8,7 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from kshot.contracts.checkpoints import DataSource, ImageInput, InputSpec
+from kshot.contracts.datasets import DATASET_FILE, DatasetManifest
 from kshot.contracts.errors import Invalid
+from kshot.episodes.datasets import read_manifest, read_pool
 from kshot.episodes.images import read_image_zip
 from kshot.episodes.omniglot import read_omniglot
 from kshot.episodes.pool import Pool, pool_from_labels, select_classes, with_rotations
@@ -30,6 +35,8 @@ class Source:
 
 def load_pool(name: str, split: Split, data: Path, spec: InputSpec) -> Pool:
     """The classes of one split, as canonical inputs. Raises Invalid for an unknown data set or a missing file."""
+    if dataset_manifest(name, data) is not None:
+        return _load_folder(data / name, split, spec)
     source = _source(name)
     missing = [file for file in source.files if not (data / file).is_file()]
     if missing:
@@ -39,12 +46,48 @@ def load_pool(name: str, split: Split, data: Path, spec: InputSpec) -> Pool:
 
 def describe(name: str, split: Split, data: Path, spec: InputSpec) -> DataSource:
     """What a manifest records about the data behind a checkpoint; the hash is over all its files, in order."""
-    if name == SINUSOIDS:
-        return DataSource(name=name, sha256="", split="drawn from the seed")
+    manifest = dataset_manifest(name, data)
+    if draws_sinusoids(name, data):
+        own = manifest.id if manifest else None
+        return DataSource(name=manifest.name if manifest else name, sha256="", split="drawn from the seed", id=own)
+    if manifest is not None:
+        return describe_folder(manifest, split)
     source = _source(name)
     digest = hashlib.sha256(b"".join((data / file).read_bytes() for file in source.files)).hexdigest()
     classes = len(load_pool(name, split, data, spec).classes)
     return DataSource(name=name, sha256=digest, split=f"{split} ({source.protocol})", n_classes=classes)
+
+
+def dataset_manifest(name: str, data: Path) -> DatasetManifest | None:
+    """What the data set's folder says of it; None where there is no such folder."""
+    folder = data / name
+    return read_manifest(folder) if (folder / DATASET_FILE).is_file() else None
+
+
+def draws_sinusoids(name: str, data: Path) -> bool:
+    """Whether the data set is the sinusoid family, whose tasks are drawn."""
+    manifest = dataset_manifest(name, data)
+    return name == SINUSOIDS if manifest is None else manifest.format == "sinusoid"
+
+
+def describe_folder(manifest: DatasetManifest, split: str) -> DataSource:
+    """What a checkpoint's manifest records about a data set that was uploaded."""
+    parts = ("train", "valid") if split == "trainval" else (split,)
+    classes = [len(own) for part, own in manifest.splits.items() if part in parts]
+    shares = "/".join(f"{100 * share:g}" for share in manifest.shares)
+    protocol = "by class" if manifest.splits else f"{shares}%, seed {manifest.seed}"
+    return DataSource(
+        name=manifest.name,
+        sha256=manifest.sha256,
+        split=f"{split} ({protocol})",
+        n_classes=sum(classes) if classes else None,
+        id=manifest.id,
+    )
+
+
+@cache
+def _load_folder(folder: Path, split: Split, spec: InputSpec) -> Pool:
+    return read_pool(folder, split, spec)
 
 
 @cache

@@ -7,7 +7,7 @@ import kshot
 from kshot.contracts.checkpoints import DataSource, Lineage
 from kshot.contracts.recipe import Recipe
 from kshot.training.data import describe
-from kshot.training.tables import TABLES, describe_table
+from kshot.training.tables import describe_table, holds_table
 
 
 def lineage_of(recipe: Recipe, data: Path, command: str, step: int, seconds: float) -> Lineage:
@@ -28,7 +28,7 @@ def sources_of(recipe: Recipe, data: Path) -> list[DataSource]:
     """The data set a recipe trains on, with its digest; none where it has no data."""
     if recipe.data is None:
         return []
-    if recipe.data.name in TABLES:
+    if holds_table(recipe.data.name, data):
         return [describe_table(recipe.data.name, recipe.data.split, data, recipe.seed)]
     source = describe(recipe.data.name, recipe.data.split, data, recipe.input)
     return [source.model_copy(update={"n_classes": recipe.data.classes or source.n_classes})]

@@ -13,12 +13,12 @@ from kshot.contracts.errors import Invalid
 from kshot.contracts.recipe import Recipe, Training
 from kshot.encoders.base import Encoder
 from kshot.encoders.frozen import FrozenEncoder
-from kshot.episodes.pool import Pool, select_classes
+from kshot.episodes.pool import Pool, select_classes, with_rotations
 from kshot.episodes.sampling import Episode, EpisodeShape, sample_episode
 from kshot.episodes.sinusoids import sample_sinusoid
 from kshot.episodes.tables import Table, sample_group
 from kshot.learners.base import Head, Learner
-from kshot.training.data import SINUSOIDS, load_pool
+from kshot.training.data import draws_sinusoids, load_pool
 from kshot.training.evaluation import as_support
 from kshot.training.metric import BatchStatistics, draw, folded_meta_loss
 from kshot.training.precompute import precompute
@@ -41,7 +41,7 @@ def task_loss(
         raise Invalid("a recipe with training steps must name its data")
     training = recipe.training
     options = {**recipe.learner.options, **training.options}
-    if recipe.data.name == SINUSOIDS:
+    if draws_sinusoids(recipe.data.name, data):
         return _episodes_loss(learner, encoder, head, training, options, partial(_sinusoid, training), world)
     table = training_table(recipe, data)
     if table is not None:
@@ -86,6 +86,8 @@ def training_pool(recipe: Recipe, data: Path) -> Pool:
     """The classes a recipe trains on. Raises Invalid where there are fewer than it wants."""
     assert recipe.data is not None
     pool = load_pool(recipe.data.name, recipe.data.split, data, recipe.input)
+    if recipe.data.rotations:
+        pool = with_rotations(pool)
     if recipe.data.classes is None:
         return pool
     if recipe.data.classes > len(pool.classes):

@@ -16,10 +16,12 @@ from kshot.encoders.hierarchy import Hierarchy
 from kshot.encoders.mapped import Mapped
 from kshot.encoders.mlp import Mlp
 from kshot.encoders.registry import build_encoder
+from kshot.episodes.tables import Table
 from kshot.learners.base import Learner
 from kshot.learners.registry import get_learner
+from kshot.training.data import draws_sinusoids
 from kshot.training.lineage import sources_of
-from kshot.training.losses import TaskLoss, task_loss
+from kshot.training.losses import TaskLoss, task_loss, training_pool
 from kshot.training.multitask import first_heads, joint_loss
 from kshot.training.progress import fingerprint
 from kshot.training.tables import training_table
@@ -58,8 +60,8 @@ def first_model(recipe: Recipe, data: Path, checkpoints: Path) -> Model:
         _inherit(recipe, encoder, load_checkpoint(checkpoints / recipe.start.parent).encoder)
     generator = torch.Generator().manual_seed(recipe.seed)
     table = training_table(recipe, data)
-    if table is not None and isinstance(encoder, Hierarchy | Mlp):
-        encoder.standardise_on(torch.as_tensor(table.inputs))
+    if isinstance(encoder, Hierarchy | Mlp) and recipe.start is None:
+        _standardise(recipe, data, encoder, table)
     if table is not None and recipe.training.scheme == "multitask":
         return Model(learner, encoder, first_heads(recipe, encoder, table, generator))
     head = learner.init_head(encoder, recipe.tasks[0], recipe.n_targets, generator, recipe.learner.options)
@@ -103,6 +105,14 @@ def checkpoint_of(recipe: Recipe, model: Model, lineage: Lineage) -> Checkpoint:
     )
     kept = {name: tensor for name, tensor in model.head.items() if not name.startswith(TRAINING_ONLY)}
     return Checkpoint(manifest, encoder.eval(), {name: tensor.detach().clone() for name, tensor in kept.items()})
+
+
+def _standardise(recipe: Recipe, data: Path, encoder: Hierarchy | Mlp, table: Table | None) -> None:
+    """On the rows it will be trained on; sinusoids are drawn, and on one scale."""
+    if table is not None:
+        encoder.standardise_on(torch.as_tensor(table.inputs))
+    elif recipe.data is not None and not draws_sinusoids(recipe.data.name, data):
+        encoder.standardise_on(torch.as_tensor(training_pool(recipe, data).inputs))
 
 
 def _inherit(recipe: Recipe, encoder: Encoder, parent: Encoder) -> None:

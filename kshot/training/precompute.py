@@ -1,5 +1,7 @@
 """The backbone of a frozen encoder gives the same features each time: run it over a pool just once."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -36,4 +38,4 @@ def precompute(encoder: Encoder, pool: Pool) -> tuple[Encoder, Pool]:
         for start in range(0, len(pool), _BLOCK):
             block = take(pool.inputs, np.arange(start, min(start + _BLOCK, len(pool))))
             features.append(encoder.features(encoder.prepare(block, torch.device("cpu"))))
-    return Tuned(encoder), Pool(torch.cat(features).numpy(), pool.classes, pool.rows)
+    return Tuned(encoder), replace(pool, inputs=torch.cat(features).numpy())

@@ -1,4 +1,7 @@
-"""The tables recipes may name: where each lies below ``--data``, and which of its rows train."""
+"""The tables recipes may name: where each lies below ``--data``, and which of its rows train.
+
+Those known by name, and any folder with a ``dataset.json`` that says it is one (:mod:`kshot.episodes.datasets`).
+"""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +15,7 @@ import numpy as np
 from kshot.contracts.checkpoints import DataSource
 from kshot.contracts.errors import Invalid
 from kshot.contracts.recipe import Recipe
+from kshot.episodes.datasets import read_table
 from kshot.episodes.pool import Rows
 from kshot.episodes.tables import (
     Table,
@@ -22,6 +26,7 @@ from kshot.episodes.tables import (
     take_rows,
     take_targets,
 )
+from kshot.training.data import dataset_manifest, describe_folder
 
 Part = Literal["train", "valid", "trainval", "test", "all"]
 
@@ -52,6 +57,9 @@ def load_table(name: str, part: Part, data: Path, seed: int, targets: Sequence[s
 
     Raises Invalid for an unknown table or target, or a missing file.
     """
+    if name not in TABLES and holds_table(name, data):
+        table = _read_folder(data / name, part)
+        return take_targets(table, targets or [target.name for target in table.targets])
     if name not in TABLES:
         raise Invalid(f"unknown table; known are {', '.join(TABLES)}")
     if not (data / TABLES[name].file).is_file():
@@ -65,16 +73,32 @@ def load_table(name: str, part: Part, data: Path, seed: int, targets: Sequence[s
 
 def training_table(recipe: Recipe, data: Path) -> Table | None:
     """The rows and targets a recipe trains on; None where its data is no table."""
-    if recipe.data is None or recipe.data.name not in TABLES:
+    if recipe.data is None or not holds_table(recipe.data.name, data):
         return None
     return load_table(recipe.data.name, recipe.data.split, data, recipe.seed, recipe.data.targets)
 
 
 def describe_table(name: str, part: Part, data: Path, seed: int) -> DataSource:
     """What a manifest records about the table behind a checkpoint."""
+    manifest = dataset_manifest(name, data)
+    if manifest is not None:
+        return describe_folder(manifest, part)
     load_table(name, part, data, seed)
     digest = hashlib.sha256((data / TABLES[name].file).read_bytes()).hexdigest()
     return DataSource(name=name, sha256=digest, split=f"{part}, seed {seed} ({TABLES[name].protocol})")
+
+
+def holds_table(name: str, data: Path) -> bool:
+    """Whether a data set has rows with targets: a table, or recorded tasks that predict numbers."""
+    manifest = dataset_manifest(name, data)
+    if manifest is None:
+        return name in TABLES
+    return manifest.format == "table_csv" or (manifest.format == "recorded_tasks" and manifest.task == "regression")
+
+
+@cache
+def _read_folder(folder: Path, part: Part) -> Table:
+    return read_table(folder, part)
 
 
 @cache
