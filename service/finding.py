@@ -5,7 +5,7 @@ import re
 from kshot.contracts.errors import NotFound
 from kshot.contracts.ids import is_id
 from kshot.storage.adapted_models import AdaptedModel, get_adapted_model
-from kshot.storage.checkpoints import StoredCheckpoint, list_promoted, resolve
+from kshot.storage.checkpoints import PRODUCTION, StoredCheckpoint, list_promoted, resolve
 from service.auth import Caller
 from service.state import State
 
@@ -13,13 +13,21 @@ _REFERENCE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}(@[a-z0-9][a-z0-9-]{0,62})?")
 
 
 async def find_checkpoint(state: State, reference: str) -> tuple[StoredCheckpoint, str | None]:
-    """The checkpoint a body or path names, and the alias used. Raises NotFound."""
+    """The checkpoint a body or path names, and the alias used. Raises NotFound; Expired where it was deleted."""
     if is_id(reference, "ckpt"):
         return await state.checkpoint(reference), None
     if not _REFERENCE.fullmatch(reference):
         raise NotFound("no such checkpoint; GET /v1/checkpoints lists them", param="checkpoint")
     async with state.database.reading() as connection:
         return await resolve(connection, reference)
+
+
+def parse_alias(reference: str) -> tuple[str, str]:
+    """The name and the alias of ``name@alias``, or of ``name``, which means ``name@production``. Raises NotFound."""
+    if not _REFERENCE.fullmatch(reference):
+        raise NotFound("no alias of this name; GET /v1/aliases lists them")
+    name, _, alias = reference.partition("@")
+    return name, alias or PRODUCTION
 
 
 async def find_promoted(state: State) -> list[StoredCheckpoint]:

@@ -1,6 +1,7 @@
 """What the lifespan builds once and every request receives."""
 
 import asyncio
+import math
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine
@@ -23,11 +24,12 @@ T = TypeVar("T")
 _INLINE_BYTES = 64 * 1024
 """Bodies up to here are decoded in the event loop: a thread would cost more than the work."""
 _CHECKPOINTS_KEPT = 256
+_CHECKPOINT_FRESH_S = 5.0
 
 
 @dataclass
 class State:
-    """The parts of one API process."""
+    """The parts of one API process. ``checkers``: of processes that read uploaded data sets."""
 
     settings: Settings
     database: Database
@@ -37,8 +39,9 @@ class State:
     metrics: Metrics
     keys_exist: bool = False
     predicting: Counter[str] = field(default_factory=Counter)
+    checkers: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
     _decoders: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
-    _checkpoints: OrderedDict[str, StoredCheckpoint] = field(default_factory=OrderedDict)
+    _checkpoints: OrderedDict[str, tuple[float, StoredCheckpoint]] = field(default_factory=OrderedDict)
     _workers: tuple[float, list[LiveWorker]] = (0.0, [])
     _background: set[asyncio.Task[Any]] = field(default_factory=set)
 
@@ -52,14 +55,22 @@ class State:
         return await to_thread.run_sync(work, limiter=self._decoders)
 
     async def checkpoint(self, id: str) -> StoredCheckpoint:
-        """A checkpoint by id; checkpoints never change, so the last few hundred are kept."""
-        if id not in self._checkpoints:
+        """A checkpoint by id, as of a few seconds ago: it never changes, but it may be deleted. Nothing that stays is
+        made with it then, whatever is remembered here (`hold_checkpoint`). Raises NotFound, Expired."""
+        asked, found = self._checkpoints.get(id, (-math.inf, None))
+        if found is None or time.monotonic() - asked > _CHECKPOINT_FRESH_S:
+            self._checkpoints.pop(id, None)
             async with self.database.reading() as connection:
-                self._checkpoints[id] = await get_checkpoint(connection, id)
+                found = await get_checkpoint(connection, id)
+            self._checkpoints[id] = time.monotonic(), found
         self._checkpoints.move_to_end(id)
         while len(self._checkpoints) > _CHECKPOINTS_KEPT:
             self._checkpoints.popitem(last=False)
-        return self._checkpoints[id]
+        return found
+
+    def forget_checkpoint(self, id: str) -> None:
+        """It was deleted just now, through this process."""
+        self._checkpoints.pop(id, None)
 
     async def workers(self) -> list[LiveWorker]:
         """Adaptation workers alive, as of at most a second ago."""

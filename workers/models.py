@@ -8,10 +8,10 @@ import torch
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kshot.checkpoints import Checkpoint, parse_checkpoint
-from kshot.contracts.errors import Conflict, KshotError
+from kshot.contracts.errors import Conflict, KshotError, NotFound
 from kshot.learners.state import load_state
 from kshot.storage.adapted_models import AdaptedModel, get_adapted_model
-from kshot.storage.checkpoints import get_checkpoint
+from kshot.storage.checkpoints import StoredCheckpoint, get_checkpoint
 from kshot.storage.objects import ObjectStore, sha256
 from kshot.storage.results import StoredState, get_state
 from workers.lru import ByteLru
@@ -71,19 +71,19 @@ class Models:
         async with self._database.connect() as connection:
             stored = await get_checkpoint(connection, id)
         manifest = stored.manifest.model_dump_json().encode()
+        weights = await self._weights(stored)
         try:
-            weights = await self._weights(stored)
             return await asyncio.to_thread(parse_checkpoint, manifest, weights, self.device)
         except KshotError as error:
             raise Damaged(f"checkpoint {id} cannot be loaded") from error
 
     async def _weights(self, stored: StoredCheckpoint) -> bytes:
-        """Raises Damaged."""
+        """Raises Damaged; Expired where the checkpoint was deleted in this very moment."""
         try:
             return await asyncio.to_thread(self._objects.get, stored.object_key)
         except NotFound as error:
             async with self._database.connect() as connection:
-                await get_checkpoint(connection, stored.id)  # Expired, where it was deleted in this moment
+                await get_checkpoint(connection, stored.id)
             raise Damaged(f"the weights of checkpoint {stored.id} are gone") from error
 
     async def _load_adapted(self, tenant: str, id: str, task_id: str) -> Adapted:

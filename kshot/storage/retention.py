@@ -46,10 +46,11 @@ async def sweeps_alone(connection: AsyncConnection) -> bool:
     return bool(await connection.scalar(select(func.pg_try_advisory_xact_lock(_SWEEP_LOCK))))
 
 
-async def delete_checkpoint(connection: AsyncConnection, id: str) -> None:
-    """Mark a checkpoint deleted; its weights are to be removed after the commit (`clear_checkpoints`).
+async def delete_checkpoint(connection: AsyncConnection, id: str) -> bool:
+    """Mark a checkpoint deleted; its weights are to be removed after the commit (`deleted_with_weights`). False where
+    it was deleted before.
 
-    Raises NotFound; Conflict saying who uses it. Deleting twice is no error.
+    Raises NotFound; Conflict saying who uses it.
     """
     row = (
         await connection.execute(
@@ -59,10 +60,11 @@ async def delete_checkpoint(connection: AsyncConnection, id: str) -> None:
     if row is None:
         raise NotFound("no such checkpoint; GET /v1/checkpoints lists them", param="checkpoint")
     if row.deleted_at is not None:
-        return
+        return False
     if users := await _users(connection, id):
         raise Conflict(f"in use by {'; '.join(users)}")
     await connection.execute(update(checkpoints).where(checkpoints.c.id == id).values(deleted_at=func.now()))
+    return True
 
 
 async def delete_unpromoted(connection: AsyncConnection, older_than_s: float, limit: int) -> list[str]:
@@ -80,14 +82,15 @@ async def delete_unpromoted(connection: AsyncConnection, older_than_s: float, li
     return unused
 
 
-async def deleted_with_weights(connection: AsyncConnection, limit: int) -> list[Stored]:
-    """Deleted checkpoints whose weights are still there, held: nobody stores them anew before the transaction ends."""
-    rows = await connection.execute(
-        select(checkpoints.c.id, checkpoints.c.object_key)
-        .where(checkpoints.c.deleted_at.is_not(None), checkpoints.c.bytes > 0)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
+async def deleted_with_weights(connection: AsyncConnection, limit: int, id: str | None = None) -> list[Stored]:
+    """Deleted checkpoints (or the one of this id) whose weights are still there, held: nobody stores them anew before
+    the transaction ends."""
+    query = select(checkpoints.c.id, checkpoints.c.object_key).where(
+        checkpoints.c.deleted_at.is_not(None), checkpoints.c.bytes > 0
     )
+    if id is not None:
+        query = query.where(checkpoints.c.id == id)
+    rows = await connection.execute(query.limit(limit).with_for_update(skip_locked=True))
     return [Stored(row.id, row.object_key) for row in rows]
 
 
