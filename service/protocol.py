@@ -9,15 +9,19 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from service.errors import unreadable_problem
 
 _MAX_HEAD_BYTES = 64 * 1024
+_BODY_BYTES_PER_S = 64 * 1024
+"""Whoever sends at least so much is no dripper, however long a large upload takes."""
 
 
 class DeadlineProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol, which closes the connection when a request's headers and body are not all here
-    ``deadline_s`` seconds after its first byte (or after the connection opened)."""
+    ``deadline_s`` seconds after its first byte (or after the connection opened). A body that came at 64 KiB/s or faster
+    in that time, on average, gets as long again, and so on."""
 
     deadline_s: float
     _timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    _body_bytes = 0
     _in_head = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -44,6 +48,10 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._in_head = False
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         self._in_head, self._head_bytes = True, 0
         self._disarm()
@@ -66,17 +74,26 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def _arm(self) -> None:
         self._disarm()
-        self._timer = self.loop.call_later(self.deadline_s, self._close)
+        self._body_bytes = 0
+        self._timer = self.loop.call_later(self.deadline_s, self._end_of_time)
 
     def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _close(self) -> None:
+    def _end_of_time(self) -> None:
         self._timer = None
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._body_bytes >= self.deadline_s * _BODY_BYTES_PER_S and not self._answered():
+            self._arm()
+        else:
             self.transport.close()
+
+    def _answered(self) -> bool:
+        """Whether the answer went out before the body was here: nobody reads the rest of it."""
+        return self.cycle is not None and self.cycle.response_complete
 
 
 def protocol_with_deadline(deadline_s: float) -> type[asyncio.Protocol]:

@@ -14,6 +14,7 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(validation_alias=AliasChoices("DATABASE_URL", "database_url"))
     redis_url: SecretStr = Field(validation_alias=AliasChoices("REDIS_URL", "redis_url"))
     objects: Path = Path.home() / ".kshot" / "objects"
+    data: Path | None = Field(default=None, description="Folder of the operator's data sets, for built-in sources")
     admin_key: SecretStr | None = Field(default=None, min_length=32, description="Bootstraps an admin key")
 
     max_ways: int = Field(default=200, ge=2)
@@ -22,6 +23,8 @@ class Settings(BaseSettings):
     max_query: int = Field(default=5000, ge=1)
     max_body_bytes: int = 32 * 1024 * 1024
     max_decoded_bytes: int = Field(default=64 * 1024 * 1024, description="A support or a query set after decoding")
+    max_dataset_bytes: int = Field(default=2**30, ge=1, description="The file of an uploaded data set")
+    dataset_check_s: float = Field(default=600, gt=0, description="Longest time to read through an uploaded data set")
     rate_per_minute: int = Field(default=60_000, ge=1, description="Requests of one tenant, over all API processes")
     max_open_tasks: int = Field(default=1024, ge=4, description="Of all tenants; one tenant at most a quarter")
 

@@ -152,6 +152,7 @@ def _count_classes(survey: Survey, asked: Asked) -> dict[str, Any]:
         "splits": splits,
         "counts": {part: PartCount(n_classes=len(found), n_examples=sum(found)) for part, found in sizes.items()},
         "n_examples": sum(map(sum, sizes.values())),
+        "sizes": {part: tuple(found) for part, found in sizes.items()},
         "smallest": min(size for found in sizes.values() for size in found),
     }
 

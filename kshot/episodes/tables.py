@@ -118,6 +118,15 @@ def _rows_of(table: Table, groups: Array, valid: int, test: int) -> Mapping[str,
     return {name: np.flatnonzero(np.isin(table.groups, chosen)) for name, chosen in parts.items()}
 
 
+def with_groups_of(table: Table, rows: int) -> Table:
+    """The table of the groups that have so many rows. Raises Invalid where none has."""
+    _, place, sizes = np.unique(table.groups, return_inverse=True, return_counts=True)
+    kept = np.flatnonzero(sizes[place.reshape(-1)] >= rows)
+    if not len(kept):
+        raise Invalid(f"no group of the table has {rows} rows")
+    return take_rows(table, kept)
+
+
 def sample_group(table: Table, k_shot: int, n_query: int, rng: np.random.Generator) -> Episode:
     """A group of a table of numbers as a regression task: rows of it to learn from, others (all, at most) to ask."""
     rows = rng.permutation(np.flatnonzero(table.groups == rng.choice(np.unique(table.groups))))

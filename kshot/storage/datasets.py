@@ -1,5 +1,6 @@
 """Data sets of meta-training: what is known of each; the data themselves lie in the object store."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,8 @@ from kshot.storage.training_tables import datasets, promotions, training_jobs
 
 _OPEN_PROMOTIONS = ("queued", "running")
 _MOST_USERS = 5
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+"""As `contracts.checkpoints.Name`; anything else is no name, and may not even be text that Postgres takes."""
 _COLUMNS = [column for column in datasets.c if column.name != "manifest"]
 
 
@@ -74,17 +77,19 @@ async def get_dataset(connection: AsyncConnection, reference: str, *, hold: bool
     ``hold``: it cannot be deleted before the transaction ends. Whoever records a user of it (a job, a promotion) must
     hold it, or the deletion would not see that user.
     """
+    if not is_id(reference, "ds") and not _NAME.fullmatch(reference):
+        raise _no_such()
     named = datasets.c.id == reference if is_id(reference, "ds") else datasets.c.name == reference
     query = _existing().where(named)
     row = (await connection.execute(query.with_for_update(read=True) if hold else query)).one_or_none()
     if row is None:
-        raise NotFound("no data set with this id or name")
+        raise _no_such()
     return _stored(row)
 
 
 async def list_datasets(connection: AsyncConnection, *, limit: int, after: str | None) -> list[StoredDataset]:
     """Newest first, ``after`` exclusive; without the names of their classes, which may be many thousands."""
-    slim: ColumnElement[Any] = datasets.c.manifest.op("-")("splits")
+    slim: ColumnElement[Any] = datasets.c.manifest.op("-")("splits").op("-")("sizes")
     query: Select[Any] = select(*_COLUMNS, slim.label("manifest")).where(datasets.c.deleted_at.is_(None))
     query = query.order_by(datasets.c.id.desc()).limit(limit)
     if after is not None:
@@ -104,18 +109,33 @@ async def users_of(connection: AsyncConnection, id: str) -> list[str]:
 
 
 async def delete_dataset(connection: AsyncConnection, id: str) -> str | None:
-    """Delete a data set; its name is free again. Returns the key of its object, to be deleted after the commit.
+    """Delete a data set; its name is free again. Returns the key of its object: delete that after the commit, then
+    `forget_object`; after a crash in between, `objects_left` finds it.
 
     Raises NotFound, and Conflict naming the jobs and promotions that need it.
     """
     row = (await connection.execute(_existing().where(datasets.c.id == id).with_for_update())).one_or_none()
     if row is None:
-        raise NotFound("no data set with this id")
+        raise _no_such()
     if users := await users_of(connection, id):
         raise Conflict(f"in use by {_listed(users)}; cancel these or wait for them, then delete it")
     await connection.execute(update(datasets).where(datasets.c.id == id).values(deleted_at=func.now()))
     key: str | None = row.object_key
     return key
+
+
+async def objects_left(connection: AsyncConnection, *, limit: int) -> dict[str, str]:
+    """Data sets that are deleted while their objects may still be there: id -> key."""
+    query = select(datasets.c.id, datasets.c.object_key).where(
+        datasets.c.deleted_at.is_not(None), datasets.c.object_key.is_not(None)
+    )
+    return {row.id: row.object_key for row in await connection.execute(query.limit(limit))}
+
+
+async def forget_object(connection: AsyncConnection, id: str) -> None:
+    """Note that the object of a deleted data set is gone."""
+    gone = datasets.c.deleted_at.is_not(None)
+    await connection.execute(update(datasets).where(datasets.c.id == id, gone).values(object_key=None))
 
 
 def _listed(users: Iterable[str]) -> str:
@@ -126,6 +146,10 @@ def _listed(users: Iterable[str]) -> str:
 
 def _taken() -> Conflict:
     return Conflict("a data set of this name exists; choose another name, or delete that one", param="name")
+
+
+def _no_such() -> NotFound:
+    return NotFound("no such data set; GET /v1/datasets lists them")
 
 
 def _existing() -> Select[Any]:

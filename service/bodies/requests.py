@@ -1,4 +1,4 @@
-"""Bodies of the three requests that bring examples or inputs, each in JSON, multipart or safetensors."""
+"""Bodies of the requests that bring examples or inputs, each in JSON, multipart or safetensors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,8 @@ from kshot.contracts.api import (
     AdaptSettings,
     ExamplesRequest,
     ExamplesSettings,
+    FeedbackRequest,
+    FeedbackSettings,
     PredictRequest,
     PredictSettings,
 )
@@ -70,14 +72,28 @@ def parse_predict(raw: Raw) -> Parsed[PredictSettings]:
     return _parse(raw, PredictRequest, PredictSettings)
 
 
+def parse_feedback(raw: Raw) -> Parsed[FeedbackSettings]:
+    """`POST /adapted-models/{id}/feedback`: the true labels, with or without their inputs, as the support."""
+    if raw.media_type == JSON:
+        whole = validate(FeedbackRequest, strict_object(raw.data))
+        return Parsed(whole, RawSupport(Values(whole.inputs or []), whole.labels), None)
+    loose = _loose(raw)
+    return Parsed(validate(FeedbackSettings, loose.settings), loose.support, loose.query)
+
+
 def _parse(raw: Raw, request: type[R], settings: type[M]) -> Parsed[R] | Parsed[M]:
     """``request`` is what JSON brings: the ``settings`` of the other forms, with examples and inputs among them."""
     if raw.media_type == JSON:
         whole = validate(request, strict_object(raw.data))
         return Parsed(whole, _support_of(whole), _query_of(whole))
-    multipart = raw.media_type == MULTIPART
-    loose = _from_parts(parse_multipart(raw.data, raw.boundary)) if multipart else _from_tensors(*split(raw.data))
+    loose = _loose(raw)
     return Parsed(validate(settings, loose.settings), loose.support, loose.query)
+
+
+def _loose(raw: Raw) -> _Loose:
+    if raw.media_type == MULTIPART:
+        return _from_parts(parse_multipart(raw.data, raw.boundary))
+    return _from_tensors(*split(raw.data))
 
 
 def _support_of(request: AdaptRequest | ExamplesRequest | PredictRequest) -> RawSupport | None:

@@ -1,5 +1,6 @@
 """A body from the wire into memory, never more of it than the limit."""
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from python_multipart.multipart import parse_options_header
@@ -26,27 +27,32 @@ class Raw:
 
 async def read_raw(request: Request, limit: int, accepted: tuple[str, ...] = (JSON,)) -> Raw:
     """The body. TooLarge as soon as the limit is passed, announced or not; UnsupportedMediaType before reading."""
+    name, boundary = media_type_of(request, accepted)
+    return Raw(name, boundary, b"".join([chunk async for chunk in read_chunks(request, limit)]))
+
+
+def media_type_of(request: Request, accepted: tuple[str, ...]) -> tuple[str, bytes]:
+    """One of the accepted media types, and the boundary of multipart. Raises UnsupportedMediaType."""
     media_type, options = parse_options_header(request.headers.get("content-type", ""))
     name = media_type.decode("latin-1").lower()
     if name not in accepted:
         raise UnsupportedMediaType(f"send Content-Type: {' or '.join(accepted)}", param="Content-Type")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("compressed bodies are not read", param="Content-Encoding")
-    return Raw(name, options.get(b"boundary", b""), await _read(request, limit))
+    return name, options.get(b"boundary", b"")
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def read_chunks(request: Request, limit: int) -> AsyncIterator[bytes]:
+    """The body as it arrives. TooLarge as soon as the limit is passed, announced or not."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > limit:
         raise _too_large(limit)
-    chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > limit:
             raise _too_large(limit)
-        chunks.append(chunk)
-    return b"".join(chunks)
+        yield chunk
 
 
 def _too_large(limit: int) -> TooLarge:
