@@ -33,7 +33,7 @@ def evaluate(
 
     ``transductive``: norms take the statistics of an episode's queries together, as published MAML does; never served,
     and only for encoders with ``statistic_names``. ``more`` of the row holds the other figures of
-    :mod:`kshot.metrics`. ``data`` names the episodes.
+    :mod:`kshot.metrics`. ``data`` names the episodes. ``n_way`` of the row is None where they differ in it.
     """
     chosen = list(islice(tasks, count))
     batches = [chosen[start : start + _TASKS_AT_ONCE] for start in range(0, count, _TASKS_AT_ONCE)]
@@ -46,7 +46,7 @@ def evaluate(
     main = figures.pop(metric)
     return EvaluationRow(
         data=data,
-        n_way=first.n_way,
+        n_way=first.n_way if len({episode.n_way for episode in chosen}) == 1 else None,
         k_shot=len(first.support) // (first.n_way or 1),
         metric=metric,
         mean=main.mean,

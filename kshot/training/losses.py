@@ -16,7 +16,7 @@ from kshot.encoders.frozen import FrozenEncoder
 from kshot.episodes.pool import Pool, select_classes, with_rotations
 from kshot.episodes.sampling import Episode, EpisodeShape, sample_episode
 from kshot.episodes.sinusoids import sample_sinusoid
-from kshot.episodes.tables import Table, sample_group
+from kshot.episodes.tables import Table, sample_group, with_groups_of
 from kshot.learners.base import Head, Learner
 from kshot.training.data import draws_sinusoids, load_pool
 from kshot.training.evaluation import as_support
@@ -45,6 +45,7 @@ def task_loss(
         return _episodes_loss(learner, encoder, head, training, options, partial(_sinusoid, training), world)
     table = training_table(recipe, data)
     if table is not None:
+        table = with_groups_of(table, training.k_shot[1] + 1)
         return _episodes_loss(learner, encoder, head, training, options, partial(_group, table, training), world)
     pool = training_pool(recipe, data)
     if training.scheme == "episodes":

@@ -93,7 +93,14 @@ def checkpoint_of(recipe: Recipe, model: Model, lineage: Lineage) -> Checkpoint:
     with torch.random.fork_rng(devices=[]):  # fresh weights would be drawn from the run's random state
         encoder = build_encoder(recipe.encoder, recipe.input)
     encoder.load_state_dict(model.encoder.state_dict())
-    manifest = Manifest(
+    kept = {name: tensor for name, tensor in model.head.items() if not name.startswith(TRAINING_ONLY)}
+    head = {name: tensor.detach().clone() for name, tensor in kept.items()}
+    return Checkpoint(manifest_of(recipe, lineage), encoder.eval(), head)
+
+
+def manifest_of(recipe: Recipe, lineage: Lineage) -> Manifest:
+    """The manifest of what the recipe makes, without weights and evaluation."""
+    return Manifest(
         name=recipe.name,
         description=recipe.description,
         tasks=recipe.tasks,
@@ -103,8 +110,6 @@ def checkpoint_of(recipe: Recipe, model: Model, lineage: Lineage) -> Checkpoint:
         n_targets=recipe.n_targets,
         lineage=lineage,
     )
-    kept = {name: tensor for name, tensor in model.head.items() if not name.startswith(TRAINING_ONLY)}
-    return Checkpoint(manifest, encoder.eval(), {name: tensor.detach().clone() for name, tensor in kept.items()})
 
 
 def _standardise(recipe: Recipe, data: Path, encoder: Hierarchy | Mlp, table: Table | None) -> None:

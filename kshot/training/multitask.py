@@ -132,6 +132,12 @@ def masked_loss(target: Target, outputs: Tensor, values: Tensor) -> Tensor:
     return (outputs[present, 0] - values[present]).square().mean()
 
 
+def mean_loss(recipe: Recipe, encoder: Encoder, head: Head, table: Table) -> Tensor:
+    """The mean over the targets of their losses on all rows of a table."""
+    z = encoder.embed(table.inputs, torch.device("cpu"))
+    return _losses(recipe, encoder, head, table, z, torch.as_tensor(table.values)).mean()
+
+
 def trained_answers(checkpoint: Checkpoint, targets: tuple[Target, ...], inputs: Inputs) -> dict[str, Tensor]:
     """The answers of the heads that were trained with the encoder, by target: logits (n, C), or values (n, 1)."""
     head, options = checkpoint.head, checkpoint.manifest.learner.options
