@@ -15,7 +15,21 @@ from service.database import Database
 from service.metrics import Metrics
 from service.openapi import install_document
 from service.rates import Rates
-from service.routes import adapt, adapted_models, api_keys, checkpoints, health, limits, predict
+from service.routes import (
+    adapt,
+    adapted_models,
+    aliases,
+    api_keys,
+    checkpoints,
+    datasets,
+    feedback,
+    health,
+    limits,
+    predict,
+    promotions,
+    recording,
+    training_jobs,
+)
 from service.settings import Settings
 from service.state import State
 
@@ -47,7 +61,20 @@ def _include_routes(app: FastAPI) -> None:
     for calls in (adapt.router, predict.router):
         app.include_router(calls)  # the two main calls answer at the root too
     v1 = APIRouter(prefix="/v1")
-    for module in (adapt, predict, adapted_models, checkpoints, api_keys, limits):
+    for module in (
+        adapt,
+        predict,
+        adapted_models,
+        feedback,
+        recording,
+        checkpoints,
+        aliases,
+        promotions,
+        datasets,
+        api_keys,
+        limits,
+        training_jobs,
+    ):
         v1.include_router(module.router)
     app.include_router(v1)
 

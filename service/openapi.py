@@ -9,12 +9,17 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from kshot.contracts import api
+from kshot.contracts.dataset_bodies import NewBuiltInRequest, NewDatasetRequest
+from kshot.contracts.job_bodies import NewJobRequest
+from kshot.contracts.registry_bodies import MoveAliasRequest, RollbackRequest
 from service.bodies.stream import JSON, MULTIPART, SAFETENSORS
 from service.errors import MEDIA_TYPE
 
 _REF = "#/components/schemas/{model}"
 _REQUESTS: list[type[BaseModel]] = [
     api.AdaptRequest, api.ExamplesRequest, api.PredictRequest, api.ChangeRequest, api.NewKeyRequest, api.Problem,
+    api.FeedbackRequest, api.RecordingRequest,
+    NewDatasetRequest, NewBuiltInRequest, NewJobRequest, MoveAliasRequest, RollbackRequest,
 ]  # fmt: skip
 _PARTS = {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
 _MULTIPART = {
@@ -75,6 +80,27 @@ def body_of(model: type[BaseModel], *, json_only: bool = False) -> dict[str, Any
         content[MULTIPART] = {"schema": _MULTIPART}
         content[SAFETENSORS] = {"schema": _SAFETENSORS}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def dataset_body() -> dict[str, Any]:
+    """``openapi_extra`` of the route that takes a data set's file, or the name of a built-in one."""
+    described = {"type": "string", "contentMediaType": JSON, "contentSchema": _ref(NewDatasetRequest)}
+    form = {
+        "type": "object",
+        "properties": {
+            "request": described,
+            "splits": {"type": "string", "contentMediaType": JSON, "description": "Classes of each part, if not drawn"},
+            "file": {"type": "string", "format": "binary"},
+        },
+        "required": ["request", "file"],
+        "additionalProperties": False,
+    }
+    content = {MULTIPART: {"schema": form}, JSON: {"schema": _ref(NewBuiltInRequest)}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _REF.format(model=model.__name__)}
 
 
 def install_document(app: FastAPI) -> None:

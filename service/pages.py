@@ -7,6 +7,8 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Query
 
 from kshot.contracts.api import AdaptedModel, Alias, ApiKey, Checkpoint, Page, Revision
+from kshot.contracts.dataset_bodies import Dataset
+from kshot.contracts.job_bodies import TrainingEvent, TrainingJob
 from kshot.contracts.registry_bodies import AliasChange, Promotion
 
 _CURSOR = r"^[a-z]{2,4}_[0-9A-Z]{26}$"
@@ -29,7 +31,19 @@ async def get_cursor(
 
 
 CursorDep = Annotated[Cursor, Depends(get_cursor)]
-Item = TypeVar("Item", AdaptedModel, Alias, AliasChange, ApiKey, Checkpoint, Promotion, Revision)
+_Listed = (
+    AdaptedModel
+    | Alias
+    | AliasChange
+    | ApiKey
+    | Checkpoint
+    | Dataset
+    | Promotion
+    | Revision
+    | TrainingJob
+    | TrainingEvent
+)
+Item = TypeVar("Item", bound=_Listed)
 
 
 def page_of(items: Sequence[Item], limit: int) -> Page[Item]:
@@ -41,6 +55,8 @@ def page_of(items: Sequence[Item], limit: int) -> Page[Item]:
     )
 
 
-def _id(item: AdaptedModel | Alias | AliasChange | ApiKey | Checkpoint | Promotion | Revision) -> str:
-    """What a page calls an item: of an alias its name."""
+def _id(item: _Listed) -> str:
+    """What a page calls an item: of an alias its name, of an event its number."""
+    if isinstance(item, TrainingEvent):
+        return str(item.seq)
     return f"{item.name}@{item.alias}" if isinstance(item, Alias | AliasChange) else item.id

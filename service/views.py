@@ -6,6 +6,7 @@ from typing import Any
 from starlette.responses import Response
 
 from kshot.contracts import api
+from kshot.contracts.dataset_bodies import Dataset, RecordedSource
 from kshot.contracts.methods import allowed_learners
 from kshot.contracts.selection import Selection
 from kshot.contracts.tasks import CountedTarget, Quality, Timings
@@ -13,9 +14,10 @@ from kshot.storage.access import Key
 from kshot.storage.adapted_models import AdaptedModel
 from kshot.storage.aliases import Alias
 from kshot.storage.checkpoints import StoredCheckpoint
-from kshot.storage.revisions import Revision
+from kshot.storage.datasets import StoredDataset
 
 PENDING = ("queued", "running")
+_CLASSES_SHOWN = 1000
 
 
 def respond(body: api.Answer, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -36,7 +38,7 @@ def adapted_model(row: AdaptedModel) -> api.AdaptedModel:
         k_shot={str(label): count for label, count in zip(row.classes, row.k_shot, strict=True)},
         n_support=row.n_support,
         quality=_quality(row.quality),
-        observed=_observed(row),
+        observed=None if row.observed is None else observed(**row.observed),
         targets=[_target(target, row.qualities[i] if row.qualities else None) for i, target in enumerate(row.targets)],
         predictions=row.predictions,
         selection=None if row.selection is None else Selection.model_validate(row.selection, strict=False),
@@ -49,20 +51,6 @@ def adapted_model(row: AdaptedModel) -> api.AdaptedModel:
         revision=row.revision,
         parent_id=row.parent,
         metadata=row.metadata,
-    )
-
-
-def revision(row: Revision) -> api.Revision:
-    """A line of an adapted model's history."""
-    return api.Revision(
-        id=row.id,
-        revision=row.revision,
-        checkpoint=row.checkpoint,
-        at=row.at,
-        outcome=row.outcome,
-        quality=row.quality,
-        previous_quality=row.previous_quality,
-        reason=row.reason,
     )
 
 
@@ -97,6 +85,36 @@ def alias(row: Alias) -> api.Alias:
     )
 
 
+def dataset(row: StoredDataset, users: list[str] | None = None) -> Dataset:
+    """A data set; with ``users``, the ids of who needs it, the names of its classes are shown too."""
+    manifest = row.manifest
+    recorded = None
+    if manifest.recorded is not None:
+        recorded = RecordedSource(checkpoint=manifest.recorded.checkpoint, tenants=list(manifest.recorded.tenants))
+    shown = {part: list(names[:_CLASSES_SHOWN]) for part, names in manifest.splits.items()}
+    return Dataset(
+        id=row.id,
+        name=row.name,
+        description=row.description,
+        format=manifest.format,
+        modality=manifest.modality,
+        task=manifest.task,
+        n_examples=manifest.n_examples,
+        counts=dict(manifest.counts.items()),
+        smallest=manifest.smallest,
+        width=manifest.width,
+        pictures=manifest.pictures,
+        columns=manifest.columns,
+        seed=manifest.seed,
+        recorded=recorded,
+        sha256=manifest.sha256,
+        bytes=row.bytes,
+        splits=None if users is None else shown,
+        used_by=users,
+        created_at=row.created_at,
+    )
+
+
 def api_key(row: Key, tenant_name: str, secret: str | None = None) -> api.ApiKey:
     """An API key; the secret only in the answer that made it."""
     return api.ApiKey(
@@ -125,13 +143,11 @@ def _target(target: CountedTarget, quality: Mapping[str, Any] | None) -> api.Tar
     )
 
 
-def _observed(row: AdaptedModel) -> api.Observed | None:
-    if row.observed is None:
-        return None
-    n, correct = row.observed["n"], row.observed["correct"]
+def observed(n: int, correct: int | None, squared_error: float | None) -> api.Observed:
+    """What feedback says of ``n`` answers, at least one."""
     if correct is not None:
         return api.Observed(n=n, accuracy=correct / n)
-    return api.Observed(n=n, mse=row.observed["squared_error"] / n)
+    return api.Observed(n=n, mse=None if squared_error is None else squared_error / n)
 
 
 def _quality(stored: Mapping[str, Any] | None) -> Quality | None:

@@ -17,6 +17,7 @@ from kshot.contracts.tasks import Failure, Label, LearnerOptions, Quality, Targe
 
 MAX_TTL_S = 10 * 365 * 24 * 3600
 DEFAULT_TTL_S = 30 * 24 * 3600
+DEFAULT_RETENTION_DAYS = 90
 
 Reference = Annotated[
     str,
@@ -135,6 +136,30 @@ class ChangeRequest(Model):
     follow: bool | None = Field(default=None, description=FOLLOW)
 
 
+class FeedbackSettings(Model):
+    """Everything of a feedback request but inputs and labels."""
+
+    prediction: Annotated[str, Field(max_length=200)] | None = Field(
+        default=None,
+        description="Id of the prediction whose queries these are, in its order. Recorded with `store: true` it brings "
+        "its inputs; else they may be sent along",
+    )
+
+
+class FeedbackRequest(FeedbackSettings):
+    """`POST /v1/adapted-models/{id}/feedback`: the true labels of queries."""
+
+    inputs: Rows | None = None
+    labels: Rows = Field(description="One for each query: a class of the model, or numbers; null where it is not known")
+
+
+class RecordingRequest(Model):
+    """`PUT /v1/recording`: whether this tenant's tasks may be recorded for meta-training."""
+
+    enabled: bool
+    retention_days: Annotated[int, Field(ge=1, le=3650)] = DEFAULT_RETENTION_DAYS
+
+
 class NewKeyRequest(Model):
     """`POST /v1/api-keys`."""
 
@@ -227,6 +252,29 @@ class Revision(Answer):
     quality: Quality | None = Field(default=None, description="There")
     previous_quality: Quality | None = Field(default=None, description="Of the state that answered until then")
     reason: str
+
+
+class Feedback(Answer):
+    """Feedback as it was recorded."""
+
+    object: Literal["feedback"] = "feedback"
+    id: str
+    model: str
+    prediction: str | None
+    n: int = Field(description="True labels it brought")
+    correct: int | None = Field(default=None, description="Of the answers they were compared with, the right ones")
+    observed: Observed | None = Field(default=None, description="Of this prediction; null where none is named")
+
+
+class Recording(Answer):
+    """Whether this tenant's support sets and feedback are recorded for meta-training, and how long they are kept."""
+
+    object: Literal["recording"] = "recording"
+    enabled: bool
+    retention_days: int = Field(
+        description="How long they are kept from when they came, also past the end of their adapted model"
+    )
+    changed_at: datetime | None = Field(description="Null: never; nothing is recorded by default")
 
 
 class Prediction(Answer):

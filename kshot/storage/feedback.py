@@ -45,11 +45,14 @@ class RecordedPrediction:
 
 
 async def insert_feedback(connection: AsyncConnection, item: NewFeedback) -> None:
-    """Record feedback. Conflict: this prediction has its feedback, or the model has as much as it takes."""
+    """Record feedback. Conflict: this prediction has its feedback, or the model has as much as it takes. NotFound: it
+    was deleted just now."""
     # one at a time for a model: two that are counted at once would both fit
-    await connection.execute(
-        select(adapted_models.c.id).where(adapted_models.c.id == item.adapted_model).with_for_update(key_share=True)
+    alive = select(adapted_models.c.id).where(
+        adapted_models.c.id == item.adapted_model, adapted_models.c.deleted_at.is_(None)
     )
+    if await connection.scalar(alive.with_for_update(key_share=True)) is None:
+        raise NotFound("no adapted model with this id")
     taken = await connection.scalar(
         select(func.coalesce(func.sum(feedback.c.n), 0)).where(feedback.c.adapted_model_id == item.adapted_model)
     )

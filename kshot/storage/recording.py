@@ -7,10 +7,9 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from kshot.contracts.api import DEFAULT_RETENTION_DAYS
 from kshot.storage.flywheel_tables import recording
 from kshot.storage.tables import tenants
-
-DEFAULT_RETENTION_DAYS = 90
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from kshot.storage.checkpoints import StoredCheckpoint
 from kshot.storage.expiry import delete_adapted_model
 from kshot.storage.objects import ObjectStore, state_keys
 from kshot.storage.revisions import list_revisions, renew_fingerprint
-from service import views
+from service import flywheel_views, views
 from service.accepting import Order, Prepared, prepare
 from service.adapting import RESPONSES, IdempotencyDep, answer_order
 from service.auth import CallerDep
@@ -73,7 +73,7 @@ async def list_history(id: str, state: StateDep, caller: CallerDep) -> Response:
     model = await find_adapted_model(state, caller, id)
     async with state.database.reading() as connection:
         rows = await list_revisions(connection, model)
-    return views.respond(page_of([views.revision(row) for row in rows], len(rows)))
+    return views.respond(page_of([flywheel_views.revision(row) for row in rows], len(rows)))
 
 
 @router.patch(
