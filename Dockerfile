@@ -7,10 +7,11 @@ FROM python:3.11-slim-bookworm AS base
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PATH=/opt/venv/bin:$PATH \
-    KSHOT_OBJECTS=/data/objects
+    KSHOT_OBJECTS=/data/objects \
+    KSHOT_WORK=/data/work
 RUN groupadd --gid 10001 kshot \
     && useradd --uid 10001 --gid kshot --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin kshot \
-    && install --directory --owner=kshot --group=kshot --mode=0700 /data/objects
+    && install --directory --owner=kshot --group=kshot --mode=0700 /data/objects /data/work
 WORKDIR /app
 
 FROM base AS build-api

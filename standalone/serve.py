@@ -102,13 +102,14 @@ def serve(home: Home, environ: Mapping[str, str], say: Callable[[str], None]) ->
 
 
 def _bring_up(supervisor: Supervisor, stack: "_Stack", say: Callable[[str], None]) -> None:
-    """Migrate; then checkpoints, API and worker side by side; then the self-check."""
+    """Migrate; then checkpoints, API, worker and trainer side by side; then the self-check."""
     started = time.monotonic()
     supervisor.run_once(stack.migrate)
     say(f"database: migrated in {time.monotonic() - started:.1f} s")
     started = time.monotonic()
     publishing = supervisor.begin_once(stack.publish)
-    supervisor.start((stack.worker, stack.api))  # stopped in the reverse order: no new work, then drain
+    # stopped in the reverse order: no new work, then drain
+    supervisor.start((stack.trainer, stack.worker, stack.api))
     supervisor.finish_once(publishing, stack.publish)
     say(f"checkpoints: published in {time.monotonic() - started:.1f} s")
     supervisor.wait_ready((stack.api.name, stack.worker.name))
@@ -183,6 +184,11 @@ class _Stack:
             stop_patience=35.0,
             attempts=2,
         )
+
+    @property
+    def trainer(self) -> Part:
+        command = self._command("trainer", "-m", "workers", "trainer")
+        return Part(command, label="trainer", stop_patience=35.0, attempts=2)
 
 
 def _readiness(url: str) -> str | None:

@@ -1,10 +1,11 @@
-"""``python -m workers adapt | publish FOLDER | train RECIPE --data DIR``: the only place where parts are wired.
+"""``python -m workers adapt | trainer | publish FOLDER``: the only place where parts are wired.
 
-Commands import what they need: publishing known checkpoints must not wait for torch.
+Commands import what they need: neither the trainer nor publishing known checkpoints must wait for torch.
 """
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from kshot.contracts.ids import new_id
 from kshot.storage.database import open_database
 from kshot.storage.objects import LocalObjects
 from workers.logs import log_unhandled, set_up_logs
-from workers.settings import StoreSettings, WorkerSettings
+from workers.settings import StoreSettings, TrainerSettings, WorkerSettings
 
 _STATEMENT_TIMEOUT_S = 10
 
@@ -28,10 +29,10 @@ def main() -> None:
     try:
         if given.command == "adapt":
             _adapt(WorkerSettings())
-        elif given.command == "publish":
-            asyncio.run(_publish(StoreSettings(), given.folder))
+        elif given.command == "trainer":
+            asyncio.run(_train(TrainerSettings()))
         else:
-            _train(given)
+            asyncio.run(_publish(StoreSettings(), given.folder))
     except ValidationError as error:
         names = ", ".join(str(part["loc"][0]) for part in error.errors())
         sys.exit(f"error: these settings are missing or wrong: {names}")
@@ -43,14 +44,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m workers")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("adapt", help="run the adaptation worker")
+    commands.add_parser("trainer", help="run the trainer, which works meta-training jobs off")
     publish = commands.add_parser("publish", help="register checkpoint folders and their production aliases")
     publish.add_argument("folder", type=Path)
-    train = commands.add_parser("train", help="one meta-training run")
-    train.add_argument("recipe", type=Path)
-    train.add_argument("--data", type=Path, required=True, help="folder of the data sets")
-    train.add_argument("--out", type=Path, help="folder of the checkpoint (default: the recipe's)")
-    train.add_argument("--threads", type=int, default=1)
-    train.add_argument("--publish", action="store_true", help="register the checkpoint afterwards")
     return parser.parse_args()
 
 
@@ -71,10 +67,7 @@ async def _work(settings: WorkerSettings) -> None:
     from workers.stack import Stack
     from workers.sweeping import Keep
 
-    stop = asyncio.Event()
-    asyncio.get_running_loop().set_exception_handler(log_unhandled)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = _stop_signal()
     worker = new_id("wrk")
     stack = Stack(
         worker=worker,
@@ -105,14 +98,37 @@ async def _publish(settings: StoreSettings, root: Path) -> None:
         await database.dispose()
 
 
-def _train(given: argparse.Namespace) -> None:
-    from kshot.training.__main__ import main as meta_train
+async def _train(settings: TrainerSettings) -> None:
+    from workers.trainer import Trainer
+    from workers.trainer_stack import TrainerStack
+    from workers.work_folders import own_folder
 
-    out = given.out or given.recipe.parent
-    settings = StoreSettings() if given.publish else None
-    meta_train([str(given.recipe), "--data", str(given.data), "--out", str(out), "--threads", str(given.threads)])
-    if settings is not None:
-        asyncio.run(_publish(settings, out))
+    stop = _stop_signal()
+    worker = new_id("wrk")
+    database = open_database(settings.database_url, statement_timeout_s=_STATEMENT_TIMEOUT_S)
+    with own_folder(settings.work or settings.objects.parent / "work", worker) as work:
+        stack = TrainerStack(
+            worker=worker,
+            database=database,
+            objects=LocalObjects(settings.objects),
+            work=work,
+            lease_s=settings.lease_s,
+            threads=settings.trainer_threads or os.cpu_count() or 1,
+            device=settings.device,
+        )
+        try:
+            await Trainer(stack).run(stop)
+        finally:
+            await database.dispose()
+
+
+def _stop_signal() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set; what nobody catches goes to the log in our form."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.set_exception_handler(log_unhandled)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+_NOT_FOR_CHILDREN = ("DATABASE_URL", "REDIS_URL", "KSHOT_ADMIN_KEY")
 _LEASH = Path(__file__).with_name("leash.py")
 
 
@@ -24,15 +25,15 @@ async def run_child(
     """Run a command to its end; returns its exit code, or minus the signal that ended it.
 
     It has a process group of its own, low priority, its output appended to ``log``, and ``env`` on top of our
-    environment. Once ``stop`` is set it gets SIGTERM, and after ``grace_s`` the group gets SIGKILL. Cancelling this
-    coroutine kills the group at once. To be called from the main thread's event loop: the kernel takes the death of
-    the *thread* that forked for the parent's death.
+    environment without its secrets: a child computes, and talks to nobody. Once ``stop`` is set it gets SIGTERM, and
+    after ``grace_s`` the group gets SIGKILL. Cancelling this coroutine kills the group at once. To be called from the
+    main thread's event loop: the kernel takes the death of the *thread* that forked for the parent's death.
     """
     with log.open("ab") as output:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-ISs", str(_LEASH), str(os.getpid()), *argv),
             cwd=cwd,
-            env={**os.environ, **(env or {})},
+            env={**_environment(), **(env or {})},
             stdin=DEVNULL,
             stdout=output,
             stderr=STDOUT,
@@ -44,6 +45,10 @@ async def run_child(
         _kill_group(process.pid)  # also what the child left behind
         code = await process.wait()
     return code
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in _NOT_FOR_CHILDREN}
 
 
 async def _until_ended(process: Process, stop: asyncio.Event, grace_s: float) -> None:

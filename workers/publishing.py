@@ -13,6 +13,7 @@ from kshot.contracts.ids import new_id
 from kshot.contracts.selection import AUTO
 from kshot.storage.aliases import get_alias, move_alias
 from kshot.storage.checkpoints import PRODUCTION, get_checkpoint, register
+from kshot.storage.job_runs import JobClaim, is_succeeded, succeed
 from kshot.storage.objects import ObjectStore, sha256
 
 _MANIFEST, _WEIGHTS = "manifest.json", "weights.safetensors"
@@ -35,12 +36,7 @@ async def publish(database: AsyncEngine, objects: ObjectStore, folder: Path) -> 
     undo what an administrator promoted since, and brings back nothing that was deleted. Raises Invalid where the folder
     holds no sound checkpoint.
     """
-    manifest_json, weights = _read(folder / _MANIFEST), _read(folder / _WEIGHTS)
-    manifest = Manifest.model_validate_json(manifest_json)
-    if manifest.name == AUTO:
-        raise Invalid(f"{folder.name}: no checkpoint may be named {AUTO}, which means a choice among all of them")
-    if sha256(weights) != manifest.weights_sha256:
-        raise Invalid(f"{folder.name}: the weights are not the ones the manifest names (sha256 differs)")
+    manifest, manifest_json, weights = _checked(folder)
     content = sha256(manifest_json + weights)
     key = f"checkpoints/{manifest.name}/{content}.safetensors"
     async with database.begin() as connection:
@@ -56,6 +52,48 @@ async def publish(database: AsyncEngine, objects: ObjectStore, folder: Path) -> 
             await move_alias(connection, manifest.name, PRODUCTION, known, "publish")
     _log.info("published", checkpoint=known, name=manifest.name, new=known == fresh)
     return known
+
+
+async def publish_job(database: AsyncEngine, objects: ObjectStore, folder: Path, claim: JobClaim) -> bool:
+    """Register the checkpoint that a job made, in the transaction in which the job succeeds; no alias moves.
+
+    False: the job is not ours any more, or is to be cancelled, and nothing was registered. The network is not built
+    here: the process that trained has just used it. Raises Invalid as `publish` does.
+    """
+    manifest, manifest_json, weights = _checked(folder)
+    if manifest.name != claim.spec.recipe.name:
+        raise Invalid("the checkpoint has another name than the job gave it")
+    key, content = weights_key(claim), sha256(manifest_json + weights)
+    await asyncio.to_thread(objects.put, key, weights)
+    async with database.connect() as connection:
+        fresh = new_id("ckpt")
+        known = await register(connection, fresh, manifest, content, key, len(weights), job=claim.job)
+        if await succeed(connection, claim, known):
+            await connection.commit()
+            needed = known == fresh  # else the same content lies under another key
+            done = True
+        else:
+            await connection.rollback()
+            needed = done = await is_succeeded(connection, claim)
+    if not needed:
+        await asyncio.to_thread(objects.delete, key)
+    return done
+
+
+def weights_key(claim: JobClaim) -> str:
+    """Where an attempt puts its weights: a key of its own, so that no two attempts write one object."""
+    return f"checkpoints/{claim.spec.recipe.name}/{claim.job}-{claim.attempt}.safetensors"
+
+
+def _checked(folder: Path) -> tuple[Manifest, bytes, bytes]:
+    """A folder's manifest, as JSON too, and weights. Raises Invalid where they do not belong together."""
+    manifest_json, weights = _read(folder / _MANIFEST), _read(folder / _WEIGHTS)
+    manifest = Manifest.model_validate_json(manifest_json)
+    if manifest.name == AUTO:
+        raise Invalid(f"{folder.name}: no checkpoint may be named {AUTO}, which means a choice among all of them")
+    if sha256(weights) != manifest.weights_sha256:
+        raise Invalid(f"{folder.name}: the weights are not the ones the manifest names (sha256 differs)")
+    return manifest, manifest_json, weights
 
 
 def _check_whole(manifest_json: bytes, weights: bytes) -> None:

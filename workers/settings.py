@@ -16,6 +16,20 @@ class StoreSettings(BaseSettings):
     objects: Path = Path.home() / ".kshot" / "objects"
 
 
+class TrainerSettings(StoreSettings):
+    """The trainer's settings.
+
+    ``work``: folder for what runs need while they run; default: ``work`` beside the object store's folder.
+    ``lease_s``: a job not renewed for this long is another trainer's to take; renewed three times in it.
+    ``trainer_threads``: CPU threads of one run, over all its processes; None: as many as there are cores.
+    """
+
+    work: Path | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    lease_s: Annotated[float, Field(ge=0.5)] = 15.0
+    trainer_threads: Annotated[int, Field(ge=1)] | None = None
+
+
 class WorkerSettings(StoreSettings):
     """The adaptation worker's settings.
 

@@ -42,15 +42,27 @@ def unpack(buffer: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
     return header, arrays
 
 
+def peek(buffer: bytes) -> dict[str, Any]:
+    """The header of a buffer made by :func:`pack`, without looking at its arrays. Raises Invalid."""
+    try:
+        header: dict[str, Any] = json.loads(_metadata(buffer)["header"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Invalid("the body is not a valid safetensors buffer with a header") from error
+    return header
+
+
 def split(buffer: bytes) -> tuple[str, dict[str, Array]]:
     """The text of the metadata entry ``header`` (``{}`` without one) and the arrays, for bodies a caller made.
 
     Raises Invalid where the buffer is truncated, overlaps, has trailing bytes, an unknown dtype or an odd shape.
     """
     arrays = {name: _array(tensor) for name, tensor in _tensors(buffer)}
+    return str(_metadata(buffer).get("header", "{}")), arrays
+
+
+def _metadata(buffer: bytes) -> dict[str, Any]:
     length = int.from_bytes(buffer[:8], "little")
-    metadata = json.loads(buffer[8 : 8 + length]).get("__metadata__") or {}  # safetensors reads null as none
-    return str(metadata.get("header", "{}")), arrays
+    return json.loads(buffer[8 : 8 + length]).get("__metadata__") or {}  # safetensors reads null as none
 
 
 def _tensors(buffer: bytes) -> list[tuple[str, dict[str, Any]]]:

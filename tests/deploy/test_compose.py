@@ -47,7 +47,7 @@ def test_every_part_is_there() -> None:
     redis_words = SERVICES["redis"]["command"]
     assert redis_words[redis_words.index("--appendonly") + 1] == "yes"
     assert redis_words[redis_words.index("--maxmemory-policy") + 1] == "noeviction"
-    assert SERVICES["trainer"]["profiles"] == ["training"]
+    assert not any("profiles" in service for service in SERVICES.values())
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
@@ -64,10 +64,12 @@ def test_what_is_waited_for_can_happen(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_long_lived_services_come_back_and_keep_their_data_in_volumes(name: str) -> None:
     service = SERVICES[name]
-    if name in {"postgres", "redis", "api", "worker"}:
+    if name in {"postgres", "redis", "api", "worker", "trainer"}:
         assert service["restart"] == "unless-stopped"
     if name in OURS - {"migrate"}:
         assert f"objects:{service['environment']['KSHOT_OBJECTS']}" in service["volumes"]
+    if name == "trainer":
+        assert f"work:{service['environment']['KSHOT_WORK']}" in service["volumes"]
 
 
 @pytest.mark.parametrize("name", sorted(OURS))

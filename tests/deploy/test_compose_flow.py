@@ -52,6 +52,8 @@ class Composed:
     def environ(self, name: str) -> dict[str, str]:
         given = {key: str(value) for key, value in SERVICES[name]["environment"].items()}
         assert set(self.local) <= set(given)  # what we make local is what the file sets
+        if "KSHOT_WORK" in given:
+            given["KSHOT_WORK"] = f"{self.local['KSHOT_OBJECTS']}-work"
         return {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **given, **self.local}
 
     def run(self, name: str) -> None:
@@ -135,6 +137,21 @@ def test_migrating_and_publishing_again_changes_nothing(composed: Composed) -> N
     composed.run("publish")
     assert before[0] == 200 and len(before[1]["data"]) > 0
     assert composed.call("/v1/checkpoints") == before
+
+
+def test_the_composed_trainer_is_seen_and_leaves_when_asked(composed: Composed) -> None:
+    def trainers() -> int:
+        return int(composed.call("/readyz")[1]["parts"]["trainers"])
+
+    with composed.running("trainer") as trainer:
+        deadline = time.monotonic() + 60
+        while trainers() != 1:
+            assert time.monotonic() < deadline and trainer.poll() is None
+            time.sleep(0.2)
+    assert trainer.returncode == 0
+    while trainers() != 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_redis_runs_as_the_file_says(composed: Composed) -> None:

@@ -84,7 +84,13 @@ class Serving:
         """Name -> pid of the supervisor's own children."""
         listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         commands = {int(pid): command_of(pid) for pid in listed}
-        marks = {"api": "-m service", "worker": "-m workers adapt", "postgres": "/postgres -D", "valkey": "valkey"}
+        marks = {
+            "api": "-m service",
+            "worker": "-m workers adapt",
+            "trainer": "-m workers trainer",
+            "postgres": "/postgres -D",
+            "valkey": "valkey",
+        }
         return {name: pid for name, mark in marks.items() for pid, words in commands.items() if mark in words}
 
     def stop(self, number: signal.Signals) -> int:
@@ -142,7 +148,7 @@ def test_a_second_starter_is_refused(serving: Serving) -> None:
     assert f"(process {serving.process.pid}) already uses {serving.home}" in second.stderr
 
 
-@pytest.mark.parametrize("name", ["worker", "api", "valkey", "postgres"])
+@pytest.mark.parametrize("name", ["worker", "trainer", "api", "valkey", "postgres"])
 def test_whatever_is_killed_comes_back_unaided(serving: Serving, name: str) -> None:
     before = serving.children()[name]
     os.kill(before, signal.SIGKILL)
@@ -155,16 +161,17 @@ def test_whatever_is_killed_comes_back_unaided(serving: Serving, name: str) -> N
             return False
 
     until(adapts, f"an answer after {name} was killed")
+    until(lambda: serving.call("/readyz")["parts"]["trainers"] > 0, f"a trainer after {name} was killed")
 
 
 def test_sigterm_stops_everything_a_second_start_finds_its_data_and_sigkill_leaves_nothing(serving: Serving) -> None:
     model = serving.call("/adapt", EXAMPLE)["id"]
     pids = serving.children()
-    assert set(pids) == {"api", "worker", "postgres", "valkey"}
+    assert set(pids) == {"api", "worker", "trainer", "postgres", "valkey"}
     assert serving.stop(signal.SIGTERM) == 0, serving.said
     assert all(is_gone(pid) for pid in pids.values())
     stops = re.findall(r"  (\w+)[\w. ]*: stopped\n", serving.said.rpartition("stopping")[2])
-    assert stops == ["api", "worker", "valkey", "postgres"]
+    assert stops == ["api", "worker", "trainer", "valkey", "postgres"]
 
     again = Serving(serving.home)
     try:

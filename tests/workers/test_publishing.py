@@ -108,22 +108,14 @@ def test_folders_are_found_below_and_as_given(tmp_path: Path, checkpoint):
     assert [folder.name for folder in checkpoint_folders(tmp_path / "b")] == ["b"]
 
 
-async def test_training_from_the_command_line_ends_in_production(
+async def test_what_was_trained_from_the_command_line_is_published_into_production(
     servers: EmbeddedServers, database: AsyncEngine, tmp_path: Path
 ):
     (tmp_path / "recipe.toml").write_text(RECIPE)
     out = tmp_path / "waves"
-    await asyncio.to_thread(
-        run_workers,
-        servers,
-        "train",
-        f"{tmp_path}/recipe.toml",
-        "--data",
-        f"{tmp_path}",
-        "--out",
-        f"{out}",
-        "--publish",
-    )
+    train = [sys.executable, "-m", "kshot.training", f"{tmp_path}/recipe.toml", "--data", tmp_path, "--out", out]
+    await asyncio.to_thread(subprocess.run, train, cwd=CHECKOUT, check=True)
+    await asyncio.to_thread(run_workers, servers, "publish", str(out))
     assert load_checkpoint(out).manifest.lineage.steps == 2
     assert await in_production(database, "waves")
 

@@ -1,0 +1,58 @@
+"""The events of a meta-training job as server-sent events, for as long as there may be more of them."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
+from starlette.responses import Response
+
+from kshot.contracts.errors import KshotError, Unavailable
+from kshot.storage.job_events import StoredEvent, list_events
+from kshot.storage.jobs import get_job
+from service.job_views import training_event
+from service.state import State
+
+_LOOK_S = 1.0
+_KEEP_ALIVE_S = 15.0
+_AT_ONCE = 200
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+def stream_events(state: State, job: str, after: int) -> Response:
+    """Events after the one of that number, then each as it comes; ends when the job has."""
+    return EventSourceResponse(_stream(state, job, after), headers=_HEADERS)
+
+
+async def _stream(state: State, job: str, after: int) -> AsyncIterator[bytes]:
+    """Between two looks no database connection is held. While the database is away the stream waits."""
+    sent = time.monotonic()
+    yield KEEPALIVE_COMMENT  # headers go out with the first bytes, and the caller knows that it is connected
+    while True:
+        try:
+            finished, events = await _look(state, job, after)
+        except Unavailable:
+            finished, events = False, []
+        except KshotError:  # the job is gone
+            return
+        for event in events:
+            yield _encoded(event)
+            after, sent = event.seq, time.monotonic()
+        if finished and len(events) < _AT_ONCE:
+            return
+        if time.monotonic() - sent > _KEEP_ALIVE_S:
+            yield KEEPALIVE_COMMENT
+            sent = time.monotonic()
+        if len(events) < _AT_ONCE:
+            await asyncio.sleep(_LOOK_S)
+
+
+async def _look(state: State, job: str, after: int) -> tuple[bool, list[StoredEvent]]:
+    """Whether the job has ended, and then the next events: in this order, so that the last one is among them."""
+    async with state.database.reading() as connection:
+        finished = (await get_job(connection, job)).is_finished
+        return finished, await list_events(connection, job, after=after, limit=_AT_ONCE)
+
+
+def _encoded(event: StoredEvent) -> bytes:
+    return format_sse_event(data_str=training_event(event).model_dump_json(), event=event.kind, id=str(event.seq))

@@ -1,0 +1,215 @@
+"""Meta-training jobs, for administrators: start, watch, cancel, pause, resume."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request
+from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.responses import Response
+
+from kshot.contracts.api import Page
+from kshot.contracts.errors import Invalid, KshotError, NotFound
+from kshot.contracts.ids import is_id, new_id
+from kshot.contracts.job_bodies import NewJobRequest, TrainingEvent, TrainingJob
+from kshot.contracts.jobs import JobSpec
+from kshot.contracts.planning import minutes, plan
+from kshot.contracts.selection import AUTO
+from kshot.storage import idempotency, jobs
+from kshot.storage.access import audit
+from kshot.storage.checkpoints import StoredCheckpoint, resolve
+from kshot.storage.datasets import get_dataset
+from kshot.storage.job_events import list_events
+from kshot.storage.objects import sha256
+from service import views
+from service.adapting import IdempotencyDep
+from service.auth import AdminDep, Caller
+from service.bodies.requests import validate
+from service.bodies.stream import SMALL_BYTES, read_raw
+from service.bodies.strict_json import strict_object
+from service.errors import request_id_of
+from service.event_stream import stream_events
+from service.job_views import training_event, training_job
+from service.openapi import Responses, body_of, problems
+from service.pages import CursorDep, page_of
+from service.state import State, StateDep
+
+router = APIRouter(prefix="/training-jobs", tags=["meta-training"])
+_EVENT_STREAM = "text/event-stream"
+_LARGEST_SEQ = 2**53
+_STEERED: Responses = {
+    202: {"model": TrainingJob, "description": "The wish is recorded; `status` tells when it has come true"},
+    **problems(403, 404, 409),
+}
+
+
+@router.post(
+    "",
+    summary="Start a meta-training job",
+    status_code=201,
+    response_model=TrainingJob,
+    openapi_extra=body_of(NewJobRequest, json_only=True),
+    responses={
+        200: {"model": TrainingJob, "description": "The same Idempotency-Key made it before"},
+        **problems(400, 403, 404, 409, 410, 413, 415, 422),
+    },
+)
+async def start(request: Request, state: StateDep, caller: AdminDep, idempotency_key: IdempotencyDep) -> Response:
+    """A trainer takes it when it is its turn. `recipe` is what runs; what would not run is refused here.
+
+    The checkpoint it makes is in `checkpoint` once it has succeeded. No alias moves: promote it when it is to serve.
+    """
+    raw = await read_raw(request, SMALL_BYTES)
+    body = strict_object(raw.data)
+    wanted = validate(NewJobRequest, body)
+    if wanted.name == AUTO:
+        raise Invalid(f"no checkpoint may be named {AUTO}, which means a choice among all of them", param="name")
+    job_id = new_id("job")
+    async with state.database.transaction() as connection:
+        if idempotency_key is not None:
+            digest = sha256(b"training-jobs" + raw.data)
+            bound = await idempotency.take(connection, caller.tenant, idempotency_key, digest, job_id)
+            if bound.object_id != job_id:
+                return _respond(await jobs.get_job(connection, bound.object_id), 200)
+        spec, base = await _spec(connection, job_id, wanted)
+        job = jobs.NewJob(caller.tenant, None if base is None else base.id, body, spec, request_id_of(request))
+        await jobs.insert_job(connection, job)
+        await _note(connection, request, caller, "training_job.create", job_id)
+        made = await jobs.get_job(connection, job_id)
+    return _respond(made, 201)
+
+
+@router.get("", summary="List meta-training jobs", response_model=Page[TrainingJob], responses=problems(403, 422))
+async def list_all(state: StateDep, caller: AdminDep, cursor: CursorDep) -> Response:
+    """Newest first."""
+    async with state.database.reading() as connection:
+        rows = await jobs.list_jobs(connection, limit=cursor.limit + 1, after=cursor.after)
+    return views.respond(page_of([training_job(row) for row in rows], cursor.limit))
+
+
+@router.get("/{id}", summary="Get a meta-training job", response_model=TrainingJob, responses=problems(403, 404))
+async def get_one(id: str, state: StateDep, caller: AdminDep) -> Response:
+    """Its progress, and at the end its checkpoint and evaluation, or why there are none."""
+    return views.respond(training_job(await _find(state, id)))
+
+
+@router.post("/{id}/cancel", summary="Cancel a job", status_code=202, response_model=TrainingJob, responses=_STEERED)
+async def cancel(id: str, request: Request, state: StateDep, caller: AdminDep) -> Response:
+    """Within 30 seconds; its saved state is deleted. Cancelling twice is no error."""
+    return await _steer(id, request, state, caller, "cancel", jobs.cancel_job)
+
+
+@router.post("/{id}/pause", summary="Pause a job", status_code=202, response_model=TrainingJob, responses=_STEERED)
+async def pause(id: str, request: Request, state: StateDep, caller: AdminDep) -> Response:
+    """A queued or running job saves its state and waits."""
+    return await _steer(id, request, state, caller, "pause", jobs.pause_job)
+
+
+@router.post("/{id}/resume", summary="Resume a job", status_code=202, response_model=TrainingJob, responses=_STEERED)
+async def resume(id: str, request: Request, state: StateDep, caller: AdminDep) -> Response:
+    """A paused job is queued again, and goes on where it was."""
+    return await _steer(id, request, state, caller, "resume", jobs.resume_job)
+
+
+@router.get(
+    "/{id}/events",
+    summary="Events of a job",
+    response_model=Page[TrainingEvent],
+    responses={
+        200: {
+            "content": {_EVENT_STREAM: {"schema": {"type": "string"}}},
+            "description": "With `Accept: text/event-stream` a stream of server-sent events: `id` is `seq`, `event` is "
+            "`kind`, `data` is the event as JSON. It ends when the job has ended",
+        },
+        **problems(403, 404, 422),
+    },
+)
+async def events(
+    id: str,
+    request: Request,
+    state: StateDep,
+    caller: AdminDep,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    after: Annotated[int, Query(ge=0, le=_LARGEST_SEQ, description="`seq` of the last event seen")] = 0,
+    last_event_id: Annotated[
+        int | None, Header(ge=0, le=_LARGEST_SEQ, description="The same for a stream that was broken off")
+    ] = None,
+) -> Response:
+    """Oldest first: progress, losses, validations, what was saved, how it ended."""
+    await _find(state, id)
+    if _EVENT_STREAM in request.headers.get("accept", ""):
+        return stream_events(state, id, after if last_event_id is None else last_event_id)
+    async with state.database.reading() as connection:
+        rows = await list_events(connection, id, after=after, limit=limit + 1)
+    return views.respond(page_of([training_event(row) for row in rows], limit))
+
+
+async def _spec(connection: AsyncConnection, id: str, wanted: NewJobRequest) -> tuple[JobSpec, StoredCheckpoint | None]:
+    """What will run, and the checkpoint whose encoder it begins at. Raises what says that it cannot."""
+    try:
+        dataset = await get_dataset(connection, wanted.dataset, hold=True)
+    except KshotError as error:
+        error.param = "dataset"
+        raise
+    base = None if wanted.base_checkpoint is None else await _base(connection, wanted.base_checkpoint)
+    recipe = plan(wanted, dataset.manifest, None if base is None else base.manifest)
+    spec = JobSpec(
+        job=id,
+        recipe=recipe,
+        dataset=dataset.id,
+        dataset_name=dataset.name,
+        base_checkpoint=None if base is None else base.id,
+        minutes=minutes(wanted, recipe),
+        workers=wanted.workers_per_job,
+    )
+    return spec, base
+
+
+async def _base(connection: AsyncConnection, reference: str) -> StoredCheckpoint:
+    try:
+        base, _ = await resolve(connection, reference)
+    except KshotError as error:
+        error.param = "base_checkpoint"
+        raise
+    return base
+
+
+async def _find(state: State, id: str) -> jobs.StoredJob:
+    _check_id(id)
+    async with state.database.reading() as connection:
+        return await jobs.get_job(connection, id)
+
+
+async def _steer(
+    id: str,
+    request: Request,
+    state: State,
+    caller: Caller,
+    verb: str,
+    wish: Callable[[AsyncConnection, str], Awaitable[None]],
+) -> Response:
+    _check_id(id)
+    async with state.database.transaction() as connection:
+        await wish(connection, id)
+        await _note(connection, request, caller, f"training_job.{verb}", id)
+        job = await jobs.get_job(connection, id)
+    return _respond(job, 202)
+
+
+def _respond(job: jobs.StoredJob, status: int) -> Response:
+    return views.respond(training_job(job), status, {"Location": f"/v1/training-jobs/{job.id}"})
+
+
+def _check_id(id: str) -> None:
+    if not is_id(id, "job"):
+        raise NotFound("no training job with this id")
+
+
+async def _note(connection: AsyncConnection, request: Request, caller: Caller, action: str, id: str) -> None:
+    await audit(
+        connection,
+        tenant=caller.tenant,
+        key=caller.key,
+        action=action,
+        object_id=id,
+        request_id=request_id_of(request),
+    )
