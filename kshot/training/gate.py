@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         spec = GateSpec.model_validate_json((work / GATE_FILE).read_bytes())
         challenger, incumbent = (load_checkpoint(work / "checkpoints" / side) for side in ("challenger", "incumbent"))
-        trials = draw_trials(work / "data" / spec.dataset, challenger.manifest, incumbent.manifest)
+        trials = _trials(work / "data" / spec.dataset, challenger, incumbent)
         found = compare(challenger, incumbent, trials, spec)
     except KshotError as error:
         failure = Failure(code=error.code, message=error.message, param=error.param)
@@ -75,6 +75,13 @@ def main(arguments: list[str] | None = None) -> int:
         return Exit.FAILED
     _write(work / COMPARISON_FILE, found.model_dump_json(indent=1))
     return Exit.FINISHED
+
+
+def _trials(folder: Path, challenger: Checkpoint, incumbent: Checkpoint) -> Trials:
+    try:
+        return draw_trials(folder, challenger.manifest, incumbent.manifest)
+    except Invalid as error:
+        raise Invalid(f"the data set cannot be used to compare them: {error.message}", param="dataset") from None
 
 
 def _scores(checkpoint: Checkpoint, inputs: Inputs, trials: Trials) -> list[Array]:
