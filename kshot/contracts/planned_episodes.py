@@ -9,6 +9,7 @@ from kshot.contracts.recipe import EvaluationTask, Range
 from kshot.contracts.wanted import TURNS, Wanted
 
 _EPISODES = 600
+_FEW_WAYS = 5
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def choose_episodes(wanted: Wanted, encoder: str, learner: str, rotations: bool)
     return _drawable(wanted, Shape(n_way, k_shot or (0, 0), asked.n_query or 0), usual, TURNS if rotations else 1)
 
 
-def choose_evaluation(wanted: Wanted, data: str) -> list[EvaluationTask]:
+def choose_evaluation(wanted: Wanted, data: str, learner: str) -> list[EvaluationTask]:
     """The rows of the evaluation table. Rows asked for are refused where they cannot be drawn, usual ones shrink."""
     asked = wanted.request.evaluate
     if wanted.kind == "table":
@@ -50,7 +51,8 @@ def choose_evaluation(wanted: Wanted, data: str) -> list[EvaluationTask]:
     if wanted.kind in {"curves", "numbers"}:
         shots, n_query = ((10, 5), 100) if wanted.kind == "curves" else ((5,), 5)
         return [EvaluationTask(data=data, k_shot=k, n_query=n_query, episodes=_EPISODES) for k in shots]
-    rows = [_shrunk(wanted, data, n_way, k) for n_way in (5, 20) for k in (1, 5)]
+    slow = learner in GRADIENT and wanted.dataset.modality == "image"
+    rows = [_shrunk(wanted, data, n_way, k) for n_way in ((5,) if slow else (5, 20)) for k in (1, 5)]
     kept: list[EvaluationTask] = []
     for row in rows:
         if row is not None and (row.n_way, row.k_shot) not in [(known.n_way, known.k_shot) for known in kept]:
@@ -142,9 +144,9 @@ def _shrunk(wanted: Wanted, data: str, n_way: int, k_shot: int) -> EvaluationTas
     k_shot = min(k_shot, most - 1)
     if k_shot < 1:
         return None
-    n_query = min(15 if n_way <= 5 else 5, most - k_shot)
+    n_query = min(15 if n_way <= _FEW_WAYS else 5, most - k_shot)
     classes = wanted.classes_with(k_shot + n_query, "test")
     if classes < 2:
         return None
-    episodes = _EPISODES if n_way <= 5 else _EPISODES // 2
+    episodes = _EPISODES if n_way <= _FEW_WAYS else _EPISODES // 2
     return EvaluationTask(data=data, n_way=min(n_way, classes), k_shot=k_shot, n_query=n_query, episodes=episodes)

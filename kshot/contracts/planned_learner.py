@@ -84,7 +84,9 @@ def why_not(wanted: Wanted, learner: str, encoder: str) -> str | None:
     if learner == _NOT_TRAINED:
         return "finetune is not meta-trained: choose ridge, and finetune may still be asked for when adapting"
     if wanted.task not in METHODS[learner].tasks:
-        able = ", ".join(name for name in METHODS if why_not(wanted, name, encoder) is None)
+        frozen = GRADIENT if encoder in FROZEN else frozenset[str]()
+        others = METHODS.keys() - frozen - {_NOT_TRAINED}
+        able = ", ".join(name for name in METHODS if name in others and wanted.task in METHODS[name].tasks)
         return f"learner {learner} does not do {wanted.task} tasks; choose one of {able}"
     if learner in GRADIENT and encoder in FROZEN:
         return f"learner {learner} would move the {encoder} encoder, which is frozen; choose ridge or protonet"

@@ -50,7 +50,7 @@ def plan(request: NewJobRequest, dataset: DatasetManifest, base: Manifest | None
         start=Start(parent=base.name) if base is not None else None,
         data=Data(name=dataset.id, rotations=rotations),
         training=choose_training(wanted, encoder, learner_name, shape, options, warp),
-        evaluation=choose_evaluation(wanted, dataset.id),
+        evaluation=choose_evaluation(wanted, dataset.id, learner_name),
     )
 
 

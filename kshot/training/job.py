@@ -70,18 +70,22 @@ def main(arguments: list[str] | None = None) -> int:
     _end_with_parent()
     torch.set_num_threads(given.threads)
     stop = StopSignal()
+    stop.listen()
     try:
         with join_world() as world:
-            spec = JobSpec.model_validate_json((given.work / SPEC_FILE).read_bytes())
-            events = JobEvents(given.work / EVENTS_FILE, speaks=world.first)
-            return _attempt(Job(given.work, spec, events, stop, world))
-    except (Stopped, Ended):
+            return attempt(given.work, stop, world)
+    except Stopped:  # before there was anything to save
         return Exit.STOPPED
 
 
-def _attempt(job: Job) -> int:
+def attempt(work: Path, stop: StopSignal, world: World) -> int:
+    """Train, measure and sign the job of a work folder; the exit code."""
+    spec = JobSpec.model_validate_json((work / SPEC_FILE).read_bytes())
+    job = Job(work, spec, JobEvents(work / EVENTS_FILE, speaks=world.first), stop, world)
     try:
         _run(job)
+    except (Stopped, Ended):
+        return Exit.STOPPED
     except KshotError as error:
         if error.status >= _OUR_FAULT:
             raise

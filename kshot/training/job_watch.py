@@ -29,6 +29,9 @@ class StopSignal:
     def __init__(self) -> None:
         self.set = False
         self.waits = False
+
+    def listen(self) -> None:
+        """From now on; in the main thread."""
         signal.signal(signal.SIGTERM, self._stop)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:

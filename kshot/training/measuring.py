@@ -95,6 +95,7 @@ def _measure(
 def _scores(target: Target, answers: Array, truth: Array) -> Array:
     """Of each row: whether its class is right, or its squared error. ``answers``: (n, C) or (n, 1)."""
     if target.kind == "classification":
-        return (answers.argmax(1) == truth).astype(np.float64)
+        right: Array = (answers.argmax(1) == truth).astype(np.float64)
+        return right
     squared: Array = np.square(answers[:, 0].astype(np.float64) - truth)
     return squared
