@@ -1,0 +1,301 @@
+"""Models that follow an alias: the old state answers until a new one is there that is no worse, whatever happens."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from kshot.contracts.errors import Expired, NotFound
+from kshot.contracts.ids import new_id
+from kshot.storage import tasks
+from kshot.storage.adapted_models import AdaptedModel, change_adapted_model, find_same, fingerprint_of
+from kshot.storage.aliases import move_alias
+from kshot.storage.expiry import delete_adapted_model
+from kshot.storage.following import catch_up
+from kshot.storage.revisions import STATES_KEPT, list_revisions
+from kshot.storage.tables import DEFAULT_TENANT
+from kshot.storage.tasks import Claim
+from tests.workers.place import Place
+from tests.workers.samples import blobs
+from tests.workers.versions import NAME, write_versions
+from workers.decoding import adapt_work
+from workers.executing import solve
+from workers.publishing import publish
+from workers.reaper import erase, reap
+
+FAR = np.repeat([[0, 9, 0, 0], [9, 0, 0, 0]], 4, axis=0).astype(np.float32)
+SUPPORT = replace(blobs(0, k_shot=4), inputs=FAR + np.arange(32, dtype=np.float32).reshape(8, 4) % 5 / 5)
+
+
+@dataclass(frozen=True)
+class Moving:
+    """A place with versions of one checkpoint, production pointing at the first."""
+
+    place: Place
+    versions: dict[str, str]
+
+    async def move(self, version: str) -> None:
+        async with self.place.stack.database.begin() as connection:
+            await move_alias(connection, NAME, "production", self.versions[version], "set")
+
+    async def follower(self, **changes: Any) -> Claim:
+        """A model of ``SUPPORT`` on the first version, made; its claim."""
+        claim = await self.place.claim(await self.queued(**changes))
+        await self.settle(claim)
+        return claim
+
+    async def queued(self, **changes: Any) -> str:
+        values = {"checkpoint": self.versions["first"], "checkpoint_name": NAME, "alias": "production", "follow": True}
+        return await self.place.accepted(support=SUPPORT, **(values | changes))
+
+    async def replays(self, lease_s: float = 60) -> list[Claim]:
+        async with self.place.stack.database.begin() as connection:
+            claims = await tasks.claim(connection, "wrk_me", lease_s, 9, background=True)
+        self.place.leases.hold(claims)
+        return claims
+
+    async def settle(self, *claims: Claim) -> None:
+        for claim in claims:
+            checkpoint = await self.place.models.checkpoint(claim.checkpoint)
+            assert await self.place.settler.settle(solve(checkpoint, [adapt_work(claim)]))
+
+    async def moved(self, version: str) -> None:
+        """The alias moves, and what that starts is computed."""
+        await self.move(version)
+        await self.settle(*await self.replays())
+
+    async def copy_of(self, version: str) -> str:
+        """The same weights as a checkpoint of their own, another version."""
+        id = new_id("ckpt")
+        await self.place.execute(
+            "INSERT INTO checkpoints (id, name, content_sha256, manifest, object_key, bytes) "
+            "SELECT :id, name, :id, manifest, object_key, bytes FROM checkpoints WHERE id = :of",
+            id=id, of=self.versions[version],
+        )  # fmt: skip
+        self.versions[id] = id
+        return id
+
+    async def history(self, model: AdaptedModel) -> list[tuple[int, str, str]]:
+        names = {id: name for name, id in self.versions.items()}
+        async with self.place.stack.database.connect() as connection:
+            return [
+                (line.revision, names[line.checkpoint], line.outcome) for line in await list_revisions(connection, model)
+            ]
+
+    async def answering(self, claim: Claim) -> tuple[int, str]:
+        """The revision that answers, and its version."""
+        model = await self.place.model(claim)
+        return model.revision, next(name for name, id in self.versions.items() if id == model.checkpoint)
+
+    def states(self, claim: Claim) -> int:
+        return len(list((self.place.objects._folder / "states").iterdir()))
+
+
+@pytest.fixture
+async def moving(place: Place, tmp_path: Path) -> AsyncIterator[Moving]:
+    await place.execute("UPDATE adapted_models SET follow = false")  # of tests before
+    found = {}
+    for label, folder in write_versions(tmp_path / "versions").items():
+        found[label] = await publish(place.stack.database, place.objects, folder)
+    moving = Moving(place, found)
+    await moving.move("first")
+    yield moving
+
+
+async def test_a_follower_goes_over_once_the_new_state_is_there_and_not_before(moving: Moving):
+    claim = await moving.follower()
+    other = await moving.follower(follow=False)
+    before = await moving.place.models.adapted(claim.tenant, claim.adapted_model)
+    await moving.move("second")
+    (replay,) = await moving.replays()
+    assert (replay.adapted_model, replay.background, replay.learner) == (claim.adapted_model, True, "ridge")
+    assert await moving.answering(claim) == (1, "first")
+    await moving.settle(replay)
+    assert await moving.answering(claim) == (2, "second") and await moving.answering(other) == (1, "first")
+    after = await moving.place.models.adapted(claim.tenant, claim.adapted_model)
+    assert (after.learner, after.checkpoint) == ("ridge", moving.versions["second"])
+    still = await moving.place.models.adapted(claim.tenant, claim.adapted_model, claim.task_id)  # a call under way
+    assert still is before
+    history = [(2, "second", "followed"), (1, "first", "made")]
+    assert await moving.history(await moving.place.model(claim)) == history
+
+
+async def test_a_worse_state_is_not_used_and_both_figures_are_kept(moving: Moving):
+    claim = await moving.follower()
+    states = moving.states(claim)
+    await moving.moved("blind")
+    assert await moving.answering(claim) == (1, "first") and moving.states(claim) == states
+    async with moving.place.stack.database.connect() as connection:
+        kept, _ = await list_revisions(connection, await moving.place.model(claim))
+    assert kept.outcome == "kept" and kept.quality.accuracy < kept.previous_quality.accuracy
+    async with moving.place.stack.database.begin() as connection:
+        assert await catch_up(connection) == 0, "it declined: it is not asked again"
+
+
+async def test_going_back_is_a_switch_to_the_very_state_of_before(moving: Moving):
+    claim = await moving.follower()
+    before = await moving.place.model(claim)
+    await moving.moved("second")
+    await moving.move("first")
+    assert await moving.replays() == []
+    after = await moving.place.model(claim)
+    assert (after.revision, after.object_key, after.object_sha256) == (3, before.object_key, before.object_sha256)
+    await moving.move("second")
+    assert (await moving.place.model(claim)).revision == 4 and await moving.replays() == []
+
+
+async def test_few_states_are_kept_and_the_last_ones(moving: Moving):
+    claim = await moving.follower()
+    model = await moving.place.model(claim)
+    before = moving.states(claim)
+    for _ in range(STATES_KEPT):
+        another = await moving.copy_of("second")
+        await moving.moved(another)
+        assert await moving.answering(claim) == ((await moving.place.model(claim)).revision, another)
+    assert moving.states(claim) == before - 1 + STATES_KEPT
+    with pytest.raises(NotFound):
+        moving.place.objects.get(model.object_key)
+
+
+async def test_a_replay_is_superseded_when_the_alias_moves_again(moving: Moving):
+    claim = await moving.follower()
+    states = moving.states(claim)
+    await moving.move("blind")
+    (running,) = await moving.replays()
+    await moving.move("second")
+    await moving.settle(running)  # too late
+    assert await moving.answering(claim) == (1, "first") and moving.states(claim) == states
+    await moving.settle(*await moving.replays())
+    assert await moving.answering(claim) == (2, "second")
+    assert [line[2] for line in await moving.history(await moving.place.model(claim))] == ["followed", "made"]
+
+
+async def test_a_worker_that_dies_before_the_switch_costs_one_attempt(moving: Moving):
+    claim = await moving.follower()
+    await moving.move("second")
+    (killed,) = await moving.replays(lease_s=-1)
+    moving.place.objects.put(f"states/{killed.task_id}-1.safetensors", b"stored, and never committed")
+    states = moving.states(claim)
+    (heir,) = await moving.replays()
+    assert (heir.task_id, heir.attempt) == (killed.task_id, 2)
+    await moving.settle(heir)
+    await moving.settle(killed)  # it wakes up after all
+    assert await moving.answering(claim) == (2, "second") and moving.states(claim) == states
+    adapted = await moving.place.models.adapted(claim.tenant, claim.adapted_model)
+    assert adapted.learner == "ridge"
+
+
+async def test_a_model_deleted_meanwhile_leaves_nothing(moving: Moving):
+    claim = await moving.follower()
+    states = moving.states(claim)
+    await moving.moved("second")
+    await moving.move("blind")
+    (replay,) = await moving.replays()
+    async with moving.place.stack.database.begin() as connection:
+        await delete_adapted_model(connection, DEFAULT_TENANT, claim.adapted_model)
+    await moving.settle(replay)
+    await erase(moving.place.stack.database, moving.place.objects)  # as where the process that deleted it died
+    assert moving.states(claim) == states - 1
+    with pytest.raises(NotFound):
+        await moving.place.model(claim)
+
+
+async def test_a_model_that_expires_meanwhile_stays_expired(moving: Moving):
+    claim = await moving.follower()
+    await moving.move("second")
+    (replay,) = await moving.replays()
+    await moving.place.execute(
+        "UPDATE adapted_models SET expires_at = now() - interval '1 hour' WHERE id = :id", id=claim.adapted_model
+    )
+    await erase(moving.place.stack.database, moving.place.objects)
+    await moving.settle(replay)
+    with pytest.raises(Expired):
+        await moving.place.model(claim)
+    await moving.move("blind")
+    assert await moving.replays() == []
+
+
+async def test_one_that_was_still_being_made_follows_later(moving: Moving):
+    claim = await moving.place.claim(await moving.queued())
+    await moving.move("second")
+    assert await moving.replays() == []
+    await moving.settle(claim)
+    await reap(moving.place.stack.database, moving.place.objects)
+    await moving.settle(*await moving.replays())
+    assert await moving.answering(claim) == (2, "second")
+
+
+async def test_one_that_begins_to_follow_later_catches_up(moving: Moving):
+    claim = await moving.follower(follow=False)
+    await moving.moved("second")
+    async with moving.place.stack.database.begin() as connection:
+        await change_adapted_model(connection, DEFAULT_TENANT, claim.adapted_model, follow=True)
+        assert await catch_up(connection) == 1
+    await moving.settle(*await moving.replays())
+    assert await moving.answering(claim) == (2, "second")
+
+
+async def test_inputs_of_another_form_and_learners_it_cannot_run_keep_a_model_where_it_is(moving: Moving):
+    claim = await moving.follower()
+    named = await moving.follower(learner="ridge", options={"learner": "ridge", "l2": 2.0})
+    await moving.moved("narrow")
+    for one in (claim, named):
+        history = await moving.history(await moving.place.model(one))
+        assert history == [(1, "narrow", "failed"), (1, "first", "made")]
+    await moving.moved("second")
+    after = await moving.place.model(named)
+    assert (after.revision, after.learner) == (2, "ridge")
+
+
+async def test_a_replay_that_ends_its_workers_is_given_up_and_the_model_goes_on(moving: Moving):
+    claim = await moving.follower()
+    await moving.move("second")
+    (replay,) = await moving.replays()
+    await moving.place.execute("UPDATE tasks SET attempt = 3, lease_until = now() WHERE id = :id", id=replay.task_id)
+    await reap(moving.place.stack.database, moving.place.objects)
+    model = await moving.place.model(claim)
+    assert (model.status, model.revision) == ("succeeded", 1)
+    assert await moving.history(model) == [(1, "second", "failed"), (1, "first", "made")]
+
+
+async def test_callers_come_first_and_replays_do_not_count(moving: Moving):
+    await moving.follower()
+    async with moving.place.stack.database.connect() as connection:
+        open_before = await tasks.count_open(connection, DEFAULT_TENANT)
+    await moving.move("second")
+    asked = await moving.queued()
+    async with moving.place.stack.database.begin() as connection:
+        everyone, own = await tasks.count_open(connection, DEFAULT_TENANT)
+        assert (everyone - open_before[0], own - open_before[1]) == (1, 1)
+        (first,) = await tasks.claim(connection, "wrk_me", 60, 1)
+        (second,) = await tasks.claim(connection, "wrk_me", 60, 1)
+    assert first.task_id == asked and second.background
+
+
+async def test_equal_requests_find_a_follower_where_it_is_now_and_not_where_it_was(moving: Moving):
+    def print_of(version: str, learner: str, follows: str | None) -> str:
+        return fingerprint_of("content", [moving.versions[version], learner], "classification", follows)
+
+    alias = f"{NAME}@production"
+    claim = await moving.follower(fingerprint=print_of("first", "protonet", alias), content="content")
+    await moving.moved("second")
+    async with moving.place.stack.database.begin() as connection:
+        for version, learner, follows in (
+            ("first", "protonet", alias), ("first", "protonet", None), ("second", "ridge", None),
+        ):  # fmt: skip
+            assert await find_same(connection, DEFAULT_TENANT, print_of(version, learner, follows), b"") is None
+        found, _ = await find_same(connection, DEFAULT_TENANT, print_of("second", "ridge", alias), b"")
+    assert found.id == claim.adapted_model
+
+
+async def test_answers_after_going_back_are_equal_to_the_bit(moving: Moving):
+    claim = await moving.follower()
+    before = (await moving.place.models.adapted(claim.tenant, claim.adapted_model)).state.tensors
+    await moving.moved("second")
+    await moving.move("first")
+    after = (await moving.place.models.adapted(claim.tenant, claim.adapted_model)).state.tensors
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
