@@ -24,6 +24,7 @@ _MOST_SHAPES = 3
 _N_QUERY = 10  # per class, or of a regression task: more would narrow the intervals little
 _USUAL_WAYS, _USUAL_SHOTS = 5, (1, 5)
 _USUAL_ROWS = (5, 10)  # shots of regression
+_MOST_ROWS, _ENOUGH_CLASSES = 8_000, 100  # of large data sets a sample: each of these rows is embedded twice
 _SEED = 30_000  # no evaluation row and no training step draws from it
 
 Part = Literal["test", "valid"]
@@ -117,11 +118,22 @@ def _class_episodes(pool: Pool, challenger: Manifest, required: bool = True) -> 
     """Raises Invalid where no two classes have two examples each, unless that is not ``required``."""
     asked = [(row.n_way, row.k_shot) for row in challenger.evaluation if row.n_way is not None]
     asked = list(dict.fromkeys(asked))[:_MOST_SHAPES] or [(_USUAL_WAYS, shot) for shot in _USUAL_SHOTS]
-    fitting = [shape for n_way, k_shot in asked if n_way and (shape := _fit(pool, n_way, k_shot))]
+    chosen = _sample_of(pool)
+    fitting = [shape for n_way, k_shot in asked if n_way and (shape := _fit(chosen, n_way, k_shot))]
     if required and not fitting:
         raise _too_small()
-    numbered = Pool(np.arange(len(pool)), pool.classes, pool.rows, pool.groups)
+    numbered = Pool(np.arange(len(pool)), chosen.classes, chosen.rows, chosen.groups)
     return tuple(list(islice(_sampled(numbered, shape), EPISODES)) for shape in dict.fromkeys(fitting))
+
+
+def _sample_of(pool: Pool) -> Pool:
+    """The same inputs with so many of the classes, drawn at random, that they have about 8,000 rows."""
+    if len(pool) <= _MOST_ROWS or pool.groups is not None:
+        return pool
+    order = np.random.default_rng(_SEED).permutation(len(pool.classes))
+    rows_before = np.cumsum([len(pool.rows[index]) for index in order])
+    kept = np.sort(order[: max(_ENOUGH_CLASSES, int(np.searchsorted(rows_before, _MOST_ROWS)))])
+    return Pool(pool.inputs, tuple(pool.classes[i] for i in kept), tuple(pool.rows[i] for i in kept))
 
 
 def _sampled(pool: Pool, shape: EpisodeShape) -> Iterator[Episode]:

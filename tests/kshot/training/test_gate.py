@@ -291,3 +291,14 @@ def test_trials_give_both_sides_the_same_episodes(tmp_path: Path, few: None) -> 
     assert isinstance(first, Trials)
     for before, after in zip(first.shapes, second.shapes, strict=True):
         assert all(np.array_equal(a.support, b.support) for a, b in zip(before, after, strict=True))
+
+
+def test_of_a_large_data_set_a_sample_of_classes_is_used(
+    tmp_path: Path, few: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate_tasks, "_MOST_ROWS", 36)
+    monkeypatch.setattr(gate_tasks, "_ENOUGH_CLASSES", 3)
+    folder, one = laid(tmp_path, vectors()), checkpoint().manifest
+    trials = draw_trials(folder, one, one)
+    used = {int(row) for shape in trials.shapes for e in shape for row in [*e.support, *e.query]}
+    assert len(used) == 36 and len(trials.inputs["challenger"]) == 72
