@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from kshot.contracts.checkpoints import InputSpec
 from kshot.contracts.datasets import DATASET_FILE, Columns, DatasetManifest, Format, Part, PartCount
-from kshot.contracts.errors import Invalid
+from kshot.contracts.errors import Invalid, KshotError
 from kshot.episodes.formats import READERS, Survey
 from kshot.episodes.guessing import guess_format
 from kshot.episodes.pool import Pool, select_classes
@@ -46,6 +46,14 @@ def inspect(file: Path, asked: Asked) -> DatasetManifest:
 
     Raises Invalid, TooLarge or UnsupportedMediaType with a message for the sender.
     """
+    try:
+        return _inspect(file, asked)
+    except KshotError as error:
+        error.param = error.param or "file"
+        raise
+
+
+def _inspect(file: Path, asked: Asked) -> DatasetManifest:
     found = guess_format(file, asked.filename, asked.columns, asked.format)
     if found not in READERS:
         raise Invalid("no file is uploaded for this format; send JSON with its source", param="format")

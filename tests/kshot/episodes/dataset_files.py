@@ -24,6 +24,13 @@ def picture(seed: int, *, colour: bool = False, size: int = 12, kind: str = "PNG
     return buffer.getvalue()
 
 
+def as_png(pixels: np.ndarray) -> bytes:
+    """A drawing, uint8 (height, width), as a one-bit PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert("1").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def zipped(files: Mapping[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
