@@ -73,7 +73,7 @@ class Prepared:
     """An order with everything that takes time to compute, so that the transaction stays short.
 
     ``fingerprint``: of what makes two models the same; where the checkpoint is to be chosen, that is what it is chosen
-    among. ``content``: the part of it that stays when the model moves to another checkpoint. ``digest``: of what makes
+    among. ``support``: of the examples alone. ``content``: the part of it that stays when the model moves to another checkpoint. ``digest``: of what makes
     two requests the same; it holds the checkpoint's name as sent, so that a retry stays a retry where an alias moved in
     between.
     """
@@ -81,6 +81,7 @@ class Prepared:
     order: Order
     payload: bytes
     payload_sha256: bytes
+    support: str
     content: str
     fingerprint: str
     digest: str
@@ -90,27 +91,33 @@ def prepare(order: Order) -> Prepared:
     """Encode the payload and hash what makes two orders the same."""
     support, choice = order.support, order.choice
     columns = [column.model_dump(mode="json") for column in support.columns]
-    what = [
-        order.options.model_dump(mode="json"), list(support.classes), columns, list(support.targets.shape),
-        order.parent,
-    ]  # fmt: skip
+    what = [list(support.classes), columns, list(support.targets.shape), support.task]
     labels = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
     labels.update(support.targets.tobytes())
-    model, request = labels.copy(), labels
+    examples, request = labels.copy(), labels
     for inputs in _forms(order):
-        _update(model, inputs)
-    content = model.hexdigest()
+        _update(examples, inputs)
+    made = [examples.hexdigest(), order.options.model_dump(mode="json"), order.parent]
+    content = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
     fingerprint = fingerprint_of(content, _made_with(order), support.task, _follows(order))
     if choice is None:
         _update(request, support.inputs)
     else:
         request.update(choice.sent)
-    asked = [order.reference, order.ttl_s, order.metadata, order.follow]
+    asked = [*made[1:], order.reference, order.ttl_s, order.metadata, order.follow]
     request.update(json.dumps(asked, sort_keys=True).encode())
     if choice is None:
         _update(request, order.query)
     payload = _payload(order).encode()
-    return Prepared(order, payload, hashlib.sha256(payload).digest(), content, fingerprint, request.hexdigest())
+    return Prepared(
+        order,
+        payload,
+        payload_sha256=hashlib.sha256(payload).digest(),
+        support=examples.hexdigest(),
+        content=content,
+        fingerprint=fingerprint,
+        digest=request.hexdigest(),
+    )
 
 
 def _follows(order: Order) -> str | None:
@@ -237,6 +244,7 @@ def _rows(state: State, caller: Caller, prepared: Prepared, request_id: str | No
         metadata=order.metadata,
         ttl_s=order.ttl_s,
         task_id=new_id("task"),
+        support=prepared.support,
         content=prepared.content,
         follow=order.follow,
     )

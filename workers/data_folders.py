@@ -1,18 +1,22 @@
 """What a run needs from the registry, as folders: data sets and checkpoints."""
 
 import asyncio
+import hashlib
 import os
 import shutil
 from pathlib import Path
+from uuid import uuid4
 
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kshot.contracts.checkpoints import Manifest
 from kshot.contracts.datasets import DATASET_FILE, DatasetManifest
+from kshot.contracts.errors import NotFound
 from kshot.storage.checkpoints import get_checkpoint
 from kshot.storage.datasets import get_dataset
 from kshot.storage.objects import ObjectStore
+from workers.recorded_tasks import collect, counted
 
 _MANIFEST, _WEIGHTS = "manifest.json", "weights.safetensors"
 
@@ -23,12 +27,15 @@ async def lay_dataset(
     """Make ``data / dataset_id``: the manifest and, where something is stored, the file it names.
 
     ``keep_as``: key in the object store under which recorded tasks, which change from day to day, are kept once they
-    were collected, so that a later attempt finds the same bytes; delete it when the run ends for good. Raises NotFound;
-    OSError where the store cannot be read.
+    were collected, so that a later attempt finds the same bytes; delete it when the run ends for good. Whose tasks may
+    be recorded is asked when they are collected, not before. Raises NotFound; Invalid where too few tasks are recorded,
+    or too many; OSError where the store cannot be read.
     """
     async with database.connect() as connection:
         stored = await get_dataset(connection, dataset_id)
     manifest = stored.manifest
+    if manifest.recorded is not None:
+        return await _lay_recorded(database, objects, manifest, data / dataset_id, keep_as)
     await asyncio.to_thread(_lay, objects, stored.object_key, manifest.file, data / dataset_id, DATASET_FILE, manifest)
     return manifest
 
@@ -39,6 +46,47 @@ async def lay_checkpoint(database: AsyncEngine, objects: ObjectStore, checkpoint
         stored = await get_checkpoint(connection, checkpoint_id)
     await asyncio.to_thread(_lay, objects, stored.object_key, _WEIGHTS, folder, _MANIFEST, stored.manifest)
     return stored.manifest
+
+
+async def _lay_recorded(
+    database: AsyncEngine, objects: ObjectStore, manifest: DatasetManifest, folder: Path, keep_as: str | None
+) -> DatasetManifest:
+    """Collect the tasks, or take those that an earlier attempt collected."""
+    assert manifest.file is not None
+    file = folder / manifest.file
+    if not await asyncio.to_thread(_take, objects, keep_as, file):
+        await collect(database, manifest, file)
+        await asyncio.to_thread(_keep, objects, keep_as, file)
+    return await asyncio.to_thread(_counted, manifest, file)
+
+
+def _take(objects: ObjectStore, keep_as: str | None, file: Path) -> bool:
+    """Whether there was something to take."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if keep_as is None:
+        return False
+    try:
+        _link(objects.file(keep_as), file)
+    except NotFound:
+        return False
+    return True
+
+
+def _keep(objects: ObjectStore, keep_as: str | None, file: Path) -> None:
+    """Keep the file for later attempts; where one collected it in the meantime, that is what counts."""
+    if keep_as is None or _take(objects, keep_as, file):
+        return
+    staged = objects.staging() / uuid4().hex
+    shutil.copyfile(file, staged)
+    objects.adopt(keep_as, staged)
+
+
+def _counted(manifest: DatasetManifest, file: Path) -> DatasetManifest:
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    laid = counted(manifest, file, digest)
+    (file.parent / DATASET_FILE).write_text(laid.model_dump_json(indent=1))
+    return laid
 
 
 def _lay(

@@ -28,7 +28,7 @@ _OPEN = tasks.c.status.in_(["queued", "running"])
 class NewAdaptedModel:
     """An adapted model as accepted. ``checkpoint``, its name and ``learner`` are None where a worker chooses them.
 
-    ``task_id``: of the task that will make it. ``content``: see `fingerprint_of`.
+    ``task_id``: of the task that will make it. ``support``: digest of its examples. ``content``: see `fingerprint_of`.
     """
 
     id: str
@@ -49,6 +49,7 @@ class NewAdaptedModel:
     ttl_s: float | None
     task_id: str
     targets: Sequence[CountedTarget] = ()
+    support: str | None = None
     content: str | None = None
     follow: bool = False
 
@@ -133,6 +134,7 @@ async def insert_adapted_model(connection: AsyncConnection, model: NewAdaptedMod
             n_support=model.n_support,
             input_shape=list(model.input_shape),
             fingerprint=model.fingerprint,
+            support_sha256=model.support,
             content_sha256=model.content,
             task_id=model.task_id,
             follow=model.follow,

@@ -27,7 +27,7 @@ async def delete_adapted_model(connection: AsyncConnection, tenant: str, id: str
     deleted = await connection.execute(
         update(adapted_models)
         .where(adapted_models.c.id == id, adapted_models.c.tenant_id == tenant, adapted_models.c.deleted_at.is_(None))
-        .values(deleted_at=func.now(), fingerprint=None)
+        .values(deleted_at=func.now(), fingerprint=None, content_sha256=None, support_sha256=None)
     )
     if deleted.rowcount == 0:
         raise NotFound("no adapted model with this id")

@@ -116,6 +116,7 @@ adapted_models = Table(
     Column("input_shape", JSONB, nullable=False, comment="shape of one input: predict must bring the same"),
     Column("fingerprint", Text, comment="of checkpoint, support, options; NULL once the model can no longer be reused"),
     Column("content_sha256", Text, comment="of support, options, parent: with the checkpoint it makes the fingerprint"),
+    Column("support_sha256", Text, comment="of its examples"),
     Column("task_id", Text, nullable=False, comment="the task whose state answers; a model that follows changes it"),
     Column("revision", Integer, nullable=False, server_default="1", comment="how many states have answered so far"),
     Column("follow", Boolean, nullable=False, server_default=text("false"), comment="its alias, wherever it goes"),

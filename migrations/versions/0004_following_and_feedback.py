@@ -25,6 +25,7 @@ _MODEL_COLUMNS: list[sa.Column[Any]] = [
         nullable=True,
         comment="of support, options, parent: with the checkpoint it makes the fingerprint",
     ),
+    sa.Column("support_sha256", sa.Text(), nullable=True, comment="of its examples"),
     sa.Column(
         "task_id", sa.Text(), nullable=True, comment="the task whose state answers; a model that follows changes it"
     ),

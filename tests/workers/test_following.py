@@ -83,7 +83,8 @@ class Moving:
         names = {id: name for name, id in self.versions.items()}
         async with self.place.stack.database.connect() as connection:
             return [
-                (line.revision, names[line.checkpoint], line.outcome) for line in await list_revisions(connection, model)
+                (line.revision, names[line.checkpoint], line.outcome)
+                for line in await list_revisions(connection, model)
             ]
 
     async def answering(self, claim: Claim) -> tuple[int, str]:

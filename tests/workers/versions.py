@@ -13,7 +13,9 @@ from kshot.learners.registry import get_learner
 NAME = "moving"
 
 
-def version(learner: str = "protonet", *, width: int | None = None, blind: bool = False, name: str = NAME) -> Checkpoint:
+def version(
+    learner: str = "protonet", *, width: int | None = None, blind: bool = False, name: str = NAME
+) -> Checkpoint:
     """Takes vectors as they are; ``blind``: sees the same in all of them, so that no answer is better than a guess."""
     inputs = VectorInput(width=width)
     spec = EncoderSpec(name="mlp", options={"hidden": [8]}) if blind else EncoderSpec(name="identity")

@@ -1,0 +1,103 @@
+"""The tasks that tenants let us record: the support sets of their adapted models, and feedback on these."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+from sqlalchemy import Row, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from kshot.contracts.checkpoints import InputSpec
+from kshot.storage.flywheel_tables import feedback, recording
+from kshot.storage.recording import recorded_since
+from kshot.storage.tables import adapted_models, checkpoints, tasks
+
+_FORM: TypeAdapter[InputSpec] = TypeAdapter(InputSpec)
+
+
+@dataclass(frozen=True)
+class RecordedModel:
+    """An adapted model whose task is recorded. ``form``: the canonical form its inputs have. ``family``: the same for
+    the model, its children by added examples, and models of equal examples; another in each tenant. ``payload``,
+    ``feedback``: encoded support sets."""
+
+    id: str
+    form: InputSpec
+    family: str
+    payload: bytes
+    feedback: tuple[bytes, ...]
+
+
+async def read_recorded_models(
+    connection: AsyncConnection, checkpoint_name: str, tenants: Sequence[str], task: str, after: str, limit: int
+) -> list[RecordedModel]:
+    """A page of recorded models of one kind of task, adapted from checkpoints of that name; oldest first, ``after``
+    exclusive. Only of tenants that let us record now, and only what came within the time they keep it for."""
+    rows = (
+        await connection.execute(
+            select(adapted_models.c.id, checkpoints.c.manifest["input"].label("form"), tasks.c.payload)
+            .join(tasks, (tasks.c.adapted_model_id == adapted_models.c.id) & ~tasks.c.background)
+            .join(checkpoints, checkpoints.c.id == tasks.c.checkpoint_id)
+            .join(recording, recording.c.tenant_id == adapted_models.c.tenant_id)
+            .where(
+                adapted_models.c.tenant_id.in_(tenants),
+                recording.c.enabled,
+                adapted_models.c.checkpoint_name == checkpoint_name,
+                adapted_models.c.task == task,
+                adapted_models.c.deleted_at.is_(None),
+                adapted_models.c.id > after,
+                tasks.c.status == "succeeded",
+                tasks.c.payload.is_not(None),
+                tasks.c.created_at > recorded_since(),
+            )
+            .order_by(adapted_models.c.id)
+            .limit(limit)
+        )
+    ).all()
+    families, told = await _families(connection, rows), await _feedback(connection, rows)
+    return [
+        RecordedModel(
+            row.id, _FORM.validate_python(row.form), families[row.id], row.payload, tuple(told.get(row.id, ()))
+        )
+        for row in rows
+    ]
+
+
+async def _families(connection: AsyncConnection, models: Sequence[Row[Any]]) -> dict[str, str]:
+    """The family of each model: the digest of its oldest ancestor's examples, which stays when these are erased."""
+    line = (
+        select(adapted_models.c.id.label("start"), adapted_models.c.id, adapted_models.c.parent_id)
+        .where(adapted_models.c.id.in_([model.id for model in models]))
+        .cte("line", recursive=True)
+    )
+    line = line.union_all(
+        select(line.c.start, adapted_models.c.id, adapted_models.c.parent_id).join(
+            adapted_models, adapted_models.c.id == line.c.parent_id
+        )
+    )
+    digest = func.coalesce(adapted_models.c.support_sha256, adapted_models.c.id)
+    family = func.encode(func.sha256(func.convert_to(adapted_models.c.tenant_id + ":" + digest, "UTF8")), "hex")
+    roots = await connection.execute(
+        select(line.c.start, family.label("family"))
+        .join(adapted_models, adapted_models.c.id == line.c.id)
+        .where(line.c.parent_id.is_(None))
+    )
+    return {row.start: row.family for row in roots}
+
+
+async def _feedback(connection: AsyncConnection, models: Sequence[Row[Any]]) -> dict[str, list[bytes]]:
+    rows = await connection.execute(
+        select(feedback.c.adapted_model_id, feedback.c.payload)
+        .join(recording, recording.c.tenant_id == feedback.c.tenant_id)
+        .where(
+            feedback.c.adapted_model_id.in_([model.id for model in models]),
+            feedback.c.payload.is_not(None),
+            feedback.c.created_at > recorded_since(),
+        )
+        .order_by(feedback.c.id)
+    )
+    found: dict[str, list[bytes]] = {}
+    for row in rows:
+        found.setdefault(row.adapted_model_id, []).append(row.payload)
+    return found
