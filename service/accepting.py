@@ -73,9 +73,9 @@ class Prepared:
     """An order with everything that takes time to compute, so that the transaction stays short.
 
     ``fingerprint``: of what makes two models the same; where the checkpoint is to be chosen, that is what it is chosen
-    among. ``support``: of the examples alone. ``content``: the part of it that stays when the model moves to another checkpoint. ``digest``: of what makes
-    two requests the same; it holds the checkpoint's name as sent, so that a retry stays a retry where an alias moved in
-    between.
+    among. ``support``: of the examples alone. ``content``: the part of the fingerprint that stays when the model moves
+    to another checkpoint. ``digest``: of what makes two requests the same; it holds the checkpoint's name as sent, so
+    that a retry stays a retry where an alias moved in between.
     """
 
     order: Order

@@ -109,7 +109,7 @@ def _add(found: dict[str, _Family], page: Sequence[RecordedModel], wanted: Input
 
 def _tasks(found: dict[str, _Family]) -> list[RecordedTask]:
     """As tasks of one shape of input: of vectors of several widths the most common one, of several targets too."""
-    tasks = [_task(id, family) for id, family in sorted(found.items())]
+    tasks = [_task(name, family) for name, family in sorted(found.items())]
     shapes = Counter(_shape(task) for task in tasks)
     return [task for task in tasks if _shape(task) == shapes.most_common(1)[0][0]]
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import Row, func, select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kshot.contracts.checkpoints import InputSpec
@@ -55,20 +54,25 @@ async def read_recorded_models(
             .limit(limit)
         )
     ).all()
-    families, told = await _families(connection, rows), await _feedback(connection, rows)
+    ids = [row.id for row in rows]
+    families, told = await _families(connection, ids), await _feedback(connection, ids)
     return [
         RecordedModel(
-            row.id, _FORM.validate_python(row.form), families[row.id], row.payload, tuple(told.get(row.id, ()))
+            id=row.id,
+            form=_FORM.validate_python(row.form),
+            family=families[row.id],
+            payload=row.payload,
+            feedback=tuple(told.get(row.id, ())),
         )
         for row in rows
     ]
 
 
-async def _families(connection: AsyncConnection, models: Sequence[Row[Any]]) -> dict[str, str]:
+async def _families(connection: AsyncConnection, models: Sequence[str]) -> dict[str, str]:
     """The family of each model: the digest of its oldest ancestor's examples, which stays when these are erased."""
     line = (
         select(adapted_models.c.id.label("start"), adapted_models.c.id, adapted_models.c.parent_id)
-        .where(adapted_models.c.id.in_([model.id for model in models]))
+        .where(adapted_models.c.id.in_(models))
         .cte("line", recursive=True)
     )
     line = line.union_all(
@@ -86,12 +90,12 @@ async def _families(connection: AsyncConnection, models: Sequence[Row[Any]]) -> 
     return {row.start: row.family for row in roots}
 
 
-async def _feedback(connection: AsyncConnection, models: Sequence[Row[Any]]) -> dict[str, list[bytes]]:
+async def _feedback(connection: AsyncConnection, models: Sequence[str]) -> dict[str, list[bytes]]:
     rows = await connection.execute(
         select(feedback.c.adapted_model_id, feedback.c.payload)
         .join(recording, recording.c.tenant_id == feedback.c.tenant_id)
         .where(
-            feedback.c.adapted_model_id.in_([model.id for model in models]),
+            feedback.c.adapted_model_id.in_(models),
             feedback.c.payload.is_not(None),
             feedback.c.created_at > recorded_since(),
         )

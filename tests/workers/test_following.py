@@ -70,17 +70,17 @@ class Moving:
 
     async def copy_of(self, version: str) -> str:
         """The same weights as a checkpoint of their own, another version."""
-        id = new_id("ckpt")
+        fresh = new_id("ckpt")
         await self.place.execute(
             "INSERT INTO checkpoints (id, name, content_sha256, manifest, object_key, bytes) "
             "SELECT :id, name, :id, manifest, object_key, bytes FROM checkpoints WHERE id = :of",
-            id=id, of=self.versions[version],
+            id=fresh, of=self.versions[version],
         )  # fmt: skip
-        self.versions[id] = id
-        return id
+        self.versions[fresh] = fresh
+        return fresh
 
     async def history(self, model: AdaptedModel) -> list[tuple[int, str, str]]:
-        names = {id: name for name, id in self.versions.items()}
+        names = {checkpoint: name for name, checkpoint in self.versions.items()}
         async with self.place.stack.database.connect() as connection:
             return [
                 (line.revision, names[line.checkpoint], line.outcome)
@@ -90,7 +90,7 @@ class Moving:
     async def answering(self, claim: Claim) -> tuple[int, str]:
         """The revision that answers, and its version."""
         model = await self.place.model(claim)
-        return model.revision, next(name for name, id in self.versions.items() if id == model.checkpoint)
+        return model.revision, next(name for name, one in self.versions.items() if one == model.checkpoint)
 
     def states(self, claim: Claim) -> int:
         return len(list((self.place.objects._folder / "states").iterdir()))
