@@ -24,7 +24,7 @@ from kshot.training.loop import Unfinished, meta_train, with_evaluation
 from kshot.training.mapping import train_mapping
 from kshot.training.precompute import precompute
 from kshot.training.report import joint_report, write_report
-from kshot.training.world import join_world, under_torchrun
+from kshot.training.world import join_world, leave
 
 _EVALUATION_SEED = 20_000
 
@@ -88,20 +88,14 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _end(line: str) -> None:
-    """Exit code 1; or 0 under ``torchrun``, which would start again what has failed."""
-    if under_torchrun():
-        print(line, file=sys.stderr)
-    else:
-        sys.exit(line)
-
-
 if __name__ == "__main__":
     try:
         main()
     except Invalid as error:
-        _end(f"error: {error.message}")
+        print(f"error: {error.message}", file=sys.stderr)
+        leave(1)
     except (Unfinished, FloatingPointError) as error:
-        _end(str(error))
+        print(error, file=sys.stderr)
+        leave(1)
     except Ended:
-        pass
+        leave(1)

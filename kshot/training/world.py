@@ -9,11 +9,16 @@ Started by ``torchrun`` (docs/distributed.md); a process by itself is a world of
 
 import hashlib
 import os
+import socket
+import sys
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 import torch
 import torch.distributed as dist
@@ -21,7 +26,11 @@ from torch import Tensor
 
 from kshot.contracts.errors import Invalid
 
+OUTCOME = "KSHOT_OUTCOME"
+"""The variable that names the file where the first process leaves its exit code."""
+
 _PATIENCE = timedelta(minutes=10)  # the death of a process is noticed at once, that of a whole host only so
+_LOOK_EVERY = 1.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -104,9 +113,16 @@ class World:
 ALONE = World()
 
 
-def under_torchrun() -> bool:
-    """Whether ``torchrun`` started this process, and would start it again if it failed."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
+def leave(code: int) -> NoReturn:
+    """End this process for good, with an exit code.
+
+    Under ``torchrun`` that code is 0, since it would start again what ends with another; :mod:`kshot.training.ranks`
+    finds the first process's code in a file.
+    """
+    outcome = os.environ.get(OUTCOME)
+    if outcome and os.environ.get("RANK") == "0":
+        Path(outcome).write_text(str(code))
+    sys.exit(0 if _under_torchrun() else code)
 
 
 def join_world(device: str = "cpu") -> World:
@@ -114,12 +130,30 @@ def join_world(device: str = "cpu") -> World:
 
     Reads torchrun's environment; without it this process is the world.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
+    if _under_torchrun():
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE
+    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())  # else it listens where the host's name leads
     on_gpu = device.startswith("cuda")
     if on_gpu:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=_PATIENCE)
     return World(dist.get_rank(), dist.get_world_size(), device)
+
+
+def _under_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def _end_with(parent: int) -> None:
+    """A process whose agent is gone must not go on: another agent may have started others in its place."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_EVERY)
+    os._exit(1)
+
+
+def _loopback() -> str:
+    return next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
