@@ -36,8 +36,9 @@ async def sweep(database: AsyncEngine, objects: ObjectStore, keep: Keep) -> None
         predictions = await _delete_predictions(database, keep.prediction_days * retention.DAY_S)
         unpromoted = await _delete_unpromoted(database, keep.checkpoint_days * retention.DAY_S)
         weights = await clear_checkpoints(database, objects)
-        states = await _clear_jobs(database, objects, keep.checkpoint_days * retention.DAY_S)
-    _log.info("swept", predictions=predictions, checkpoints=unpromoted, weights=weights, job_states=states)
+        async with database.begin() as connection:
+            events = await retention.delete_old_events(connection, keep.checkpoint_days * retention.DAY_S)
+    _log.info("swept", predictions=predictions, checkpoints=unpromoted, weights=weights, job_events=events)
 
 
 async def clear_checkpoints(database: AsyncEngine, objects: ObjectStore) -> int:
@@ -72,22 +73,6 @@ async def _delete_unpromoted(database: AsyncEngine, older_than_s: float) -> int:
         found = len(deleted)
         total += found
     return total
-
-
-async def _clear_jobs(database: AsyncEngine, objects: ObjectStore, older_than_s: float) -> int:
-    """States of jobs that ended, at once; their events later. The states go before the transaction ends: nobody reads
-    them again, and what cannot be deleted now is found by the next turn."""
-    async with database.begin() as connection:
-        await retention.delete_old_events(connection, older_than_s)
-    cleared, found = 0, _AT_ONCE
-    while found == _AT_ONCE:
-        async with database.begin() as connection:
-            stored = await retention.ended_with_state(connection, _AT_ONCE)
-            gone = await asyncio.to_thread(_delete_all, objects, stored)
-            await retention.states_are_gone(connection, gone)
-        found = len(gone)
-        cleared += found
-    return cleared
 
 
 def _delete_all(objects: ObjectStore, stored: Sequence[retention.Stored]) -> list[str]:

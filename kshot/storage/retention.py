@@ -119,22 +119,6 @@ async def delete_old_events(connection: AsyncConnection, older_than_s: float) ->
     return (await connection.execute(delete(job_events).where(job_events.c.job_id.in_(ended)))).rowcount
 
 
-async def ended_with_state(connection: AsyncConnection, limit: int) -> list[Stored]:
-    """Jobs that ended and whose saved state is still there, held until the transaction ends."""
-    rows = await connection.execute(
-        select(training_jobs.c.id, training_jobs.c.state_key)
-        .where(~_open_job(), training_jobs.c.state_key.is_not(None))
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    return [Stored(row.id, row.state_key) for row in rows]
-
-
-async def states_are_gone(connection: AsyncConnection, ids: Sequence[str]) -> None:
-    """Note it, in the transaction that holds these rows."""
-    await connection.execute(update(training_jobs).where(training_jobs.c.id.in_(ids)).values(state_key=None))
-
-
 def rollback_target(changes: Sequence[AliasChange]) -> AliasChange | None:
     """What a rollback brings back; ``changes``: an alias's history, newest first.
 
