@@ -227,11 +227,9 @@ class JobRun:
 
 def child_command(folder: Path, workers: int, threads: int) -> list[str]:
     """What trains: one process, or as many as share each meta-batch, restarted together when one of them dies."""
-    train = ["-m", "kshot.training.job", str(folder), "--threads", str(max(1, threads // workers))]
-    if workers == 1:
-        return [sys.executable, *train]
-    shared = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(workers), "--max-restarts", "100"]
-    return [sys.executable, *shared, *train]
+    train = ["kshot.training.job", str(folder), "--threads", str(max(1, threads // workers))]
+    shared = [] if workers == 1 else ["-m", "kshot.training.ranks", str(workers)]
+    return [sys.executable, *(shared or ["-m"]), *train]
 
 
 def how_it_ended(code: int) -> str:
