@@ -4,7 +4,7 @@ import hashlib
 import io
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -29,6 +29,7 @@ _AROUND = _MAX_REQUEST_BYTES + _MAX_SPLITS_BYTES + 64 * 1024
 """What a body may hold besides the file."""
 _PIECE = 2**20
 _NICE = 10
+_TOO_MUCH_MEMORY = "reading it took more memory than there is; send less"
 
 
 @dataclass(frozen=True)
@@ -169,12 +170,18 @@ async def _in_child(state: State, work: Callable[..., T], *arguments: object) ->
     except TimeoutError:
         raise TooLarge(f"reading it takes more than {seconds:g} seconds; send less", param="file") from None
     except BrokenWorkerProcess:
-        raise TooLarge("reading it took more memory than there is; send less", param="file") from None
+        raise TooLarge(_TOO_MUCH_MEMORY, param="file") from None
 
 
 def _inspect(file: Path, asked: Asked) -> DatasetManifest:
+    """In the child: requests go before it, and where memory runs out, Linux is to end it and not the service."""
     os.setpriority(os.PRIO_PROCESS, 0, _NICE)
-    return inspect(file, asked)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    try:
+        return inspect(file, asked)
+    except MemoryError:
+        raise TooLarge(_TOO_MUCH_MEMORY, param="file") from None
 
 
 def _bring_omniglot(folder: Path, file: Path, asked: Asked) -> tuple[DatasetManifest, str]:

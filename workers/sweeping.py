@@ -8,6 +8,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kshot.storage import retention
+from kshot.storage.datasets import forget_object, objects_left
 from kshot.storage.objects import ObjectStore
 
 _AT_ONCE = 50
@@ -36,6 +37,7 @@ async def sweep(database: AsyncEngine, objects: ObjectStore, keep: Keep) -> None
         predictions = await _delete_predictions(database, keep.prediction_days * retention.DAY_S)
         unpromoted = await _delete_unpromoted(database, keep.checkpoint_days * retention.DAY_S)
         weights = await clear_checkpoints(database, objects)
+        await clear_datasets(database, objects)
         async with database.begin() as connection:
             events = await retention.delete_old_events(connection, keep.checkpoint_days * retention.DAY_S)
     _log.info("swept", predictions=predictions, checkpoints=unpromoted, weights=weights, job_events=events)
@@ -52,6 +54,15 @@ async def clear_checkpoints(database: AsyncEngine, objects: ObjectStore) -> int:
         found = len(gone)
         cleared += found
     return cleared
+
+
+async def clear_datasets(database: AsyncEngine, objects: ObjectStore) -> None:
+    """Remove the files of deleted data sets that the front end, ending between the two, left there."""
+    async with database.begin() as connection:
+        left = await objects_left(connection, limit=_AT_ONCE)
+        stored = [retention.Stored(dataset, key) for dataset, key in left.items()]
+        for dataset in await asyncio.to_thread(_delete_all, objects, stored):
+            await forget_object(connection, dataset)
 
 
 async def _delete_predictions(database: AsyncEngine, older_than_s: float) -> int:

@@ -61,6 +61,8 @@ def read_vector_npz(source: bytes | Path, inputs: str = "inputs", labels: str = 
     vectors, names = arrays[inputs], arrays[labels]
     if vectors.ndim != 2 or vectors.dtype.kind not in "biuf" or names.shape != (len(vectors),) or not vectors.size:
         raise Invalid("expected numbers of shape (n, width) and n labels", param="file")
+    if vectors.size > _MOST_NUMBERS:
+        raise TooLarge(f"the archive has more than {_MOST_NUMBERS} numbers", param="file")
     if names.dtype.kind not in "biuU":
         raise Invalid("class labels must be integers or strings", param="file")
     with np.errstate(over="ignore"):

@@ -11,11 +11,12 @@ from PIL import Image
 from kshot.contracts.checkpoints import ImageInput
 from kshot.contracts.errors import Invalid, KshotError
 from kshot.episodes.images import read_image_zip
-from kshot.episodes.omniglot import read_omniglot
+from kshot.episodes.omniglot import read_omniglot, write_omniglot_zip
 from kshot.episodes.pool import pool_from_labels, select_classes, with_rotations
 from kshot.episodes.splits import read_splits, split_classes
 from kshot.episodes.texts import read_text_csv
 from tests.kshot.data_folder import data_folder
+from tests.kshot.episodes.dataset_files import as_png, zipped
 
 SPEC = ImageInput(height=8, width=8, channels=3)
 COLOURS = {"red": (255, 0, 0), "blue": (0, 0, 255)}
@@ -151,3 +152,35 @@ def test_another_archive_is_not_omniglot() -> None:
     folder = data_folder("tox21/tox21_ecfp1024.npz")
     with pytest.raises(Invalid, match="Omniglot"):
         read_omniglot(folder / "tox21/tox21_ecfp1024.npz", "test")
+
+
+def original_omniglot(folder: Path) -> None:
+    """Two small archives as Lake's are: 12 background characters of two alphabets, 3 to evaluate on."""
+    for root, names in {
+        "images_background": [f"{alphabet}/character{i:02}" for alphabet in ("Greek", "Latin") for i in range(6)],
+        "images_evaluation": [f"Tibetan/character{i:02}" for i in range(3)],
+    }.items():
+        drawings = {f"{root}/{name}/000{j}.png": as_png(strokes(j)) for name in names for j in range(2)}
+        (folder / f"{root}.zip").write_bytes(zipped({f"{root}/": b"", **drawings}))
+
+
+def strokes(seed: int) -> np.ndarray:
+    return np.where(np.random.default_rng(seed).random((28, 28)) < 0.1, 0, 255).astype(np.uint8)
+
+
+def test_the_original_omniglot_archives_become_one(tmp_path: Path) -> None:
+    original_omniglot(tmp_path)
+    splits = write_omniglot_zip(tmp_path, tmp_path / "made.zip")
+    assert splits["test"] == [f"Tibetan/character{i:02}" for i in range(3)]
+    assert len(splits["train"]) == 10 and len(splits["valid"]) == 2
+    pool = read_image_zip(tmp_path / "made.zip", ImageInput(height=28, width=28, channels=1))
+    assert sorted(pool.classes) == sorted(name for names in splits.values() for name in names)
+    np.testing.assert_array_equal(np.asarray(pool.inputs)[pool.rows[0][1], :, :, 0], strokes(1))
+    first = (tmp_path / "made.zip").read_bytes()
+    write_omniglot_zip(tmp_path, tmp_path / "made.zip")
+    assert (tmp_path / "made.zip").read_bytes() == first
+
+
+def test_without_omniglot_the_remedy_is_said(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="KSHOT_DATA"):
+        write_omniglot_zip(tmp_path, tmp_path / "made.zip")
