@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -16,9 +17,10 @@ from kshot.contracts.datasets import DATASET_FILE
 from kshot.episodes.datasets import read_pool
 from kshot.episodes.omniglot import read_omniglot
 from tests.flow.conftest import HttpStack, Query
-from tests.flow.dataset_calls import a_name, form, staging
+from tests.flow.dataset_calls import a_name, form, staging, upload
 from tests.flow.http_stack import ADMIN_KEY, Api, assert_problem, run_api
 from tests.kshot.data_folder import data_folder
+from tests.kshot.episodes.dataset_files import picture, zipped
 
 pytestmark = pytest.mark.flow
 
@@ -147,4 +149,21 @@ def test_a_file_over_the_limit_is_413_and_memory_stays_flat(
         fits = client.post("/v1/datasets", content=chunks(7), headers=headers)
         assert_problem(fits, 422, "invalid", "file")  # all of it is of one class
     assert peak - before < 24 * 2**20
+    assert staging(http_stack) == []
+
+
+def test_a_reader_that_is_killed_costs_one_upload(http_stack: HttpStack, admin: httpx.Client) -> None:
+    """As Linux does where memory runs out."""
+    drawing = picture(0)
+    large = zipped({f"c{i % 9}/{i}.png": drawing for i in range(9000)})
+    process = psutil.Process(http_stack.api.process.pid)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(upload, admin, large)
+        while not asked.done() and not (staging(http_stack) and process.children()):
+            time.sleep(0.01)
+        time.sleep(0.3)
+        for child in process.children():
+            child.kill()
+        assert_problem(asked.result(), 413, "too_large", "file")
+    assert upload(admin, large).status_code == 201
     assert staging(http_stack) == []
