@@ -74,7 +74,7 @@ class Place:
         async with self.stack.database.begin() as connection:
             await insert_adapted_model(connection, model)
             body = payload.encode()
-            task = NewTask(task_id, DEFAULT_TENANT, model_id, model.checkpoint, model.learner, body, None, None)
+            task = NewTask(task_id, model.tenant, model_id, model.checkpoint, model.learner, body, None, None)
             await tasks.insert_task(connection, task)
         return task_id
 
