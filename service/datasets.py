@@ -22,7 +22,7 @@ from service.auth import Caller
 from service.bodies.requests import validate
 from service.bodies.strict_json import strict_object
 from service.state import State
-from service.uploads import Upload, bring_omniglot, check_file
+from service.uploads import Upload, bring_omniglot, check_file, store_may_be_full
 
 
 @dataclass(frozen=True)
@@ -169,5 +169,6 @@ async def _record(
             request_id=order.request_id,
         )
         if object_key is not None and file is not None:
-            await to_thread.run_sync(state.objects.adopt, object_key, file)
+            with store_may_be_full():
+                await to_thread.run_sync(state.objects.adopt, object_key, file)
     return row, True

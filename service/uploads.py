@@ -3,8 +3,8 @@
 import hashlib
 import io
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -61,14 +61,14 @@ async def receive(request: Request, boundary: bytes, file: Path, limit: int) -> 
     UnreadableBody: no multipart. Invalid: a part is missing, unknown or there twice. TooLarge: over ``limit``.
     Unavailable: the store has no room.
     """
-    with _Receiver(boundary, file, limit) as receiver:
+    with store_may_be_full(), _Receiver(boundary, file, limit) as receiver:
         piece = bytearray()
         async for chunk in read_chunks(request, limit + _AROUND):
             piece += chunk
             if len(piece) >= _PIECE:
-                await _write(receiver.feed, bytes(piece))
+                await to_thread.run_sync(receiver.feed, bytes(piece))
                 piece.clear()
-        await _write(receiver.feed, bytes(piece))
+        await to_thread.run_sync(receiver.feed, bytes(piece))
         return receiver.finish()
 
 
@@ -87,7 +87,8 @@ async def bring_omniglot(state: State, file: Path, asked: Asked) -> tuple[Datase
             "this server has no data folder; ask the operator to set KSHOT_DATA, or upload a zip of the characters",
             param="source",
         )
-    return await _in_child(state, _bring_omniglot, state.settings.data, file, asked)
+    with store_may_be_full():
+        return await _in_child(state, _bring_omniglot, state.settings.data, file, asked)
 
 
 class _Receiver:
@@ -154,9 +155,11 @@ class _Receiver:
         self._file.write(data)
 
 
-async def _write(feed: Callable[[bytes], None], piece: bytes) -> None:
+@contextmanager
+def store_may_be_full() -> Iterator[None]:
+    """A disk that is full or broken becomes 503."""
     try:
-        await to_thread.run_sync(feed, piece)
+        yield
     except OSError as error:
         raise Unavailable("the object store cannot take the file now; try again later", retry_after=60) from error
 

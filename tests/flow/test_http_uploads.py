@@ -1,5 +1,6 @@
 """Uploads as connections: slow ones, dripping ones, dropped ones, too large ones; and the operator's own Omniglot."""
 
+import resource
 import socket
 import threading
 import time
@@ -167,3 +168,17 @@ def test_a_reader_that_is_killed_costs_one_upload(http_stack: HttpStack, admin: 
         assert_problem(asked.result(), 413, "too_large", "file")
     assert upload(admin, large).status_code == 201
     assert staging(http_stack) == []
+
+
+def test_a_full_disk_is_503_and_the_service_recovers(http_stack: HttpStack, small_api: Api) -> None:
+    data = b"text,label\n" + b"x,a\ny,b\n" * 2**18
+    unlimited = resource.prlimit(small_api.process.pid, resource.RLIMIT_FSIZE)
+    with small_api.client(ADMIN_KEY) as client:
+        resource.prlimit(small_api.process.pid, resource.RLIMIT_FSIZE, (2**20, unlimited[1]))
+        try:
+            refused = upload(client, data)
+        finally:
+            resource.prlimit(small_api.process.pid, resource.RLIMIT_FSIZE, unlimited)
+        assert_problem(refused, 503, "unavailable")
+        assert int(refused.headers["retry-after"]) >= 1 and staging(http_stack) == []
+        assert upload(client, data).status_code == 201
