@@ -55,10 +55,11 @@ class Place:
         support: SupportSet | None = None,
         query: Inputs | None = None,
         payload: Payload | None = None,
+        digest: str | None = None,
         **changes: Any,
     ) -> str:
-        """A fresh task, queued; its id. A payload with candidates leaves the checkpoint open. ``changes``: of its
-        model."""
+        """A fresh task, queued; its id. A payload with candidates leaves the checkpoint open. ``digest`` of the support
+        and other ``changes`` of its model."""
         payload = payload or Payload(support or blobs(0), query)
         support, named = payload.support, not payload.candidates
         assert support is not None
@@ -70,7 +71,7 @@ class Place:
             input_shape=support.inputs.shape[1:], fingerprint=None, parent=None, metadata={}, ttl_s=None,
             task_id=task_id,
         )  # fmt: skip
-        model = replace(model, **changes)
+        model = replace(model, support=digest, **changes)
         async with self.stack.database.begin() as connection:
             await insert_adapted_model(connection, model)
             body = payload.encode()

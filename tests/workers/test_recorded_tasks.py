@@ -1,0 +1,230 @@
+"""Recorded tasks as a data set: of tenants that let us, each task once and on one side, and the same bytes again."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from kshot.contracts.checkpoints import VectorInput
+from kshot.contracts.datasets import DatasetManifest, RecordedFrom
+from kshot.contracts.errors import Invalid
+from kshot.contracts.ids import new_id
+from kshot.contracts.tasks import Payload, SupportSet
+from kshot.episodes.datasets import read_manifest, read_pool, read_table
+from kshot.episodes.pool import Pool
+from kshot.episodes.sampling import EpisodeShape, sample_episode
+from kshot.storage.access import ensure_tenant
+from kshot.storage.datasets import insert_dataset
+from kshot.storage.expiry import delete_adapted_model
+from kshot.storage.feedback import NewFeedback, insert_feedback
+from kshot.storage.objects import sha256
+from kshot.storage.recording import set_recording, tenants_opted_in
+from kshot.storage.tables import DEFAULT_TENANT
+from tests.workers.place import Place
+from tests.workers.samples import WIDTH, blobs
+from workers.data_folders import lay_dataset
+from workers.reaper import erase
+
+SPEC = VectorInput(width=WIDTH)
+_COUNT = text("SELECT count(payload) FROM tasks WHERE tenant_id = :t")
+_TOLD = text("SELECT count(payload) FROM feedback WHERE tenant_id = :t")
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """A place, a tenant of its own, and the data set of what that tenant's callers did."""
+
+    place: Place
+    tenant: str
+    name: str
+    folder: Path
+
+    async def record(self, enabled: bool = True, *, tenant: str | None = None, days: int = 90) -> None:
+        async with self.place.stack.database.begin() as connection:
+            await set_recording(connection, tenant or self.tenant, enabled=enabled, retention_days=days)
+
+    async def model(self, support: SupportSet, **changes: Any) -> str:
+        """An adapted model of this support set, made; its id. ``support_sha256`` as the service computes it."""
+        values = {"tenant": self.tenant, "checkpoint_name": self.name, "digest": sha256(support.inputs.tobytes())}
+        task_id = await self.place.accepted(support=support, **(values | changes))
+        claim = await self.place.claim(task_id)
+        await self.place.settler.settle(self.place.solved(claim))
+        return claim.adapted_model
+
+    async def tell(self, model: str, support: SupportSet) -> None:
+        async with self.place.stack.database.begin() as connection:
+            body = Payload(support).encode()
+            item = NewFeedback(new_id("fb"), self.tenant, model, None, None, body, len(support), 0, None, None)
+            await insert_feedback(connection, item)
+
+    async def dataset(self, *tenants: str, task: Any = "classification") -> str:
+        manifest = DatasetManifest(
+            id=new_id("ds"), name=new_id("ds").lower().replace("_", "-"), format="recorded_tasks", modality="vector",
+            task=task, file="data.safetensors", input=VectorInput(), width=None,
+            recorded=RecordedFrom(checkpoint=self.name, tenants=tenants or (self.tenant,)),
+        )  # fmt: skip
+        async with self.place.stack.database.begin() as connection:
+            return (await insert_dataset(connection, tenant=DEFAULT_TENANT, manifest=manifest)).id
+
+    async def lay(self, dataset: str, keep_as: str | None = None) -> Path:
+        data = self.folder / new_id("job")
+        await lay_dataset(self.place.stack.database, self.place.objects, dataset, data, keep_as)
+        return data / dataset
+
+
+@pytest.fixture
+async def recorder(place: Place, tmp_path: Path) -> AsyncIterator[Recorder]:
+    async with place.stack.database.begin() as connection:
+        tenant = await ensure_tenant(connection, new_id("ten").lower().replace("_", "-"))
+    recorder = Recorder(place, tenant, f"r-{tenant[-12:].lower()}", tmp_path / "work")
+    await recorder.record()
+    yield recorder
+
+
+def tasks_of(pool: Pool) -> set[str]:
+    return {name.split("/")[0] for name in pool.classes}
+
+
+def labels_of(pool: Pool) -> set[str]:
+    return {name.split("/")[1] for name in pool.classes}
+
+
+def owners(pool: Pool, inputs: Any) -> set[str]:
+    """The tasks these inputs come from."""
+    found = {}
+    for name, rows in zip(pool.classes, pool.rows, strict=True):
+        found |= {row.tobytes(): name.split("/")[0] for row in pool.inputs[rows]}
+    return {found[row.tobytes()] for row in inputs}
+
+
+async def made(recorder: Recorder, seeds: Sequence[int], **changes: Any) -> list[str]:
+    return [await recorder.model(blobs(seed, k_shot=4), **changes) for seed in seeds]
+
+
+async def test_tasks_are_split_and_episodes_stay_within_one(recorder: Recorder):
+    await made(recorder, range(12))
+    folder = await recorder.lay(await recorder.dataset())
+    manifest = read_manifest(folder)
+    pools = [read_pool(folder, part, SPEC) for part in ("train", "valid", "test")]
+    sides = [tasks_of(pool) for pool in pools]
+    assert all(sides) and sum(map(len, sides)) == len(set.union(*sides)) == 12
+    assert (manifest.n_examples, manifest.smallest, manifest.width, len(manifest.sha256)) == (96, 4, WIDTH, 64)
+    assert manifest.counts["train"].n_examples == 8 * len(sides[0]) and manifest.counts["train"].n_classes is None
+    (whose,) = owners(pools[0], sample_episode(pools[0], EpisodeShape(5, 1, 2), np.random.default_rng(0)).query)
+    assert whose in sides[0]
+
+
+async def test_what_grew_is_one_task_and_equal_supports_are_one(recorder: Recorder):
+    root, *_ = await made(recorder, range(4))
+    await made(recorder, [1], options={"l2": 2.0})
+    await recorder.model(blobs(0, n_way=3, k_shot=4), parent=root)
+    pool = read_pool(await recorder.lay(await recorder.dataset()), "all", SPEC)
+    assert len(tasks_of(pool)) == 4 and len(pool.classes) == 9, "the largest of a family stands for it"
+
+
+async def test_feedback_is_among_the_examples_each_row_once(recorder: Recorder):
+    support = blobs(0, k_shot=4)
+    model, *_ = await made(recorder, range(3))
+    await recorder.tell(model, support)
+    told = SupportSet("classification", support.inputs[:1] + 9, support.targets[:1], support.classes)
+    await recorder.tell(model, told)
+    pool = read_pool(await recorder.lay(await recorder.dataset()), "all", SPEC)
+    sizes = {name.split("/")[1]: len(rows) for name, rows in zip(pool.classes, pool.rows, strict=True)}
+    assert (sizes["s0-0"], sizes["s0-1"], sizes["s1-0"]) == (5, 4, 4)
+
+
+async def test_nobodys_tasks_without_their_word(recorder: Recorder):
+    await made(recorder, range(3))
+    async with recorder.place.stack.database.begin() as connection:
+        other = await ensure_tenant(connection, new_id("ten").lower().replace("_", "-"))
+    await made(recorder, range(10, 13), tenant=other)
+    dataset = await recorder.dataset(recorder.tenant, other)
+    own = read_pool(await recorder.lay(dataset), "all", SPEC)
+    assert labels_of(own) == {f"s{i}-{k}" for i in range(3) for k in (0, 1)}
+    await recorder.record(tenant=other)
+    assert len(tasks_of(read_pool(await recorder.lay(dataset), "all", SPEC))) == 6
+    await recorder.record(False)  # though the data set was made when they let us
+    assert labels_of(read_pool(await recorder.lay(dataset), "all", SPEC)) == {
+        f"s{i}-{k}" for i in range(10, 13) for k in (0, 1)
+    }
+    async with recorder.place.stack.database.begin() as connection:
+        willing = await tenants_opted_in(connection)
+    assert other in willing and recorder.tenant not in willing
+
+
+async def test_a_later_attempt_finds_the_same_bytes(recorder: Recorder):
+    await made(recorder, range(3))
+    dataset, key = await recorder.dataset(), f"jobs/{new_id('job')}/data"
+    first = await recorder.lay(dataset, key)
+    await made(recorder, range(3, 5))
+    again, fresh = await recorder.lay(dataset, key), await recorder.lay(dataset)
+    assert (again / "data.safetensors").read_bytes() == (first / "data.safetensors").read_bytes()
+    assert read_manifest(again) == read_manifest(first) != read_manifest(fresh)
+    equal = await recorder.lay(dataset)
+    assert (equal / "data.safetensors").read_bytes() == (fresh / "data.safetensors").read_bytes()
+
+
+async def test_too_few_are_refused_with_how_many_there_are(recorder: Recorder):
+    await made(recorder, range(2))
+    with pytest.raises(Invalid, match="2 tasks are recorded"):
+        await recorder.lay(await recorder.dataset())
+
+
+async def test_other_kinds_widths_and_checkpoints_are_left_out(recorder: Recorder):
+    await made(recorder, range(3))
+    await recorder.model(blobs(7, width=9))
+    await made(recorder, [8], checkpoint_name="another")
+    pool = read_pool(await recorder.lay(await recorder.dataset()), "all", SPEC)
+    assert len(tasks_of(pool)) == 3 and pool.inputs.shape[1] == WIDTH
+
+
+async def test_tasks_of_numbers(recorder: Recorder):
+    rng = np.random.default_rng(0)
+    for seed in range(4):
+        inputs = rng.normal(size=(6, WIDTH)).astype(np.float32)
+        support = SupportSet("regression", inputs, inputs[:, :1] * seed)
+        task = await recorder.place.accepted(
+            support=support, tenant=recorder.tenant, checkpoint_name=recorder.name, task="regression", digest=str(seed)
+        )
+        await recorder.place.execute("UPDATE tasks SET status = 'succeeded' WHERE id = :id", id=task)
+    folder = await recorder.lay(await recorder.dataset(task="regression"))
+    table = read_table(folder, "all")
+    assert len(table) == 24 and len(set(table.groups.tolist())) == 4
+
+
+async def test_recorded_supports_outlive_their_models_for_a_while(recorder: Recorder):
+    kept, deleted, *_ = await made(recorder, range(5))
+    await recorder.tell(kept, blobs(0))
+    dataset, place = await recorder.dataset(), recorder.place
+
+    async def expire() -> None:
+        await place.execute(
+            "UPDATE adapted_models SET expires_at = now() - interval '1 hour' WHERE tenant_id = :t", t=recorder.tenant
+        )
+
+    async def payloads() -> tuple[int, int]:
+        async with place.stack.database.begin() as connection:
+            return (
+                await connection.scalar(_COUNT.bindparams(t=recorder.tenant)) or 0,
+                await connection.scalar(_TOLD.bindparams(t=recorder.tenant)) or 0,
+            )
+
+    states = len(list((place.objects._folder / "states").iterdir()))
+    await expire()
+    await erase(place.stack.database, place.objects)
+    assert len(list((place.objects._folder / "states").iterdir())) == states - 5
+    assert await payloads() == (5, 1)
+    async with place.stack.database.begin() as connection:
+        await delete_adapted_model(connection, recorder.tenant, deleted)
+    assert await payloads() == (4, 1)
+    assert len(tasks_of(read_pool(await recorder.lay(dataset), "all", SPEC))) == 4
+    await place.execute("UPDATE tasks SET created_at = now() - interval '91 days' WHERE adapted_model_id = :m", m=kept)
+    await erase(place.stack.database, place.objects)
+    assert await payloads() == (3, 0), "its time is over"
+    await recorder.record(False)
+    await erase(place.stack.database, place.objects)
+    assert await payloads() == (0, 0), "only recording kept them"
