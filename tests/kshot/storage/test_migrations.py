@@ -9,9 +9,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kshot.contracts.ids import new_id
 from kshot.storage.access import audit
-from kshot.storage.adapted_models import get_adapted_model, insert_adapted_model, list_adapted_models
+from kshot.storage.adapted_models import (
+    get_adapted_model,
+    get_support,
+    insert_adapted_model,
+    list_adapted_models,
+)
 from kshot.storage.checkpoints import register
 from kshot.storage.database import open_database
+from kshot.storage.results import get_state
 from kshot.storage.tables import DEFAULT_TENANT
 from kshot.storage.tasks import insert_task
 from standalone import EmbeddedServers, embedded_servers
@@ -97,6 +103,73 @@ async def test_what_the_older_tables_cannot_say_is_erased_on_the_way_back():
             assert await connection.scalar(text("SELECT count(*) FROM tasks")) == 2
             asked = await connection.execute(text("SELECT adapted_model_id FROM predictions"))
             assert set(asked.scalars()) == {kept.id, child.id}
+        await database.dispose()
+
+
+_ROWS_OF_0003 = (
+    """
+INSERT INTO checkpoints (id, name, content_sha256, manifest, object_key, bytes)
+VALUES ('ckpt', 'plain', 'abc', '{}', 'checkpoints/abc', 1)""",
+    """
+INSERT INTO adapted_models (id, tenant_id, checkpoint_id, checkpoint_name, learner, options, task, classes, k_shot,
+    n_support, input_shape, expires_at)
+VALUES (:model, :tenant, 'ckpt', 'plain', 'ridge', '{}', 'classification', '["a", "b"]', '[1, 1]', 2, '[3]',
+    now() + interval '1 hour'),
+    ('am_gone', :tenant, 'ckpt', 'plain', 'ridge', '{}', 'classification', '["a", "b"]', '[1, 1]', 2, '[3]',
+    now() - interval '1 hour')""",
+    """
+INSERT INTO tasks (id, tenant_id, adapted_model_id, checkpoint_id, payload, status)
+VALUES ('task_1', :tenant, :model, 'ckpt', '1', 'succeeded'), ('task_2', :tenant, 'am_gone', 'ckpt', NULL, 'succeeded')
+""",
+    """
+INSERT INTO results (task_id, object_key, object_sha256, timings) VALUES ('task_1', 'states/x', 'abc', '{}')""",
+)
+_MOVED_ON = (
+    """
+INSERT INTO tasks (id, tenant_id, adapted_model_id, checkpoint_id, learner, background, status)
+VALUES ('task_3', :tenant, :model, 'ckpt', 'protonet', true, 'succeeded'),
+    ('task_4', :tenant, :model, 'ckpt', 'protonet', true, 'queued')""",
+    "INSERT INTO results (task_id, object_key, object_sha256, timings) VALUES ('task_3', 'states/y', 'def', '{}')",
+    "UPDATE adapted_models SET task_id = 'task_3', learner = 'protonet', revision = 2, follow = true WHERE id = :model",
+    """
+INSERT INTO adapted_model_history (id, adapted_model_id, revision, checkpoint_id, outcome, reason)
+VALUES ('evt_1', :model, 2, 'ckpt', 'followed', 'moved')""",
+    """
+INSERT INTO feedback (id, tenant_id, adapted_model_id, n, n_answered) VALUES ('fb_1', :tenant, :model, 1, 0)""",
+    "INSERT INTO recording (tenant_id, enabled, retention_days) VALUES (:tenant, true, 90)",
+)
+
+
+async def test_models_find_their_task_after_the_upgrade_and_their_last_state_after_the_way_back():
+    places = {"model": new_id("am"), "tenant": DEFAULT_TENANT}
+
+    async def run(*statements: str) -> None:
+        async with database.begin() as connection:
+            for statement in statements:
+                named = {name: value for name, value in places.items() if f":{name}" in statement}
+                await connection.execute(text(statement), named)
+        await database.dispose()
+
+    with embedded_servers() as servers:
+        database = open_database(servers.database_url)
+        assert alembic(servers, "upgrade", "0003").returncode == 0
+        await run(*_ROWS_OF_0003)
+        forward = alembic(servers, "upgrade", "head")
+        assert forward.returncode == 0, forward.stderr
+        async with database.connect() as connection:
+            model = await get_adapted_model(connection, DEFAULT_TENANT, places["model"])
+            assert (model.task_id, model.revision, model.follow, model.object_key) == ("task_1", 1, False, "states/x")
+            assert await get_support(connection, DEFAULT_TENANT, model.id) == b"1"
+            assert (await get_state(connection, model.id, "task_1")).learner == "ridge"
+            erased = "SELECT id FROM adapted_models WHERE state_erased_at IS NOT NULL"
+            assert list(await connection.scalars(text(erased))) == ["am_gone"]
+        await run(*_MOVED_ON)
+        back = alembic(servers, "downgrade", "0003")
+        assert back.returncode == 0, back.stderr
+        async with database.connect() as connection:
+            rows = await connection.execute(text("SELECT id, payload FROM tasks ORDER BY id"))
+            assert [tuple(row) for row in rows] == [("task_2", None), ("task_3", b"1")]
+            assert list(await connection.scalars(text("SELECT object_key FROM results"))) == ["states/y"]
         await database.dispose()
 
 
