@@ -10,6 +10,7 @@ from kshot.contracts.dataset_bodies import Dataset, RecordedSource
 from kshot.contracts.methods import allowed_learners
 from kshot.contracts.selection import Selection
 from kshot.contracts.tasks import CountedTarget, Quality, Timings
+from kshot.episodes.splits import PARTS
 from kshot.storage.access import Key
 from kshot.storage.adapted_models import AdaptedModel
 from kshot.storage.aliases import Alias
@@ -91,7 +92,7 @@ def dataset(row: StoredDataset, users: list[str] | None = None) -> Dataset:
     recorded = None
     if manifest.recorded is not None:
         recorded = RecordedSource(checkpoint=manifest.recorded.checkpoint, tenants=list(manifest.recorded.tenants))
-    shown = {part: list(names[:_CLASSES_SHOWN]) for part, names in manifest.splits.items()}
+    shown = {part: list(manifest.splits[part][:_CLASSES_SHOWN]) for part in PARTS if part in manifest.splits}
     return Dataset(
         id=row.id,
         name=row.name,
@@ -100,7 +101,7 @@ def dataset(row: StoredDataset, users: list[str] | None = None) -> Dataset:
         modality=manifest.modality,
         task=manifest.task,
         n_examples=manifest.n_examples,
-        counts=dict(manifest.counts.items()),
+        counts={part: manifest.counts[part] for part in PARTS if part in manifest.counts},
         smallest=manifest.smallest,
         width=manifest.width,
         pictures=manifest.pictures,
