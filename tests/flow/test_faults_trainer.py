@@ -1,0 +1,193 @@
+"""Trainers and training processes that die, hang, race, or leave: a job loses at most what was not saved."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from kshot.storage.job_runs import MAX_BARREN
+from kshot.storage.jobs import cancel_job, pause_job, resume_job
+from standalone import EmbeddedServers
+from tests.flow.job_stack import JobStack, job_stack, migrated_servers, run_in_peace, run_with_kills
+
+pytestmark = pytest.mark.flow
+STEPS = 240
+ENDLESS = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, EmbeddedServers]]:
+    folder = tmp_path_factory.mktemp("jobs")
+    with migrated_servers(folder) as servers:
+        yield folder, servers
+
+
+@pytest.fixture
+async def stack(place: tuple[Path, EmbeddedServers]) -> AsyncIterator[JobStack]:
+    """Each test leaves nothing to do for those that follow."""
+    async with job_stack(*place) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Future[list[str]]"]:
+    """A job is cancelled whose process does not hear SIGTERM. That takes its time, so it happens beside the tests."""
+    folder = tmp_path_factory.mktemp("frozen")
+    with migrated_servers(folder) as servers, ThreadPoolExecutor(1) as thread:
+        yield thread.submit(lambda: asyncio.run(_cancel_frozen(folder, servers)))
+
+
+async def _cancel_frozen(folder: Path, servers: EmbeddedServers) -> list[str]:
+    async with job_stack(folder, servers) as stack:
+        job = await stack.submit(ENDLESS)
+        with stack.trainer(KSHOT_SAVE_S="0.1") as trainer:
+            await stack.until(job, "running", step=1)
+            child = await trainer.child()
+            child.suspend()
+            await steer(stack, cancel_job, job)
+            assert (await stack.job(job)).status == "cancelling"
+            await stack.until(job, "cancelled")
+            await until_gone(child)
+            assert (await stack.job(job)).saved_step > 0 and stack.kept() == []
+            return await kinds(stack, job)
+
+
+@pytest.fixture(scope="module")
+def peace(place: tuple[Path, EmbeddedServers]) -> str:
+    """The weights of the run that nothing happens to."""
+
+    async def run() -> str:
+        async with job_stack(*place) as opened:
+            outcome = await run_in_peace(opened, STEPS)
+            assert (outcome.attempts, opened.kept()) == (1, [])
+            return outcome.weights
+
+    return asyncio.run(run())
+
+
+async def steer(stack: JobStack, action: Any, job: str) -> None:
+    async with stack.database.begin() as connection:
+        await action(connection, job)
+
+
+async def kinds(stack: JobStack, job: str) -> list[str]:
+    """What happened, without its progress."""
+    return [e.kind for e in await stack.events(job) if e.kind not in ("step", "validation", "saved", "phase", "total")]
+
+
+async def test_killed_trainers_and_children_cost_no_more_than_a_save_interval(stack: JobStack, peace: str):
+    outcome = await run_with_kills(stack, STEPS, kills=4, seed=0)
+    assert outcome.kills == {"child": 2, "trainer": 2}
+    assert outcome.attempts == 5 and len(outcome.redone) == 4
+    assert max(outcome.redone) <= outcome.interval
+    assert outcome.weights == peace
+    assert stack.kept() == []
+
+
+async def test_a_zombie_trainer_is_fenced_out(stack: JobStack, peace: str):
+    job = await stack.submit(STEPS)
+    with stack.trainer() as zombie:
+        await stack.until(job, "running", step=1)
+        child = await zombie.child()
+        zombie.signal(signal.SIGSTOP)  # its child goes on, and saves
+        with stack.trainer() as heir:
+            await stack.until(job, "running", attempt=2)
+            zombie.signal(signal.SIGCONT)
+            await zombie.says("job_lost")
+            await until_gone(child)
+            await stack.until(job, "succeeded")
+            assert [line["attempt"] for line in heir.said if line["event"] == "job_ended"] == [2]
+        assert zombie.process.poll() is None
+    events = await stack.events(job)
+    first_of_heir = next(e.seq for e in events if e.kind == "started" and e.attempt == 2)
+    assert all(e.attempt == 2 for e in events if e.seq > first_of_heir)
+    assert (await kinds(stack, job)).count("succeeded") == 1
+    assert await stack.weights(job) == peace
+    assert stack.kept() == []
+
+
+async def test_pause_then_restart_everything_then_resume(tmp_path: Path, peace: str):
+    with migrated_servers(tmp_path) as servers:
+        async with job_stack(tmp_path, servers) as stack:
+            job = await stack.submit(STEPS)
+            with stack.trainer() as trainer:
+                await stack.until(job, "running", step=STEPS // 4)
+                await steer(stack, pause_job, job)
+                paused = await stack.until(job, "paused")
+                assert paused.saved_step == paused.step >= STEPS // 4
+                assert trainer.children() == []
+                trainer.signal(signal.SIGTERM)
+                assert trainer.process.wait(timeout=10) == 0
+    with migrated_servers(tmp_path) as servers:
+        async with job_stack(tmp_path, servers) as stack:
+            with stack.trainer():
+                await steer(stack, resume_job, job)
+                await stack.until(job, "succeeded")
+            assert await kinds(stack, job) == [
+                "queued", "started", "paused", "queued", "started", "resumed", "succeeded"
+            ]  # fmt: skip
+            resumed = [e.data["step"] for e in await stack.events(job) if e.kind == "resumed"]
+            assert resumed == [paused.saved_step]
+            assert await stack.weights(job) == peace
+
+
+async def test_a_trainer_told_to_leave_saves_and_gives_the_job_back(stack: JobStack):
+    job = await stack.submit(ENDLESS)
+    with stack.trainer() as leaving:
+        await stack.until(job, "running", step=1)
+        leaving.signal(signal.SIGTERM)
+        assert leaving.process.wait(timeout=25) == 0
+    row = await stack.job(job)
+    assert (row.status, row.attempt) == ("queued", 1)
+    assert row.saved_step > 0 and len(stack.kept()) == 1
+    work = stack.folder / "work"
+    assert [path.name for path in work.iterdir()] == [".lock"]
+    with stack.trainer():
+        await stack.until(job, "running", attempt=2, step=row.saved_step + 1)
+        await steer(stack, cancel_job, job)
+        await stack.until(job, "cancelled")
+    assert await kinds(stack, job) == ["queued", "started", "released", "started", "resumed", "cancelled"]
+    assert stack.kept() == []
+
+
+async def test_a_job_whose_process_dies_at_once_each_time_is_given_up(stack: JobStack):
+    job = await stack.submit(ENDLESS)
+    with stack.trainer() as trainer:
+        for attempt in range(MAX_BARREN):
+            await stack.until(job, "running", attempt=attempt + 1)
+            (await trainer.child()).kill()
+        row = await until_failed(stack, job)
+    assert (row.attempt, row.failure.code) == (MAX_BARREN, "poison")
+    released = [e.data["reason"] for e in await stack.events(job) if e.kind == "released"]
+    assert len(released) == MAX_BARREN and all("SIGKILL" in reason for reason in released)
+
+
+async def test_what_cannot_be_trained_fails_with_its_reason(stack: JobStack):
+    job = await stack.submit(STEPS, optimiser={"lr": 10.0}, options={"inner_lr": 10.0})
+    with stack.trainer():
+        row = await until_failed(stack, job)
+    assert (row.attempt, row.failure.code, row.failure.param) == (1, "diverged", "optimiser.lr")
+    assert (await kinds(stack, job))[-1] == "failed"
+
+
+async def test_a_process_that_does_not_hear_is_killed_when_its_job_is_cancelled(frozen: "Future[list[str]]"):
+    assert await asyncio.wrap_future(frozen) == ["queued", "started", "cancelled"]
+
+
+async def until_failed(stack: JobStack, job: str) -> Any:
+    async with asyncio.timeout(60):
+        while not (row := await stack.job(job)).is_finished:
+            await asyncio.sleep(0.05)
+    assert row.status == "failed"
+    return row
+
+
+async def until_gone(process: psutil.Process) -> None:
+    async with asyncio.timeout(20):
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            await asyncio.sleep(0.02)
