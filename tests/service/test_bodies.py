@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import save
 
 from kshot.contracts.errors import Invalid, KshotError, UnreadableBody, UnsupportedMediaType
-from service.bodies.multipart import parse_multipart
+from service.bodies.multipart import MultipartReader, Sink, parse_multipart
 from service.bodies.raw_inputs import Files, Tensor, Values
 from service.bodies.requests import parse_adapt, parse_examples, parse_predict
 from service.bodies.stream import JSON, MULTIPART, SAFETENSORS, Raw
@@ -40,6 +40,25 @@ def test_multipart_parts_in_order() -> None:
         ("a", False, b"1\r\n2"),
         ("support[é]", True, b"\x00\xff"),
     ]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+def test_multipart_in_pieces_is_the_same(size: int) -> None:
+    whole = form(("request", b'{"a": 1}', False), ("file", b"\r\n--A\r\n--" + bytes(range(256)), True))
+    found: list[tuple[str, str | None, bytearray]] = []
+
+    def open_part(name: str, filename: str | None) -> Sink:
+        found.append((name, filename, bytearray()))
+        return found[-1][2].extend
+
+    reader = MultipartReader(b"B", open_part)
+    for start in range(0, len(whole), size):
+        reader.feed(whole[start : start + size])
+    reader.close()
+    assert [(part.name, part.data) for part in parse_multipart(whole, b"B")] == [
+        (name, data) for name, _, data in found
+    ]
+    assert [filename for _, filename, _ in found] == [None, "x"]
 
 
 @pytest.mark.parametrize(
