@@ -4,6 +4,8 @@ import argparse
 import asyncio
 import signal
 import sys
+from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 from pydantic import ValidationError
@@ -48,6 +50,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+class _Server(uvicorn.Server):
+    """uvicorn waits for answers under way; those without an end are told of it first."""
+
+    on_exit: Callable[[], None]
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.on_exit()
+        super().handle_exit(sig, frame)
+
+
 def _serve(settings: Settings, host: str, port: int) -> int:
     keys_exist = asyncio.run(prepare_keys(settings))
     if not keys_exist and not is_loopback(f"[{host}]" if ":" in host else host):
@@ -57,8 +69,9 @@ def _serve(settings: Settings, host: str, port: int) -> int:
             file=sys.stderr,
         )
         return 2
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         host=host,
         port=port,
         loop="uvloop",
@@ -71,7 +84,8 @@ def _serve(settings: Settings, host: str, port: int) -> int:
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_DRAIN_S,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
+    server.on_exit = lambda: setattr(app.state.kshot, "closing", True)
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn drains, then raises the signal again: that is the end
         signal.signal(number, lambda *_: None)
     server.run()

@@ -25,10 +25,11 @@ def stream_events(state: State, job: str, after: int) -> Response:
 
 
 async def _stream(state: State, job: str, after: int) -> AsyncIterator[bytes]:
-    """Between two looks no database connection is held. While the database is away the stream waits."""
+    """Between two looks no database connection is held. While the database is away the stream waits; when the service
+    is asked to end, it ends, and the caller comes back with the number of the last event it saw."""
     sent = time.monotonic()
     yield KEEPALIVE_COMMENT  # headers go out with the first bytes, and the caller knows that it is connected
-    while True:
+    while not state.closing:
         try:
             finished, events = await _look(state, job, after)
         except Unavailable:

@@ -38,6 +38,7 @@ class State:
     rates: Rates
     metrics: Metrics
     keys_exist: bool = False
+    closing: bool = False
     predicting: Counter[str] = field(default_factory=Counter)
     checkers: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
     _decoders: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
