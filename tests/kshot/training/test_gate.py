@@ -47,14 +47,15 @@ from tests.kshot.episodes.dataset_files import laid, npz, picture_zip
 DATASET = "ds_01J9ZK3V7Q8W5R2M4N6P0T1XYA"
 SPEC = GateSpec(challenger="ckpt_new", incumbent="ckpt_old", dataset=DATASET)
 VECTORS = VectorInput(width=8)
+IDENTITY = EncoderSpec(name="identity")
 MLP = EncoderSpec(name="mlp", options={"hidden": [16, 16]})
 
 
 def checkpoint(
-    spec: InputSpec = VECTORS, encoder: EncoderSpec = MLP, learner: str = "protonet", **changes: Any
+    spec: InputSpec = VECTORS, encoder: EncoderSpec = MLP, learner: str = "protonet", *, seed: int = 0, **changes: Any
 ) -> Checkpoint:
     """Untrained, which is enough to tell vectors apart."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     network = build_encoder(encoder, spec)
     task = "regression" if learner == "maml" else "classification"
     head = get_learner(learner).init_head(network, task, 1, torch.Generator().manual_seed(0))
@@ -192,7 +193,7 @@ def test_tables_of_several_targets_are_asked_one_target_at_a_time(tmp_path: Path
     columns = Columns(targets={"dose": "regression", "toxic": "classification"})
     folder = laid(tmp_path, "\n".join(["a,b,c,dose,toxic", *lines]).encode(), columns=columns)
     both: Any = {"tasks": ("multitask",), "n_targets": None}
-    one = checkpoint(VectorInput(), EncoderSpec(name="identity"), "multitask", **both)
+    one = checkpoint(VectorInput(), IDENTITY, "multitask", **both)
     blind = checkpoint(VectorInput(width=3), learner="multitask", **both)
     found = compared(folder, damaged(blind), one)
     assert [(row.n_way, row.metric) for row in found.rows] == [
@@ -218,7 +219,7 @@ def test_recorded_tasks_keep_to_their_own_classes(tmp_path: Path, few: None) -> 
         id=DATASET, name="tasks", format="recorded_tasks", modality="vector", file="data.safetensors", width=8
     )
     (tmp_path / DATASET_FILE).write_text(manifest.model_dump_json())
-    one = checkpoint(VectorInput(), EncoderSpec(name="identity"))
+    one = checkpoint(VectorInput(), IDENTITY)
     trials = draw_trials(tmp_path, one.manifest, one.manifest)
     assert {episode.n_way for shape in trials.shapes for episode in shape} <= {2, 3, 4}
     assert compare(one, one, trials, SPEC).verdict == "no_worse"
