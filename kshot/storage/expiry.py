@@ -3,7 +3,7 @@ reads 410 and not 404."""
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, null, or_, select, true, update
+from sqlalchemy import ColumnElement, and_, case, delete, func, null, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kshot.contracts.errors import NotFound
@@ -27,7 +27,14 @@ async def delete_adapted_model(connection: AsyncConnection, tenant: str, id: str
     deleted = await connection.execute(
         update(adapted_models)
         .where(adapted_models.c.id == id, adapted_models.c.tenant_id == tenant, adapted_models.c.deleted_at.is_(None))
-        .values(deleted_at=func.now(), fingerprint=None, content_sha256=None, support_sha256=None)
+        .values(
+            deleted_at=func.now(),
+            expires_at=func.now(),  # so that the sweep of expired ones comes by
+            pinned=False,
+            fingerprint=None,
+            content_sha256=None,
+            support_sha256=None,
+        )
     )
     if deleted.rowcount == 0:
         raise NotFound("no adapted model with this id")
@@ -43,11 +50,11 @@ async def delete_adapted_model(connection: AsyncConnection, tenant: str, id: str
 async def erase_states(connection: AsyncConnection, limit: int) -> dict[str, int]:
     """Erase answers of up to ``limit`` expired models, and cancel what nobody computed in time.
 
-    Returns their tasks (and those of deleted models), with the attempts made: the states of these are to be deleted
-    before the transaction ends. What another process erases, claims or completes at the moment is left to the next
-    turn.
+    Returns their tasks, with the attempts made: the states of these are to be deleted before the transaction ends.
+    Among them are deleted models, in case the process that deleted one died before its states were gone. What another
+    process erases, claims or completes at the moment is left to the next turn.
     """
-    over = or_(_expired(), adapted_models.c.deleted_at.is_not(None))
+    over = and_(adapted_models.c.expires_at < seconds_from_now(-_GRACE_S), ~adapted_models.c.pinned)
     models = await _locked(connection, limit, over, adapted_models.c.state_erased_at.is_(None))
     attempts = await _cancel(connection, models)
     await connection.execute(
@@ -65,10 +72,6 @@ async def erase_supports(connection: AsyncConnection, limit: int) -> int:
     await connection.execute(update(tasks).where(tasks.c.adapted_model_id.in_(models)).values(payload=None))
     await connection.execute(update(feedback).where(feedback.c.adapted_model_id.in_(models)).values(payload=None))
     return len(models)
-
-
-def _expired() -> ColumnElement[bool]:
-    return and_(adapted_models.c.expires_at < seconds_from_now(-_GRACE_S), ~adapted_models.c.pinned)
 
 
 def _recorded() -> ColumnElement[bool]:

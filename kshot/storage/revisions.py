@@ -15,10 +15,12 @@ from sqlalchemy.engine import Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from kshot.contracts.errors import Expired, NotFound
 from kshot.contracts.following import Outcome, is_worse, is_worse_over_all
 from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import Failure, Quality
 from kshot.storage.adapted_models import AdaptedModel, fingerprint_of
+from kshot.storage.checkpoints import hold_checkpoint
 from kshot.storage.flywheel_tables import adapted_model_history as history
 from kshot.storage.results import NewResult, insert_result
 from kshot.storage.tables import adapted_models, results, tasks
@@ -56,7 +58,7 @@ async def complete_replay(connection: AsyncConnection, claim: Claim, result: New
         return Replayed(counts=False)
     assert claim.checkpoint is not None and claim.learner is not None
     model = await lock_model(connection, claim.adapted_model)
-    if not _still_wanted(model, claim.checkpoint):
+    if not _still_wanted(model, claim.checkpoint) or await _is_deleted(connection, claim.checkpoint):
         return Replayed(counts=True, unneeded=(result.object_key,))
     if _is_worse(model, result):
         reason = "its own examples, left out, are answered worse than by the state before"
@@ -202,6 +204,15 @@ def _made_line(model: Row[Any]) -> dict[str, Any]:
 
 def _still_wanted(model: Row[Any], checkpoint: str) -> bool:
     return bool(model.follow and model.deleted_at is None and model.target_checkpoint_id == checkpoint)
+
+
+async def _is_deleted(connection: AsyncConnection, checkpoint: str) -> bool:
+    """Whether a checkpoint is gone; where it is not, it stays until the transaction ends."""
+    try:
+        await hold_checkpoint(connection, checkpoint)
+    except (NotFound, Expired):
+        return True
+    return False
 
 
 def _is_worse(model: Row[Any], result: NewResult) -> bool:

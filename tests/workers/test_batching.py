@@ -48,6 +48,15 @@ async def test_the_key_that_waited_longest_comes_first():
     assert await waiting.next() == [old]
 
 
+async def test_replays_come_after_everything_callers_wait_for_and_never_among_it():
+    waiting = queues()
+    replay = adapt_work(dataclasses.replace(claim(Payload(blobs(0))), background=True))
+    asked = [later(adapt(1), 10), later(adapt(2, width=7), 20)]
+    for work in (replay, *asked):
+        waiting.put(work)
+    assert [await waiting.next() for _ in range(3)] == [[asked[0]], [asked[1]], [replay]]
+
+
 async def test_a_batch_holds_as_many_tasks_as_the_limit_says():
     waiting = queues(tasks=2)
     works = [adapt(i) for i in range(5)]

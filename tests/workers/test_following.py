@@ -199,6 +199,7 @@ async def test_a_model_deleted_meanwhile_leaves_nothing(moving: Moving):
     async with moving.place.stack.database.begin() as connection:
         await delete_adapted_model(connection, DEFAULT_TENANT, claim.adapted_model)
     await moving.settle(replay)
+    await moving.place.execute("UPDATE adapted_models SET expires_at = expires_at - interval '2 minutes'")
     await erase(moving.place.stack.database, moving.place.objects)  # as where the process that deleted it died
     assert moving.states(claim) == states - 1
     with pytest.raises(NotFound):
