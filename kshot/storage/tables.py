@@ -133,7 +133,6 @@ adapted_models = Table(
     Column("deleted_at", DateTime(timezone=True)),
     Column("state_erased_at", DateTime(timezone=True), comment="states and predictions are gone, and stay so"),
     Index("ix_adapted_models_listing", "tenant_id", "id", postgresql_where=text("deleted_at IS NULL")),
-    Index("ix_adapted_models_expires_at", "expires_at"),
     Index("ix_adapted_models_checkpoint", "checkpoint_id"),
     Index(
         "uq_adapted_models_fingerprint",

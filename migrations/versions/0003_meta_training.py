@@ -189,7 +189,6 @@ def upgrade() -> None:
             comment="its weights are gone; the row stays for the lineage",
         ),
     )
-    op.create_index("ix_adapted_models_expires_at", "adapted_models", ["expires_at"])
     op.create_index("ix_adapted_models_checkpoint", "adapted_models", ["checkpoint_id"])
     op.create_index("ix_predictions_created_at", "predictions", ["created_at"])
     op.add_column("workers", sa.Column("kind", sa.Text(), server_default="adaptation", nullable=False))
@@ -200,7 +199,6 @@ def downgrade() -> None:
     op.drop_column("workers", "kind")
     op.drop_index("ix_predictions_created_at", table_name="predictions")
     op.drop_index("ix_adapted_models_checkpoint", table_name="adapted_models")
-    op.drop_index("ix_adapted_models_expires_at", table_name="adapted_models")
     op.drop_column("checkpoints", "deleted_at")
     op.drop_column("checkpoints", "job_id")
     op.drop_table("job_events")
