@@ -28,7 +28,7 @@ from kshot.training.precompute import Tuned, precompute
 from kshot.training.tables import holds_table, load_table
 
 _SEED = 10_000
-_EPISODES = 60
+EPISODES = 60
 _MOST_WAYS = 5
 _QUERIES = (5, 3, 1)
 
@@ -69,19 +69,19 @@ def validation_of(recipe: Recipe, model: Model, data: Path) -> Validation | None
 def _measure_of(recipe: Recipe, model: Model, data: Path, name: str) -> Callable[[], Point]:
     training, encoder = recipe.training, model.encoder
     if draws_sinusoids(name, data):
-        return _on(recipe, model, encoder, list(islice(sinusoids(training.k_shot[1], 20, _SEED), _EPISODES)))
+        return _on(recipe, model, encoder, list(islice(sinusoids(training.k_shot[1], 20, _SEED), EPISODES)))
     if holds_table(name, data):
         table = load_table(name, "valid", data, recipe.seed, recipe.data.targets if recipe.data else ())
         if training.scheme == "multitask":
             return lambda: _on_rows(recipe, model, table)
-        chosen = islice(groups_of(table, training.k_shot[1], training.n_query, _SEED), _EPISODES)
+        chosen = islice(groups_of(table, training.k_shot[1], training.n_query, _SEED), EPISODES)
         return _on(recipe, model, encoder, list(chosen))
     pool = load_pool(name, "valid", data, recipe.input)
     shape = _shape(pool)
     if isinstance(encoder, FrozenEncoder):
         _, pool = precompute(encoder, pool)
         encoder = Tuned(encoder)
-    return _on(recipe, model, encoder, list(islice(episodes(pool, shape, _SEED), _EPISODES)))
+    return _on(recipe, model, encoder, list(islice(episodes(pool, shape, _SEED), EPISODES)))
 
 
 def _on(recipe: Recipe, model: Model, encoder: Encoder, chosen: Sequence[Episode]) -> Callable[[], Point]:

@@ -148,11 +148,13 @@ def _recorded(folder: Path, tasks: list[RecordedTask], task: Any) -> DatasetMani
     return made
 
 
-def _uploaded(folder: Path, name: str, filename: str, content: bytes, columns: Columns = Columns()) -> DatasetManifest:
+def _uploaded(
+    folder: Path, name: str, filename: str, content: bytes, columns: Columns | None = None
+) -> DatasetManifest:
     file = folder / filename
     folder.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
-    manifest = inspect(file, Asked(id=f"ds-{name}", name=name, filename=filename, columns=columns))
+    manifest = inspect(file, Asked(id=f"ds-{name}", name=name, filename=filename, columns=columns or Columns()))
     manifest = manifest.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
     _laid(folder, manifest)
     assert manifest.file is not None
