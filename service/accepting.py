@@ -19,12 +19,13 @@ from kshot.storage.adapted_models import (
     NewAdaptedModel,
     extend,
     find_same,
-    fingerprint_of,
     get_adapted_model,
     insert_adapted_model,
 )
+from kshot.storage.admission import count_open
 from kshot.storage.checkpoints import StoredCheckpoint
-from kshot.storage.tasks import NewTask, count_open, insert_task
+from kshot.storage.fingerprints import fingerprint_of
+from kshot.storage.tasks import NewTask, insert_task
 from service.auth import Caller
 from service.choosing import OpenChoice
 from service.joint import count_targets

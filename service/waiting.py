@@ -6,7 +6,7 @@ import time
 from kshot.contracts import api
 from kshot.contracts.tasks import Reply
 from kshot.storage.adapted_models import AdaptedModel, get_adapted_model
-from kshot.storage.tasks import queue_position
+from kshot.storage.admission import queue_position
 from service import views
 from service.state import State
 from service.views import PENDING

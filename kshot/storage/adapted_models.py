@@ -1,7 +1,5 @@
 """Adapted models: the noun a caller sees, joined with its task and its result."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -101,13 +99,6 @@ class AdaptedModel:
         """Its checkpoint, once it is made."""
         assert self.checkpoint is not None and self.checkpoint_name is not None
         return CheckpointRef(id=self.checkpoint, name=self.checkpoint_name, alias=self.alias)
-
-
-def fingerprint_of(content: str, made_with: Sequence[Any], task: str, follows: str | None) -> str:
-    """What makes two models the same. ``content``: digest of support, options and parent. ``made_with``: checkpoint and
-    learner, or all that they are chosen among. ``follows``: the ``name@alias`` whose moves the model follows; it is
-    never handed out for a request that names a checkpoint, or does not follow."""
-    return hashlib.sha256(json.dumps([content, made_with, task, follows]).encode()).hexdigest()
 
 
 async def insert_adapted_model(connection: AsyncConnection, model: NewAdaptedModel) -> bool:

@@ -12,15 +12,15 @@ from typing import Any
 from sqlalchemy import delete, exists, null, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Row
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kshot.contracts.errors import Expired, NotFound
 from kshot.contracts.following import Outcome, is_worse, is_worse_over_all
 from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import Failure, Quality
-from kshot.storage.adapted_models import AdaptedModel, fingerprint_of
+from kshot.storage.adapted_models import AdaptedModel
 from kshot.storage.checkpoints import hold_checkpoint
+from kshot.storage.fingerprints import renew_fingerprint
 from kshot.storage.flywheel_tables import adapted_model_history as history
 from kshot.storage.results import NewResult, insert_result
 from kshot.storage.tables import adapted_models, results, tasks
@@ -143,22 +143,6 @@ async def note(
     if not await connection.scalar(select(exists().where(history.c.adapted_model_id == model.id))):
         await connection.execute(insert(history).values(_made_line(model)))
     await connection.execute(insert(history).values(lines))
-
-
-async def renew_fingerprint(connection: AsyncConnection, model_id: str) -> None:
-    """After a model's checkpoint, or what it follows, changed: the fingerprint of what it is now, so that an equal
-    request finds it; none where another model has that one already."""
-    row = (await connection.execute(select(adapted_models).where(adapted_models.c.id == model_id))).one()
-    fingerprint = None
-    if row.content_sha256 is not None:
-        follows = f"{row.checkpoint_name}@{row.alias}" if row.follow else None
-        fingerprint = fingerprint_of(row.content_sha256, [row.checkpoint_id, row.learner], row.task, follows)
-    change = update(adapted_models).where(adapted_models.c.id == model_id)
-    try:
-        async with connection.begin_nested():
-            await connection.execute(change.values(fingerprint=fingerprint))
-    except IntegrityError:
-        await connection.execute(change.values(fingerprint=None))
 
 
 async def list_revisions(connection: AsyncConnection, model: AdaptedModel) -> list[Revision]:

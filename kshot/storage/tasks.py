@@ -6,7 +6,6 @@ the lease, so a worker that was stopped past its lease touches nothing.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select, and_, case, func, or_, select, tuple_, update
@@ -252,28 +251,6 @@ async def reap(connection: AsyncConnection) -> list[Poisoned]:
     found = [Poisoned(*row) for row in poisoned]
     await _forget_fingerprints(connection, [task.adapted_model for task in found if not task.background])
     return found
-
-
-async def count_open(connection: AsyncConnection, tenant: str) -> tuple[int, int]:
-    """Open (queued or running) tasks that callers wait for: of everyone, of this tenant."""
-    row = (
-        await connection.execute(
-            select(func.count(), func.count().filter(tasks.c.tenant_id == tenant)).where(
-                tasks.c.status.in_(["queued", "running"]), ~tasks.c.background
-            )
-        )
-    ).one()
-    return int(row[0]), int(row[1])
-
-
-async def queue_position(connection: AsyncConnection, accepted: datetime) -> int:
-    """How many callers' tasks accepted before that time are open."""
-    position = await connection.scalar(
-        select(func.count()).where(
-            tasks.c.status.in_(["queued", "running"]), ~tasks.c.background, tasks.c.created_at < accepted
-        )
-    )
-    return int(position or 0)
 
 
 def _claimable(

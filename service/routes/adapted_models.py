@@ -19,8 +19,9 @@ from kshot.storage.adapted_models import (
 )
 from kshot.storage.checkpoints import StoredCheckpoint
 from kshot.storage.expiry import delete_adapted_model
+from kshot.storage.fingerprints import renew_fingerprint
 from kshot.storage.objects import ObjectStore, state_keys
-from kshot.storage.revisions import list_revisions, renew_fingerprint
+from kshot.storage.revisions import list_revisions
 from service import flywheel_views, views
 from service.accepting import Order, Prepared, prepare
 from service.adapting import RESPONSES, IdempotencyDep, answer_order

@@ -12,9 +12,11 @@ import torch
 from kshot.contracts.errors import Expired, NotFound
 from kshot.contracts.ids import new_id
 from kshot.storage import tasks
-from kshot.storage.adapted_models import AdaptedModel, change_adapted_model, find_same, fingerprint_of
+from kshot.storage.adapted_models import AdaptedModel, change_adapted_model, find_same
+from kshot.storage.admission import count_open
 from kshot.storage.aliases import move_alias
 from kshot.storage.expiry import delete_adapted_model
+from kshot.storage.fingerprints import fingerprint_of
 from kshot.storage.following import catch_up
 from kshot.storage.revisions import STATES_KEPT, list_revisions
 from kshot.storage.tables import DEFAULT_TENANT
@@ -267,11 +269,11 @@ async def test_a_replay_that_ends_its_workers_is_given_up_and_the_model_goes_on(
 async def test_callers_come_first_and_replays_do_not_count(moving: Moving):
     await moving.follower()
     async with moving.place.stack.database.connect() as connection:
-        open_before = await tasks.count_open(connection, DEFAULT_TENANT)
+        open_before = await count_open(connection, DEFAULT_TENANT)
     await moving.move("second")
     asked = await moving.queued()
     async with moving.place.stack.database.begin() as connection:
-        everyone, own = await tasks.count_open(connection, DEFAULT_TENANT)
+        everyone, own = await count_open(connection, DEFAULT_TENANT)
         assert (everyone - open_before[0], own - open_before[1]) == (1, 1)
         (first,) = await tasks.claim(connection, "wrk_me", 60, 1)
         (second,) = await tasks.claim(connection, "wrk_me", 60, 1)
