@@ -102,14 +102,14 @@ def serve(home: Home, environ: Mapping[str, str], say: Callable[[str], None]) ->
 
 
 def _bring_up(supervisor: Supervisor, stack: "_Stack", say: Callable[[str], None]) -> None:
-    """Migrate; then checkpoints, API, worker and trainer side by side; then the self-check."""
+    """Migrate; then checkpoints, API and worker side by side; then the self-check, and the trainer, which nobody waits
+    for."""
     started = time.monotonic()
     supervisor.run_once(stack.migrate)
     say(f"database: migrated in {time.monotonic() - started:.1f} s")
     started = time.monotonic()
     publishing = supervisor.begin_once(stack.publish)
-    # stopped in the reverse order: no new work, then drain
-    supervisor.start((stack.trainer, stack.worker, stack.api))
+    supervisor.start((stack.worker, stack.api))  # stopped in the reverse order: no new work, then drain
     supervisor.finish_once(publishing, stack.publish)
     say(f"checkpoints: published in {time.monotonic() - started:.1f} s")
     supervisor.wait_ready((stack.api.name, stack.worker.name))
@@ -118,6 +118,7 @@ def _bring_up(supervisor: Supervisor, stack: "_Stack", say: Callable[[str], None
     except StandaloneError:
         say(f"the service is up, but look at it before you trust it (logs: {stack.home.logs})")
     say(last_lines(stack.self_check.log, 1).strip())
+    supervisor.start((stack.trainer,))
 
 
 def _environment(
@@ -188,7 +189,7 @@ class _Stack:
     @property
     def trainer(self) -> Part:
         command = self._command("trainer", "-m", "workers", "trainer")
-        return Part(command, label="trainer", stop_patience=35.0, attempts=2)
+        return Part(command, label="trainer", stop_patience=35.0)
 
 
 def _readiness(url: str) -> str | None:

@@ -78,12 +78,14 @@ class JobStack:
             return await list_events(connection, id, after=0, limit=100_000)
 
     async def until(self, id: str, *statuses: str, step: int = 0, attempt: int = 0) -> StoredJob:
-        """The job once it has one of these statuses, and has come so far."""
-        deadline = time.monotonic() + _PATIENCE_S
+        """The job once it has one of these statuses, and has come so far; patient as long as something happens."""
+        seen, deadline = -1, 0.0
         while True:
             job = await self.job(id)
             if job.status in statuses and job.step >= step and job.attempt >= attempt:
                 return job
+            if job.last_seq != seen:
+                seen, deadline = job.last_seq, time.monotonic() + _PATIENCE_S
             if job.is_finished or time.monotonic() > deadline:
                 raise AssertionError(f"{job.status} at step {job.step} of attempt {job.attempt}: {job.failure}")
             await asyncio.sleep(0.02)

@@ -171,7 +171,7 @@ def test_sigterm_stops_everything_a_second_start_finds_its_data_and_sigkill_leav
     assert serving.stop(signal.SIGTERM) == 0, serving.said
     assert all(is_gone(pid) for pid in pids.values())
     stops = re.findall(r"  (\w+)[\w. ]*: stopped\n", serving.said.rpartition("stopping")[2])
-    assert stops == ["api", "worker", "trainer", "valkey", "postgres"]
+    assert stops == ["trainer", "api", "worker", "valkey", "postgres"]
 
     again = Serving(serving.home)
     try:
