@@ -1,6 +1,8 @@
 """Feedback and recording over HTTP: true labels in, an honest figure out, and nobody's tasks without their word."""
 
+import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -8,9 +10,17 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from kshot.contracts.checkpoints import VectorInput
+from kshot.contracts.datasets import DatasetManifest
+from kshot.contracts.errors import Invalid
 from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import Payload
+from kshot.episodes.datasets import read_pool
+from kshot.storage.database import open_database
+from kshot.storage.objects import LocalObjects
+from tests.flow.conftest import HttpStack
 from tests.flow.http_stack import assert_problem, b64, drawing_file, vector_task
+from workers.data_folders import lay_dataset
 
 pytestmark = pytest.mark.flow
 Tenants = Callable[[str], httpx.Client]
@@ -172,3 +182,37 @@ def test_recording_is_each_tenants_own_decision(tenant: Tenants, query: Query) -
         assert_problem(client.put("/v1/recording", json=bad), 422)
     noted = query("SELECT action FROM audit_log WHERE action LIKE 'recording.%' ORDER BY id DESC LIMIT 2")
     assert [row["action"] for row in noted] == ["recording.disable", "recording.enable"]
+
+
+def test_tasks_of_tenants_that_let_us_become_a_data_set(
+    tenant: Tenants, admin: httpx.Client, http_stack: HttpStack, query: Query, tmp_path: Path
+) -> None:
+    client, other = tenant("a"), tenant("b")
+    client.put("/v1/recording", json={"enabled": True})
+    models = [adapt(client, 100 + seed, checkpoint="quads") for seed in range(4)]
+    adapt(client, 100, checkpoint="quads", options={"l2": 5.0})  # the same examples
+    up = {"support": {"inputs": [[0.0, 9.0, 0.0, 0.0]], "labels": ["up"]}}
+    assert client.post(f"/v1/adapted-models/{models[1]}/examples", json=up).status_code == 201
+    assert tell(client, models[2], {"inputs": [[9.0, 9.0, 0.0, 0.0]], "labels": ["right"]}).status_code == 201
+    adapt(other, 200, checkpoint="quads")
+    whose = "SELECT name FROM tenants t JOIN adapted_models m ON m.tenant_id = t.id WHERE m.id = $1"
+    tenants = [row["name"] for row in query(whose, models[0])]
+    wanted = {"name": f"of-{tenants[0]}", "source": "recorded-tasks", "checkpoint": "quads", "tenants": tenants}
+    made = admin.post("/v1/datasets", json=wanted)
+    assert made.status_code == 201, made.text
+    laid = asyncio.run(lay(http_stack, made.json()["id"], tmp_path))
+    pool = read_pool(tmp_path / laid.id, "all", VectorInput(width=4))
+    groups = {name.split("/")[0] for name in pool.classes}
+    assert len(groups) == 4 and laid.n_examples == 4 * 6 + 2 and len(pool.classes) == 9
+    assert client.put("/v1/recording", json={"enabled": False}).status_code == 200
+    with pytest.raises(Invalid, match="0 tasks are recorded"):
+        asyncio.run(lay(http_stack, made.json()["id"], tmp_path))
+
+
+async def lay(stack: HttpStack, dataset: str, data: Path) -> DatasetManifest:
+    """As the trainer does when a job begins."""
+    database = open_database(stack.servers.database_url)
+    try:
+        return await lay_dataset(database, LocalObjects(Path(stack.environ["KSHOT_OBJECTS"])), dataset, data)
+    finally:
+        await database.dispose()
