@@ -13,6 +13,8 @@ Options = dict[str, int | float | str | bool]
 
 GRADIENT = frozenset({"maml", "fomaml", "anil", "metasgd", "mamlpp", "reptile", "protomaml"})
 _NOT_TRAINED = "finetune"
+_WITHOUT_HEAD = frozenset({"contrastive", "protomaml"})
+"""They meta-learn the encoder alone."""
 _USUAL: Mapping[Kind, str] = {"curves": "maml", "numbers": "ridge", "table": "multitask"}
 
 
@@ -90,8 +92,8 @@ def why_not(wanted: Wanted, learner: str, encoder: str) -> str | None:
         return f"learner {learner} does not do {wanted.task} tasks; choose one of {able}"
     if learner in GRADIENT and encoder in FROZEN:
         return f"learner {learner} would move the {encoder} encoder, which is frozen; choose ridge or protonet"
-    if learner == "contrastive" and encoder in (FROZEN | {"identity"}) - {"mapped"}:
-        return f"there is nothing for contrastive to train on the {encoder} encoder; choose ridge or protonet"
+    if learner in _WITHOUT_HEAD and encoder in (FROZEN | {"identity"}) - {"mapped"}:
+        return f"there is nothing for {learner} to train on the {encoder} encoder; choose ridge or protonet"
     return None
 
 
