@@ -103,7 +103,7 @@ class JobRun:
             cwd=_CHECKOUT,
             log=self._folder.log,
             stop=self._halt,
-            env={"KSHOT_DEVICE": self._stack.device},
+            env={"KSHOT_DEVICE": self._stack.device, "TMPDIR": str(folder)},
             grace_s=_GRACE_S,
         )
 
@@ -227,9 +227,9 @@ class JobRun:
 
 def child_command(folder: Path, workers: int, threads: int) -> list[str]:
     """What trains: one process, or as many as share each meta-batch, restarted together when one of them dies."""
-    train = ["kshot.training.job", str(folder), "--threads", str(max(1, threads // workers))]
-    shared = [] if workers == 1 else ["-m", "kshot.training.ranks", str(workers)]
-    return [sys.executable, *(shared or ["-m"]), *train]
+    job = ["kshot.training.job", str(folder), "--threads", str(max(1, threads // workers))]
+    shared = [] if workers == 1 else ["kshot.training.ranks", str(workers)]
+    return [sys.executable, "-m", *shared, *job]
 
 
 def how_it_ended(code: int) -> str:

@@ -18,14 +18,17 @@ from kshot.storage.job_events import insert_events
 from kshot.storage.tables import seconds_from_now
 from kshot.storage.training_tables import training_jobs
 
-MAX_BARREN = 5
-"""Attempts in a row that may end without a new saved step; then the job is given up."""
+MAX_DEATHS_AT_ONCE, MAX_DEATHS = 5, 20
+"""Attempts in a row that may die before their first step, or before they save a new one; then the job is given up. The
+first kind says more: whoever is killed for other reasons, more often than it saves, still gets to train."""
+
+_AT_ONCE = MAX_DEATHS // MAX_DEATHS_AT_ONCE
 
 _HELD = ("running", "pausing", "cancelling")
 _POISON = Failure(
     code=Poison.code,
-    message=f"training died {MAX_BARREN} times without getting any further; ask for less: a smaller meta_batch, "
-    "smaller pictures, a smaller encoder",
+    message="training died again and again without getting any further; ask for less: a smaller meta_batch, smaller "
+    "pictures, a smaller encoder",
 )
 _PROGRESS: dict[str, tuple[str, ...]] = {
     "total": ("total",), "step": ("step", "steps_per_s"), "saved": ("step",), "resumed": ("step",), "phase": ("phase",),
@@ -56,8 +59,8 @@ class SavedState:
 async def claim_job(connection: AsyncConnection, worker: str, lease_s: float) -> JobClaim | None:
     """Claim the oldest job that is queued, or whose trainer has lost its lease; None where there is none.
 
-    What needs no trainer any more is ended on the way: jobs to be paused or cancelled that nobody holds, and those that
-    ended `MAX_BARREN` attempts without a new saved step.
+    What needs no trainer any more is ended on the way: jobs to be paused or cancelled that nobody holds, and those
+    whose attempts die too often.
     """
     await _end_unheld(connection)
     picked = (
@@ -71,7 +74,8 @@ async def claim_job(connection: AsyncConnection, worker: str, lease_s: float) ->
             .values(
                 status="running",
                 attempt=training_jobs.c.attempt + 1,
-                barren=training_jobs.c.barren + 1,
+                barren=training_jobs.c.barren + _AT_ONCE,
+                step=training_jobs.c.state_step,
                 worker=worker,
                 lease_until=seconds_from_now(lease_s),
                 heartbeat_at=func.clock_timestamp(),
@@ -96,14 +100,13 @@ async def report(
 ) -> JobStatus | None:
     """Extend the lease; add events, and the state saved with them. Returns the job's status: ``pausing`` or
     ``cancelling`` is a wish. None: the job is another's by now, or nobody's, and nothing was written."""
-    values: dict[str, Any] = progress_of(events)
+    job, values = training_jobs.c, progress_of(events)
+    if any(event.kind == "step" or event.data.get("phase") == "evaluating" for event in events):
+        first = job.step == job.state_step  # of this attempt, which cost as much as one that dies at once
+        values["barren"] = case((first, func.greatest(job.barren - _AT_ONCE + 1, 0)), else_=job.barren)
     if saved is not None:
-        further = saved.step > training_jobs.c.state_step
-        values |= {
-            "state_key": saved.key,
-            "state_step": saved.step,
-            "barren": case((further, 0), else_=training_jobs.c.barren),
-        }
+        values |= {"state_key": saved.key, "state_step": saved.step}
+        values["barren"] = case((saved.step > job.state_step, 0), else_=values.get("barren", job.barren))
     values |= {"lease_until": seconds_from_now(lease_s), "heartbeat_at": func.clock_timestamp()}
     return await _write(connection, claim, events, values)
 
@@ -137,7 +140,8 @@ async def let_go(
     said = JobEvent(kind=kind, data={} if reason is None else {"reason": reason})
     values: dict[str, Any] = _ended(after) if after == "cancelled" else {"status": after, "lease_until": None}
     if not spent:
-        values["barren"] = func.greatest(training_jobs.c.barren - 1, 0)
+        cost = case((training_jobs.c.step > training_jobs.c.state_step, 1), else_=_AT_ONCE)
+        values["barren"] = func.greatest(training_jobs.c.barren - cost, 0)
     return await _write(connection, claim, [said], values)
 
 
@@ -188,7 +192,7 @@ async def _end_unheld(connection: AsyncConnection) -> None:
     """See `claim_job`."""
     job = training_jobs.c
     wished = and_(job.status.in_(["pausing", "cancelling"]), job.lease_until < func.now())
-    given_up = and_(_unheld("running"), job.barren >= MAX_BARREN)
+    given_up = and_(_unheld("running"), job.barren >= MAX_DEATHS)
     rows = await connection.execute(
         select(job.id, job.attempt, job.status).where(or_(wished, given_up)).with_for_update(skip_locked=True)
     )

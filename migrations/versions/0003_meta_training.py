@@ -102,7 +102,7 @@ def upgrade() -> None:
             sa.Integer(),
             server_default="0",
             nullable=False,
-            comment="attempts in a row that saved no new step",
+            comment="deaths since a new step was saved; those before a first step count more",
         ),
         sa.Column("worker", sa.Text(), nullable=True),
         sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),

@@ -221,7 +221,8 @@ async def run_with_kills(stack: JobStack, steps: int, kills: int, seed: int) -> 
     rng, started = random.Random(seed), time.monotonic()
     job = await stack.submit(steps)
     done = {"child": 0, "trainer": 0}
-    trainer = TrainerProcess(stack, {})
+    often = {"KSHOT_SAVE_S": "0.5"}
+    trainer = TrainerProcess(stack, often)
     try:
         for kill in range(kills):
             if not await _until_training(stack, job, kill + 1):
@@ -229,7 +230,7 @@ async def run_with_kills(stack: JobStack, steps: int, kills: int, seed: int) -> 
             await asyncio.sleep(rng.uniform(0, min(_LONGEST_PEACE_S, 0.01 * steps / (kills + 1))))
             if kill % 2:
                 trainer.kill()
-                trainer = TrainerProcess(stack, {})
+                trainer = TrainerProcess(stack, often)
             else:
                 (await trainer.child()).kill()
             done["trainer" if kill % 2 else "child"] += 1

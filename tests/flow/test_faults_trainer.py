@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from kshot.storage.job_runs import MAX_BARREN
+from kshot.storage.job_runs import MAX_DEATHS_AT_ONCE
 from kshot.storage.jobs import cancel_job, pause_job, resume_job
 from standalone import EmbeddedServers
 from tests.flow.job_stack import JobStack, job_stack, migrated_servers, run_in_peace, run_with_kills
@@ -158,13 +158,13 @@ async def test_a_trainer_told_to_leave_saves_and_gives_the_job_back(stack: JobSt
 async def test_a_job_whose_process_dies_at_once_each_time_is_given_up(stack: JobStack):
     job = await stack.submit(ENDLESS)
     with stack.trainer() as trainer:
-        for attempt in range(MAX_BARREN):
+        for attempt in range(MAX_DEATHS_AT_ONCE):
             await stack.until(job, "running", attempt=attempt + 1)
             (await trainer.child()).kill()
         row = await until_failed(stack, job)
-    assert (row.attempt, row.failure.code) == (MAX_BARREN, "poison")
+    assert (row.attempt, row.failure.code) == (MAX_DEATHS_AT_ONCE, "poison")
     released = [e.data["reason"] for e in await stack.events(job) if e.kind == "released"]
-    assert len(released) == MAX_BARREN and all("SIGKILL" in reason for reason in released)
+    assert len(released) == MAX_DEATHS_AT_ONCE and all("SIGKILL" in reason for reason in released)
 
 
 async def test_what_cannot_be_trained_fails_with_its_reason(stack: JobStack):
@@ -173,6 +173,18 @@ async def test_what_cannot_be_trained_fails_with_its_reason(stack: JobStack):
         row = await until_failed(stack, job)
     assert (row.attempt, row.failure.code, row.failure.param) == (1, "diverged", "optimiser.lr")
     assert (await kinds(stack, job))[-1] == "failed"
+
+
+async def test_of_several_processes_of_a_job_one_dies_and_all_go_on(stack: JobStack):
+    job = await stack.submit(STEPS, workers_per_job=2)
+    with stack.trainer(KSHOT_SAVE_S="0.1") as trainer:
+        await stack.until(job, "running", step=1)
+        ranks = [child for child in trainer.children() if "kshot.training.ranks" not in child.cmdline()]
+        assert len(ranks) == 2
+        ranks[1].kill()
+        done = await stack.until(job, "succeeded")
+    assert done.attempt == 1  # not the trainer's business
+    assert await kinds(stack, job) == ["queued", "started", "resumed", "succeeded"]
 
 
 async def test_a_process_that_does_not_hear_is_killed_when_its_job_is_cancelled(frozen: "Future[list[str]]"):

@@ -17,7 +17,7 @@ from kshot.contracts.tasks import Failure
 from kshot.storage import job_runs
 from kshot.storage.datasets import insert_dataset
 from kshot.storage.job_events import list_events
-from kshot.storage.job_runs import MAX_BARREN, JobClaim, SavedState
+from kshot.storage.job_runs import MAX_DEATHS, MAX_DEATHS_AT_ONCE, JobClaim, SavedState
 from kshot.storage.jobs import (
     NewJob,
     StoredJob,
@@ -153,7 +153,7 @@ async def test_the_next_attempt_goes_on_from_the_last_state(database: AsyncEngin
 
 async def test_a_job_that_gets_no_further_is_given_up(database: AsyncEngine):
     job = await accept(database)
-    for attempt in range(MAX_BARREN):
+    for attempt in range(MAX_DEATHS_AT_ONCE):
         assert (await taken(database, lease_s=0)).attempt == attempt + 1
     assert await take(database) is None
     row = await job_of(database, job)
@@ -172,9 +172,22 @@ async def test_twenty_deaths_with_progress_between_them_are_survived(database: A
     assert (await job_of(database, job)).status == "queued"
 
 
+async def test_an_attempt_that_gets_to_train_may_die_more_often(database: AsyncEngine):
+    job = await accept(database)
+    for attempt in range(MAX_DEATHS):
+        claim = await taken(database)
+        for step in (1, 2):
+            event = JobEvent(kind="step", data={"step": step, "loss": 1.0, "steps_per_s": 1.0})
+            await call(database, job_runs.report, claim, 60, [event])
+        await call(database, job_runs.let_go, claim, spent=True)
+        assert (await job_of(database, job)).attempt == attempt + 1
+    assert await take(database) is None
+    assert (await job_of(database, job)).status == "failed"
+
+
 async def test_saving_the_same_step_again_is_no_progress(database: AsyncEngine):
     await accept(database)
-    for _ in range(MAX_BARREN):
+    for _ in range(MAX_DEATHS_AT_ONCE):
         claim = await taken(database)
         await call(database, job_runs.report, claim, 60, [], SavedState(f"jobs/x/{claim.attempt}-0.safetensors", 0))
         await call(database, job_runs.let_go, claim, spent=True)
@@ -183,7 +196,7 @@ async def test_saving_the_same_step_again_is_no_progress(database: AsyncEngine):
 
 async def test_attempts_that_were_stopped_do_not_count(database: AsyncEngine):
     await accept(database)
-    for _ in range(2 * MAX_BARREN):
+    for _ in range(2 * MAX_DEATHS_AT_ONCE):
         assert await call(database, job_runs.let_go, await taken(database), spent=False) == "queued"
     assert await take(database) is not None
 
