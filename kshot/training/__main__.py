@@ -10,23 +10,16 @@ from pathlib import Path
 
 import torch
 
-from kshot.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from kshot.checkpoints import load_checkpoint, save_checkpoint
 from kshot.contracts.checkpoints import EvaluationRow
 from kshot.contracts.errors import Invalid
-from kshot.contracts.recipe import EvaluationTask, read_recipe
-from kshot.contracts.tasks import LearnerOptions
-from kshot.episodes.sampling import EpisodeShape, episodes
-from kshot.episodes.sinusoids import sinusoids
-from kshot.training.data import SINUSOIDS, load_pool
+from kshot.contracts.recipe import read_recipe
 from kshot.training.descent import Ended
-from kshot.training.evaluation import evaluate
 from kshot.training.loop import Unfinished, meta_train, with_evaluation
 from kshot.training.mapping import train_mapping
-from kshot.training.precompute import precompute
+from kshot.training.measuring import measure
 from kshot.training.report import joint_report, write_report
 from kshot.training.world import join_world, leave
-
-_EVALUATION_SEED = 20_000
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -59,24 +52,10 @@ def main(arguments: list[str] | None = None) -> None:
     if recipe.training.scheme == "multitask":
         write_report(given.out, joint_report(checkpoint, recipe, given.data))
     rows = []
-    for task in recipe.evaluation:
-        rows.append(_measure(checkpoint, task, given.data))
-        _say(_line(rows[-1]))
+    for row in measure(checkpoint, recipe.evaluation, given.data):
+        rows.append(row)
+        _say(_line(row))
     save_checkpoint(given.out, with_evaluation(checkpoint, rows))
-
-
-def _measure(checkpoint: Checkpoint, task: EvaluationTask, data: Path) -> EvaluationRow:
-    name, options = f"{task.data} {task.split}", LearnerOptions.model_validate(task.options)
-    if task.data == SINUSOIDS:
-        tasks = sinusoids(task.k_shot, task.n_query, _EVALUATION_SEED)
-        return evaluate(checkpoint, name, tasks, task.episodes, options)
-    if task.n_way is None:
-        raise Invalid("an evaluation row on classes needs n_way")
-    pool = load_pool(task.data, task.split, data, checkpoint.manifest.input)
-    encoder, pool = precompute(checkpoint.encoder, pool)
-    shape = EpisodeShape(task.n_way, task.k_shot, task.n_query)
-    shortened = Checkpoint(checkpoint.manifest, encoder, checkpoint.head)
-    return evaluate(shortened, name, episodes(pool, shape, _EVALUATION_SEED), task.episodes, options)
 
 
 def _line(row: EvaluationRow) -> str:
