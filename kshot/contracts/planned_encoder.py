@@ -9,6 +9,9 @@ from kshot.contracts.planned_learner import GRADIENT
 from kshot.contracts.wanted import Wanted
 
 _PHOTO_MEAN, _PHOTO_STD = (0.498039,) * 3, (0.501961,) * 3  # 127/255 and 128/255, what the network was trained with
+_EMBEDDING_WIDTH = 128
+"""Vectors so wide are mostly embeddings that another model made, and an mlp trained on few classes forgets more of them
+than it learns: 256 columns of CLINC150, 5-way 1-shot, 82.0% by ridge on them as they are and 74.9% through an mlp."""
 _LARGEST_SIDE = 512
 _MOST_CHARS = 100_000
 _DRAWING = ImageInput(height=28, width=28, channels=1)
@@ -29,7 +32,8 @@ def choose_encoder_name(wanted: Wanted) -> str:
             return "conv4" if wanted.drawings or _recorded_channels(wanted) == 1 else "image"
     if wanted.kind == "table":
         return "hierarchy"
-    return "identity" if _width(wanted) is None else "mlp"
+    width = _width(wanted)
+    return "mlp" if width is not None and width < _EMBEDDING_WIDTH else "identity"
 
 
 def choose_input(wanted: Wanted, encoder: str) -> InputSpec:

@@ -85,6 +85,7 @@ INTENTS = checkpoint("text", TextInput(), random_features=2048)
         (PHOTOS, "image", "ridge", "folded"),
         (TEXTS, "text", "ridge", "folded"),
         (VECTORS, "mlp", "ridge", "folded"),
+        (VECTORS.model_copy(update={"width": 384}), "identity", "ridge", "folded"),
         (CURVES, "mlp", "maml", "episodes"),
         (TABLE, "hierarchy", "multitask", "multitask"),
         (RECORDED, "text", "ridge", "folded"),
