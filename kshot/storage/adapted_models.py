@@ -14,7 +14,6 @@ from kshot.contracts.errors import Conflict, Expired, Invalid, NotFound
 from kshot.contracts.selection import CheckpointRef
 from kshot.contracts.tasks import CountedTarget, Failure, Label
 from kshot.storage.checkpoints import hold_checkpoint
-from kshot.storage.feedback import observed_of_model
 from kshot.storage.tables import adapted_models, results, seconds_from_now, tasks
 
 NOTHING_TO_FOLLOW = "only a model whose checkpoint was named by an alias can follow it; adapt with name@alias"
@@ -257,7 +256,6 @@ def _whole(tenant: str, *, with_predictions: bool = True) -> Select[Any]:
             results.c.selection,
             results.c.predictions if with_predictions else null().label("predictions"),
             results.c.timings,
-            observed_of_model(),
             ((adapted_models.c.expires_at < func.now()) & ~adapted_models.c.pinned).label("expired"),
         )
         .join(tasks, tasks.c.id == adapted_models.c.task_id)

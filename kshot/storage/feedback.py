@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Label, func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -79,6 +79,7 @@ async def insert_feedback(connection: AsyncConnection, item: NewFeedback) -> Non
     )
     if inserted.scalar() is None:
         raise Conflict("this prediction has its feedback already", param="prediction")
+    await renew_observed(connection, item.adapted_model)
 
 
 async def get_prediction(connection: AsyncConnection, tenant: str, model: str, id: str) -> RecordedPrediction:
@@ -116,12 +117,11 @@ async def get_feedback(connection: AsyncConnection, tenant: str, id: str) -> New
     )
 
 
-def observed_of_model() -> Label[Any]:
-    """Of a query on adapted models: {n, correct, squared_error} of the answers its checkpoint gave that were given
-    feedback on; NULL without any."""
+async def renew_observed(connection: AsyncConnection, model_id: str) -> None:
+    """After new feedback, or a model's move to another checkpoint: what feedback says of that checkpoint's answers."""
     told = {"n": feedback.c.n_answered, "correct": feedback.c.n_correct, "squared_error": feedback.c.squared_error}
     parts = [part for name, column in told.items() for part in (name, func.sum(column))]
-    return (
+    observed = (
         select(func.jsonb_build_object(*parts))
         .where(
             feedback.c.adapted_model_id == adapted_models.c.id,
@@ -130,5 +130,5 @@ def observed_of_model() -> Label[Any]:
         .having(func.sum(feedback.c.n_answered) > 0)
         .correlate(adapted_models)
         .scalar_subquery()
-        .label("observed")
     )
+    await connection.execute(update(adapted_models).where(adapted_models.c.id == model_id).values(observed=observed))

@@ -20,6 +20,7 @@ from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import Failure, Quality
 from kshot.storage.adapted_models import AdaptedModel
 from kshot.storage.checkpoints import hold_checkpoint
+from kshot.storage.feedback import renew_observed
 from kshot.storage.fingerprints import renew_fingerprint
 from kshot.storage.flywheel_tables import adapted_model_history as history
 from kshot.storage.results import NewResult, insert_result
@@ -115,6 +116,7 @@ async def switch(
         .values(task_id=task_id, checkpoint_id=checkpoint, learner=learner, revision=model.revision + 1)
     )
     await renew_fingerprint(connection, model.id)
+    await renew_observed(connection, model.id)
 
 
 async def note(

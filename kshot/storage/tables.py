@@ -131,6 +131,9 @@ adapted_models = Table(
     created(),
     Column("expires_at", DateTime(timezone=True)),
     Column("deleted_at", DateTime(timezone=True)),
+    Column(
+        "observed", JSONB, comment="{n, correct, squared_error} of the answers of its checkpoint that have feedback"
+    ),
     Column("state_erased_at", DateTime(timezone=True), comment="states and predictions are gone, and stay so"),
     Index("ix_adapted_models_listing", "tenant_id", "id", postgresql_where=text("deleted_at IS NULL")),
     Index("ix_adapted_models_checkpoint", "checkpoint_id"),

@@ -42,6 +42,12 @@ _MODEL_COLUMNS: list[sa.Column[Any]] = [
         comment="where its alias led when that was last looked at; NULL: to the checkpoint it was made with",
     ),
     sa.Column(
+        "observed",
+        _JSONB,
+        nullable=True,
+        comment="{n, correct, squared_error} of the answers of its checkpoint that have feedback",
+    ),
+    sa.Column(
         "state_erased_at",
         sa.DateTime(timezone=True),
         nullable=True,

@@ -16,6 +16,7 @@ from kshot.storage.adapted_models import AdaptedModel, change_adapted_model, fin
 from kshot.storage.admission import count_open
 from kshot.storage.aliases import move_alias
 from kshot.storage.expiry import delete_adapted_model
+from kshot.storage.feedback import NewFeedback, insert_feedback
 from kshot.storage.fingerprints import fingerprint_of
 from kshot.storage.following import catch_up
 from kshot.storage.revisions import STATES_KEPT, list_revisions
@@ -294,6 +295,33 @@ async def test_equal_requests_find_a_follower_where_it_is_now_and_not_where_it_w
             assert await find_same(connection, DEFAULT_TENANT, print_of(version, learner, follows), b"") is None
         found, _ = await find_same(connection, DEFAULT_TENANT, print_of("second", "ridge", alias), b"")
     assert found.id == claim.adapted_model
+
+
+async def test_what_was_observed_is_of_the_state_that_answers(moving: Moving):
+    claim = await moving.follower()
+
+    async def told(version: str, correct: int) -> None:
+        async with moving.place.stack.database.begin() as connection:
+            item = NewFeedback(
+                new_id("fb"), DEFAULT_TENANT, claim.adapted_model, new_id("pred"), moving.versions[version], None, 4, 4,
+                correct, None,
+            )  # fmt: skip
+            await insert_feedback(connection, item)
+
+    async def observed() -> tuple[int, int] | None:
+        found = (await moving.place.model(claim)).observed
+        return None if found is None else (found["n"], found["correct"])
+
+    await told("first", 3)
+    await told("first", 4)
+    assert await observed() == (8, 7)
+    await moving.moved("second")
+    assert await observed() is None
+    await told("second", 4)
+    await told("first", 0)  # a call that was answered before the move
+    assert await observed() == (4, 4)
+    await moving.move("first")
+    assert await observed() == (12, 7)
 
 
 async def test_answers_after_going_back_are_equal_to_the_bit(moving: Moving):
