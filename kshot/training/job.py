@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import kshot
 from kshot.checkpoints import Checkpoint, save_checkpoint
 from kshot.contracts.checkpoints import EvaluationRow, Lineage
 from kshot.contracts.errors import Invalid, KshotError
@@ -169,7 +168,6 @@ def _lineage(job: Job, recipe: Recipe, run: Run) -> Lineage:
     settings = recipe.model_dump(mode="json", exclude={"description"})
     return own.model_copy(
         update={
-            "code_version": kshot.__version__,
             "parent": job.spec.base_checkpoint,
             "job": job.spec.job,
             "settings": settings,
