@@ -50,6 +50,7 @@ def test_examples_and_benchmarks_import_kshot_but_no_application(room: str):
         ("kshot.contracts.api", "torch"),
         ("kshot.storage.tasks", "torch"),
         ("workers.adaptation", "fastapi"),
+        ("workers.trainer", "torch"),
         ("standalone.serve", "torch"),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 from kshot.storage.job_runs import MAX_DEATHS_AT_ONCE
 from kshot.storage.jobs import cancel_job, pause_job, resume_job
 from standalone import EmbeddedServers
-from tests.flow.job_stack import JobStack, job_stack, migrated_servers, run_in_peace, run_with_kills
+from tests.flow.job_stack import LEASE_S, JobStack, job_stack, migrated_servers, run_in_peace, run_with_kills
 
 pytestmark = pytest.mark.flow
 STEPS = 240
@@ -153,6 +153,20 @@ async def test_a_trainer_told_to_leave_saves_and_gives_the_job_back(stack: JobSt
         await stack.until(job, "cancelled")
     assert await kinds(stack, job) == ["queued", "started", "released", "started", "resumed", "cancelled"]
     assert stack.kept() == []
+
+
+async def test_training_goes_on_while_postgres_is_away(stack: JobStack, peace: str):
+    job = await stack.submit(STEPS)
+    with stack.trainer() as trainer:
+        await stack.until(job, "running", step=1)
+        await asyncio.to_thread(stack.servers.stop, "postgres")
+        await trainer.says("not_reported")
+        await asyncio.sleep(LEASE_S)
+        await asyncio.to_thread(stack.servers.start, "postgres")
+        done = await stack.until(job, "succeeded")
+    assert done.attempt == 1
+    assert await kinds(stack, job) == ["queued", "started", "succeeded"]
+    assert await stack.weights(job) == peace
 
 
 async def test_a_job_whose_process_dies_at_once_each_time_is_given_up(stack: JobStack):

@@ -20,7 +20,10 @@ JOBS = "/v1/training-jobs"
 
 @pytest.fixture(scope="module")
 def trainer(http_stack: HttpStack, admin: httpx.Client) -> Iterator[None]:
-    """For the tests that train; the others come before it is started."""
+    """For the tests that train; the others come before it is started, and leave it nothing to do."""
+    for job in admin.get(JOBS, params={"limit": 100}).json()["data"]:
+        if job["finished_at"] is None:
+            admin.post(f"{JOBS}/{job['id']}/cancel")
     environ = {**http_stack.environ, "KSHOT_TRAINER_THREADS": "1", "KSHOT_DEVICE": "cpu"}
     with run_process(environ, http_stack.folder / "trainer.log", "workers", "trainer"):
         until(lambda: admin.get("/readyz").json()["parts"]["trainers"] == 1)
