@@ -21,6 +21,7 @@ from kshot.episodes.tables import Table
 
 EPISODES = 300
 _MOST_SHAPES = 3
+_MOST_WAYS = 20  # of a table's shapes with more, closed forms would take minutes and tell no more
 _N_QUERY = 10  # per class, or of a regression task: more would narrow the intervals little
 _USUAL_WAYS, _USUAL_SHOTS = 5, (1, 5)
 _USUAL_ROWS = (5, 10)  # shots of regression
@@ -116,7 +117,7 @@ def _drawn_tasks(challenger: Manifest) -> Trials:
 
 def _class_episodes(pool: Pool, challenger: Manifest, required: bool = True) -> tuple[list[Episode], ...]:
     """Raises Invalid where no two classes have two examples each, unless that is not ``required``."""
-    asked = [(row.n_way, row.k_shot) for row in challenger.evaluation if row.n_way is not None]
+    asked = [(min(row.n_way, _MOST_WAYS), row.k_shot) for row in challenger.evaluation if row.n_way is not None]
     asked = list(dict.fromkeys(asked))[:_MOST_SHAPES] or [(_USUAL_WAYS, shot) for shot in _USUAL_SHOTS]
     chosen = _sample_of(pool)
     fitting = [shape for n_way, k_shot in asked if n_way and (shape := _fit(chosen, n_way, k_shot))]
