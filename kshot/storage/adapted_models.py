@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kshot.contracts.errors import Conflict, Expired, Invalid, NotFound
+from kshot.contracts.errors import Expired, Invalid, NotFound
 from kshot.contracts.selection import CheckpointRef
 from kshot.contracts.tasks import CountedTarget, Failure, Label
 from kshot.storage.checkpoints import hold_checkpoint
@@ -229,16 +229,6 @@ async def change_adapted_model(
         return await get_adapted_model(connection, tenant, id)
     except Expired:
         raise Invalid("its time passed while it was pinned; send ttl_seconds too", param="ttl_seconds") from None
-
-
-async def get_support(connection: AsyncConnection, tenant: str, id: str) -> bytes:
-    """The payload (contracts.tasks.Payload) the model was adapted from."""
-    await get_adapted_model(connection, tenant, id)
-    first = select(tasks.c.payload).where(tasks.c.adapted_model_id == id, ~tasks.c.background)
-    payload: bytes | None = await connection.scalar(first)
-    if payload is None:
-        raise Conflict("the support set of this adapted model is no longer stored")
-    return payload
 
 
 def _whole(tenant: str, *, with_predictions: bool = True) -> Select[Any]:

@@ -8,8 +8,10 @@ from sqlalchemy import null, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from kshot.contracts.errors import Conflict
 from kshot.contracts.selection import CheckpointRef, Selection
 from kshot.contracts.tasks import Quality, Timings
+from kshot.storage.adapted_models import get_adapted_model
 from kshot.storage.checkpoints import hold_checkpoint
 from kshot.storage.tables import adapted_models, results, tasks
 
@@ -62,6 +64,16 @@ async def get_state(connection: AsyncConnection, adapted_model: str, task_id: st
         )
     ).one_or_none()
     return None if row is None else StoredState(*row)
+
+
+async def get_support(connection: AsyncConnection, tenant: str, id: str) -> bytes:
+    """The payload (contracts.tasks.Payload) the model was adapted from."""
+    await get_adapted_model(connection, tenant, id)
+    first = select(tasks.c.payload).where(tasks.c.adapted_model_id == id, ~tasks.c.background)
+    payload: bytes | None = await connection.scalar(first)
+    if payload is None:
+        raise Conflict("the support set of this adapted model is no longer stored")
+    return payload
 
 
 async def insert_result(connection: AsyncConnection, task_id: str, adapted_model: str, result: NewResult) -> None:

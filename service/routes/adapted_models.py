@@ -14,13 +14,13 @@ from kshot.storage.access import audit
 from kshot.storage.adapted_models import (
     AdaptedModel,
     change_adapted_model,
-    get_support,
     list_adapted_models,
 )
 from kshot.storage.checkpoints import StoredCheckpoint
 from kshot.storage.expiry import delete_adapted_model
 from kshot.storage.fingerprints import renew_fingerprint
 from kshot.storage.objects import ObjectStore, state_keys
+from kshot.storage.results import get_support
 from kshot.storage.revisions import list_revisions
 from service import flywheel_views, views
 from service.accepting import Order, Prepared, prepare

@@ -10,7 +10,7 @@ from kshot.contracts.ids import is_id, new_id
 from kshot.contracts.tasks import Payload
 from kshot.storage import idempotency
 from kshot.storage.access import audit
-from kshot.storage.adapted_models import AdaptedModel, get_support
+from kshot.storage.adapted_models import AdaptedModel
 from kshot.storage.feedback import (
     NewFeedback,
     RecordedPrediction,
@@ -19,6 +19,7 @@ from kshot.storage.feedback import (
     insert_feedback,
 )
 from kshot.storage.objects import sha256
+from kshot.storage.results import get_support
 from service import flywheel_views, views
 from service.adapting import IdempotencyDep
 from service.auth import Caller, CallerDep

@@ -17,11 +17,11 @@ from kshot.storage.adapted_models import (
     extend,
     find_same,
     get_adapted_model,
-    get_support,
     insert_adapted_model,
     list_adapted_models,
 )
 from kshot.storage.expiry import delete_adapted_model
+from kshot.storage.results import get_support
 from kshot.storage.tables import DEFAULT_TENANT
 from kshot.storage.tasks import insert_task
 from tests.kshot.storage.conftest import PAYLOAD, a_model, another_tenant, its_task

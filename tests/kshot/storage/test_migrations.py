@@ -11,13 +11,12 @@ from kshot.contracts.ids import new_id
 from kshot.storage.access import audit
 from kshot.storage.adapted_models import (
     get_adapted_model,
-    get_support,
     insert_adapted_model,
     list_adapted_models,
 )
 from kshot.storage.checkpoints import register
 from kshot.storage.database import open_database
-from kshot.storage.results import get_state
+from kshot.storage.results import get_state, get_support
 from kshot.storage.tables import DEFAULT_TENANT
 from kshot.storage.tasks import insert_task
 from standalone import EmbeddedServers, embedded_servers
