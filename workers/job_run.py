@@ -44,6 +44,7 @@ class JobRun:
         self._halt = asyncio.Event()
         self._lost = asyncio.Event()
         self._failure: Failure | None = None
+        self._over = False
 
     async def run(self) -> bool:
         """To the end of the attempt. False where it could not begin, because a part it needs is away."""
@@ -161,7 +162,8 @@ class JobRun:
             self._halt.set()
 
     async def _beat(self) -> None:
-        await self._report()
+        if not self._over:
+            await self._report()
 
     async def _pass_on_stop(self) -> None:
         await self._stop.wait()
@@ -199,12 +201,14 @@ class JobRun:
                 return await job_runs.let_go(connection, self._claim, spent=spent, reason=reason)
 
         status = await patiently(write)
+        self._over = True
         _log.info("job_let_go", job=self._claim.job, attempt=self._claim.attempt, status=status)
         if status == "cancelled":
             await self._clear_up(status)
 
     async def _clear_up(self, status: JobStatus) -> None:
         """The job has ended: nobody needs its states, its copy of the data and the weights of other attempts."""
+        self._over = True
         _log.info("job_ended", job=self._claim.job, attempt=self._claim.attempt, status=status)
         stored = await asyncio.to_thread(self._stack.objects.keys, job_prefix(self._claim.job))
         others = self._claim.attempt - (1 if status == "succeeded" else 0)

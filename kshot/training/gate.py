@@ -13,7 +13,6 @@ import torch
 from kshot.checkpoints import Checkpoint, load_checkpoint
 from kshot.contracts.errors import Invalid, KshotError
 from kshot.contracts.jobs import Exit
-from kshot.contracts.methods import METHODS
 from kshot.contracts.registry import (
     COMPARISON_FILE,
     FAILURE_FILE,
@@ -29,12 +28,10 @@ from kshot.contracts.wire import Array, Inputs
 from kshot.encoders.embedded import Embedded
 from kshot.episodes.pool import take
 from kshot.episodes.sampling import Episode
-from kshot.learners.batching import embed
 from kshot.metrics import mean_interval
 from kshot.relations.transfer import episode_scores
 from kshot.training.gate_tasks import Trials, draw_trials
-
-_BLOCK = 256
+from kshot.training.precompute import embeddings_of, embeds_once
 
 
 def compare(challenger: Checkpoint, incumbent: Checkpoint, trials: Trials, spec: GateSpec) -> Comparison:
@@ -86,25 +83,12 @@ def _trials(folder: Path, challenger: Checkpoint, incumbent: Checkpoint) -> Tria
 
 def _scores(checkpoint: Checkpoint, inputs: Inputs, trials: Trials) -> list[Array]:
     """Of each shape the scores (n,) of its episodes: accuracy or mean squared error."""
-    if not _embeds_once(checkpoint):
+    if not embeds_once(checkpoint):
         return [episode_scores(checkpoint, [_filled(e, inputs) for e in shape]) for shape in trials.shapes]
     used = np.unique(np.concatenate([np.r_[e.support, e.query] for shape in trials.shapes for e in shape]))
-    short = Checkpoint(
-        checkpoint.manifest, Embedded(_embeddings(checkpoint, take(inputs, used))).eval(), checkpoint.head
-    )
+    table = Embedded(embeddings_of(checkpoint.encoder, take(inputs, used))).eval()
+    short = Checkpoint(checkpoint.manifest, table, checkpoint.head)
     return [episode_scores(short, [_renumbered(e, used) for e in shape]) for shape in trials.shapes]
-
-
-def _embeds_once(checkpoint: Checkpoint) -> bool:
-    """Whether an input has one embedding, whatever the task: then each is embedded a single time."""
-    encoder, method = checkpoint.encoder, METHODS[checkpoint.manifest.learner.name]
-    return not encoder.statistic_names and (method.any_encoder or encoder.frozen)
-
-
-@torch.no_grad()
-def _embeddings(checkpoint: Checkpoint, inputs: Inputs) -> torch.Tensor:
-    blocks = [inputs[start : start + _BLOCK] for start in range(0, len(inputs), _BLOCK)]
-    return torch.cat([embed(checkpoint.encoder, [block], torch.device("cpu"))[0] for block in blocks])
 
 
 def _filled(episode: Episode, inputs: Inputs) -> Episode:

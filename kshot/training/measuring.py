@@ -20,14 +20,14 @@ from kshot.metrics import mean_interval
 from kshot.training.data import dataset_manifest, draws_sinusoids, load_pool
 from kshot.training.evaluation import evaluate
 from kshot.training.multitask import trained_answers
-from kshot.training.precompute import precompute
+from kshot.training.precompute import embedded
 from kshot.training.tables import holds_table, load_table
 
 _SEED = 20_000
 
 
 def measure(checkpoint: Checkpoint, tasks: Sequence[EvaluationTask], data: Path) -> Iterator[EvaluationRow]:
-    """Row by row. A frozen encoder sees each input once, however many rows ask for it.
+    """Row by row. An encoder sees each input once where that is enough, however many rows ask for it.
 
     Rows of recorded tasks too few or too small to draw from are left out; others raise Invalid.
     """
@@ -85,7 +85,7 @@ def _measure(
     place = (task.data, task.split)
     if place not in known:
         pool = load_pool(task.data, task.split, data, checkpoint.manifest.input)
-        known[place] = precompute(checkpoint.encoder, pool)
+        known[place] = embedded(checkpoint, pool)
     encoder, pool = known[place]
     shape = EpisodeShape(task.n_way, task.k_shot, task.n_query)
     shortened = Checkpoint(checkpoint.manifest, encoder, checkpoint.head)

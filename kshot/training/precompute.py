@@ -1,4 +1,4 @@
-"""The backbone of a frozen encoder gives the same features each time: run it over a pool just once."""
+"""What gives the same embedding, or the same features, each time is run over a pool just once."""
 
 from dataclasses import replace
 
@@ -6,10 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kshot.checkpoints import Checkpoint
+from kshot.contracts.methods import METHODS
 from kshot.contracts.wire import Inputs
 from kshot.encoders.base import Encoder
+from kshot.encoders.embedded import Embedded
 from kshot.encoders.frozen import FrozenEncoder
 from kshot.episodes.pool import Pool, take
+from kshot.learners.batching import embed
 
 _BLOCK = 256
 
@@ -39,3 +43,25 @@ def precompute(encoder: Encoder, pool: Pool) -> tuple[Encoder, Pool]:
             block = take(pool.inputs, np.arange(start, min(start + _BLOCK, len(pool))))
             features.append(encoder.features(encoder.prepare(block, torch.device("cpu"))))
     return Tuned(encoder), replace(pool, inputs=torch.cat(features).numpy())
+
+
+def embeds_once(checkpoint: Checkpoint) -> bool:
+    """Whether an input has one embedding, whatever the task: then a pool need be embedded a single time."""
+    encoder, method = checkpoint.encoder, METHODS[checkpoint.manifest.learner.name]
+    return not encoder.statistic_names and (method.any_encoder or encoder.frozen)
+
+
+@torch.no_grad()
+def embeddings_of(encoder: Encoder, inputs: Inputs) -> Tensor:
+    """(n, out_dim), block by block."""
+    blocks = [inputs[start : start + _BLOCK] for start in range(0, len(inputs), _BLOCK)]
+    return torch.cat([embed(encoder, [block], torch.device("cpu"))[0] for block in blocks])
+
+
+def embedded(checkpoint: Checkpoint, pool: Pool) -> tuple[Encoder, Pool]:
+    """An encoder that knows the pool's embeddings, and a pool of row numbers for it. Where a task's embeddings are its
+    own, both as they are."""
+    if not embeds_once(checkpoint):
+        return checkpoint.encoder, pool
+    table = Embedded(embeddings_of(checkpoint.encoder, pool.inputs)).eval()
+    return table, replace(pool, inputs=np.arange(len(pool)))

@@ -12,7 +12,7 @@ from kshot.contracts.errors import Invalid, KshotError, NotFound
 from kshot.contracts.ids import is_id, new_id
 from kshot.contracts.job_bodies import NewJobRequest, TrainingEvent, TrainingJob
 from kshot.contracts.jobs import JobSpec
-from kshot.contracts.planning import minutes, plan
+from kshot.planning.plan import minutes, plan
 from kshot.contracts.selection import AUTO
 from kshot.storage import idempotency, jobs
 from kshot.storage.access import audit

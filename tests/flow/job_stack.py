@@ -22,7 +22,7 @@ from kshot.contracts.datasets import DatasetManifest
 from kshot.contracts.ids import new_id
 from kshot.contracts.job_bodies import NewJobRequest
 from kshot.contracts.jobs import JobSpec
-from kshot.contracts.planning import plan
+from kshot.planning.plan import plan
 from kshot.storage.checkpoints import get_checkpoint
 from kshot.storage.database import open_database
 from kshot.storage.datasets import insert_dataset

@@ -11,12 +11,12 @@ import torch
 from kshot.checkpoints import load_checkpoint, save_checkpoint
 from kshot.contracts.checkpoints import EncoderSpec, Manifest
 from kshot.contracts.datasets import DatasetManifest
-from kshot.contracts.encoder_options import ENCODER_OPTIONS, FROZEN, MODALITIES
 from kshot.contracts.errors import Invalid
 from kshot.contracts.jobs import Exit
 from kshot.contracts.methods import METHODS
-from kshot.contracts.planned_learner import LEARNER_OPTIONS
 from kshot.encoders.registry import ENCODERS, build_encoder
+from kshot.planning.encoder_options import ENCODER_OPTIONS, FROZEN, MODALITIES
+from kshot.planning.learner import LEARNER_OPTIONS
 from kshot.training import validation
 from kshot.training.job import attempt
 from kshot.training.job_watch import StopSignal

@@ -15,9 +15,9 @@ from kshot.contracts.checkpoints import Manifest, VectorInput
 from kshot.contracts.datasets import DATASET_FILE, Columns, DatasetManifest, RecordedFrom
 from kshot.contracts.job_bodies import NewJobRequest
 from kshot.contracts.jobs import EVENTS_FILE, SPEC_FILE, JobEvent, JobSpec
-from kshot.contracts.planning import minutes, plan
 from kshot.episodes.datasets import Asked, inspect
 from kshot.episodes.recorded import RecordedTask, write_recorded
+from kshot.planning.plan import minutes, plan
 
 _RNG_SEED = 0
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kshot.contracts.checkpoints import LearnerSpec
-from kshot.contracts.encoder_options import FROZEN
 from kshot.contracts.errors import Invalid
 from kshot.contracts.methods import METHODS
-from kshot.contracts.wanted import Kind, Wanted
+from kshot.planning.encoder_options import FROZEN
+from kshot.planning.wanted import Kind, Wanted
 
 Options = dict[str, int | float | str | bool]
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from kshot.contracts.errors import Invalid
 from kshot.contracts.job_bodies import EvaluateRequest
-from kshot.contracts.planned_learner import GRADIENT
 from kshot.contracts.recipe import EvaluationTask, Range
-from kshot.contracts.wanted import TURNS, Wanted
+from kshot.planning.learner import GRADIENT
+from kshot.planning.wanted import TURNS, Wanted
 
 _EPISODES = 600
 _FEW_WAYS = 5

@@ -17,8 +17,8 @@ from kshot.contracts.checkpoints import (
 from kshot.contracts.datasets import Columns, DatasetManifest, PartCount, Pictures, RecordedFrom
 from kshot.contracts.errors import Invalid
 from kshot.contracts.job_bodies import NewJobRequest
-from kshot.contracts.planning import minutes, plan
 from kshot.contracts.recipe import Recipe
+from kshot.planning.plan import minutes, plan
 
 SIZES = {"train": 60, "valid": 15, "test": 30}
 
@@ -135,6 +135,13 @@ def test_classes_with_too_few_examples_do_not_count() -> None:
 def test_processes_that_share_a_meta_batch_have_an_episode_each() -> None:
     assert planned(DRAWINGS, workers_per_job=3).training.meta_batch == 3
     refused("workers_per_job", DRAWINGS, workers_per_job=3, meta_batch=2)
+
+
+def test_processes_that_share_a_meta_batch_drop_no_units() -> None:
+    assert planned(TABLE).encoder.options["dropout"] > 0
+    assert planned(TABLE, workers_per_job=2).encoder.options["dropout"] == 0
+    encoder = {"name": "hierarchy", "options": {"dropout": 0.1}}
+    refused("encoder.options.dropout", TABLE, workers_per_job=2, encoder=encoder)
 
 
 def test_a_base_checkpoint_is_where_training_begins() -> None:

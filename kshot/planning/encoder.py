@@ -3,10 +3,10 @@
 from typing import Any
 
 from kshot.contracts.checkpoints import EncoderSpec, ImageInput, InputSpec, Manifest, TextInput, VectorInput
-from kshot.contracts.encoder_options import FROZEN, check_encoder, full_options
 from kshot.contracts.errors import Invalid
-from kshot.contracts.planned_learner import GRADIENT
-from kshot.contracts.wanted import Wanted
+from kshot.planning.encoder_options import FROZEN, check_encoder, full_options
+from kshot.planning.learner import GRADIENT
+from kshot.planning.wanted import Wanted
 
 _PHOTO_MEAN, _PHOTO_STD = (0.498039,) * 3, (0.501961,) * 3  # 127/255 and 128/255, what the network was trained with
 _EMBEDDING_WIDTH = 128
@@ -60,6 +60,9 @@ def choose_encoder(wanted: Wanted, name: str, inputs: InputSpec, learner: str) -
         spec = EncoderSpec(name=name, options=_usual_options(wanted, name, learner) | given)
     check_encoder(spec, inputs)
     _check_norm(spec, learner, base)
+    if wanted.request.workers_per_job > 1 and full_options(spec).get("dropout"):
+        message = "with dropout several processes would drop different units: set it to 0, or workers_per_job to 1"
+        raise Invalid(message, param="encoder.options.dropout")
     if wanted.kind == "table" and name == "identity":
         raise Invalid("there is nothing to train in the identity encoder; choose hierarchy or mlp", param="encoder")
     if base is not None:
@@ -112,13 +115,13 @@ def _check_input(wanted: Wanted, given: InputSpec) -> None:
 
 
 def _usual_options(wanted: Wanted, name: str, learner: str) -> dict[str, Any]:
-    table = wanted.kind == "table"
+    table, alone = wanted.kind == "table", wanted.request.workers_per_job == 1
     usual: dict[str, dict[str, Any]] = {
         "conv4": {"pooling": "max", "norm": "batch"},
         "resnet12": {"widths": [64, 96, 128, 256]},
         "text": {"random_features": 2048},
         "mlp": {"hidden": [40, 40]} if wanted.kind == "curves" else {"hidden": [128, 128], "standardised": True},
-        "hierarchy": {"levels": [[128, 64]], "dropout": 0.2 if table else 0.0, "standardised": True},
+        "hierarchy": {"levels": [[128, 64]], "dropout": 0.2 if table and alone else 0.0, "standardised": True},
     }
     return usual.get(name, {}) | _norm(name, learner, {})
 

@@ -8,12 +8,12 @@ from kshot.contracts.checkpoints import Manifest
 from kshot.contracts.datasets import DatasetManifest
 from kshot.contracts.errors import Invalid
 from kshot.contracts.job_bodies import NewJobRequest
-from kshot.contracts.planned_encoder import choose_encoder, choose_encoder_name, choose_input
-from kshot.contracts.planned_episodes import choose_episodes, choose_evaluation
-from kshot.contracts.planned_learner import choose_learner, learner_options
-from kshot.contracts.planned_training import choose_augmentation, choose_training
 from kshot.contracts.recipe import Data, Recipe, Start
-from kshot.contracts.wanted import Wanted
+from kshot.planning.encoder import choose_encoder, choose_encoder_name, choose_input
+from kshot.planning.episodes import choose_episodes, choose_evaluation
+from kshot.planning.learner import choose_learner, learner_options
+from kshot.planning.training import choose_augmentation, choose_training
+from kshot.planning.wanted import Wanted
 
 DEFAULT_BUDGET_S = 900.0
 """Of encoders that are trained on pictures, where neither steps nor time are given."""

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kshot.contracts.checkpoints import EncoderSpec, ImageInput, InputSpec
-from kshot.contracts.encoder_options import FROZEN, full_options
 from kshot.contracts.errors import Invalid
-from kshot.contracts.planned_episodes import Shape
-from kshot.contracts.planned_learner import GRADIENT, Options
 from kshot.contracts.recipe import Training
-from kshot.contracts.wanted import Wanted
+from kshot.planning.encoder_options import FROZEN, full_options
+from kshot.planning.episodes import Shape
+from kshot.planning.learner import GRADIENT, Options
+from kshot.planning.wanted import Wanted
 
 _TRAINED_ON_PICTURES = frozenset({"conv4", "resnet12"})
 
