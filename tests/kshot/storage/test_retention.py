@@ -3,7 +3,6 @@
 import asyncio
 import random
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import text
@@ -16,7 +15,6 @@ from kshot.contracts.jobs import JobSpec
 from kshot.contracts.recipe import Recipe, Training
 from kshot.storage import retention
 from kshot.storage.adapted_models import insert_adapted_model
-from kshot.storage.aliases import AliasChange, Reason
 from kshot.storage.jobs import NewJob, insert_job
 from kshot.storage.tables import DEFAULT_TENANT
 from kshot.storage.tasks import insert_task
@@ -251,29 +249,6 @@ async def test_accepting_and_sweeping_at_once_never_leaves_a_model_without_weigh
     gone = set[str]().union(*(one for one in found[len(checkpoints) :] if isinstance(one, set)))
     assert not made & gone and made | gone <= set(checkpoints) | gone
     assert gone & set(checkpoints) == set(checkpoints) - made
-
-
-def changes(*moves: tuple[str, Reason]) -> list[AliasChange]:
-    """A history, newest first, from moves, oldest first."""
-    at = datetime(2026, 1, 1, tzinfo=UTC)
-    return [AliasChange(i + 1, to, at, reason, None, None) for i, (to, reason) in enumerate(moves)][::-1]
-
-
-@pytest.mark.parametrize(
-    ("moves", "target"),
-    [
-        ([("a", "publish")], None),
-        ([("a", "publish"), ("b", "promote")], "a"),
-        ([("a", "publish"), ("b", "promote"), ("a", "rollback")], None),
-        ([("a", "publish"), ("b", "promote"), ("c", "force"), ("b", "rollback")], "a"),
-        ([("a", "publish"), ("b", "promote"), ("a", "rollback"), ("c", "promote")], "a"),
-        ([("a", "publish"), ("b", "promote"), ("a", "rollback"), ("b", "rollback")], "a"),
-        ([("a", "publish"), ("b", "promote"), ("a", "force")], "b"),
-    ],
-)
-def test_rolling_back_goes_back_and_never_forth(moves: list[tuple[str, Reason]], target: str | None):
-    found = retention.rollback_target(changes(*moves))
-    assert (found.checkpoint if found else None) == target
 
 
 async def test_predictions_go_after_their_time(database: AsyncEngine):
