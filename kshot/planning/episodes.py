@@ -65,7 +65,7 @@ def _usual(wanted: Wanted, encoder: str, learner: str) -> Shape:
     other = {
         "curves": Shape(None, (4, 10) if learner in {"ridge", "multitask"} else (10, 10), 20),
         "numbers": Shape(None, (2, 5), 5),
-        "tasks": Shape((5, 20), (1, 1), 1),
+        "tasks": Shape((5, 20), (1, 5), 5),  # fewer where the tasks are smaller (kshot.training.losses.fitted)
     }
     if wanted.kind in other:
         return other[wanted.kind]

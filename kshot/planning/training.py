@@ -92,7 +92,7 @@ def _usual(wanted: Wanted, encoder: EncoderSpec, learner: str, scheme: str) -> _
     if wanted.kind in other:
         return other[wanted.kind]
     if encoder.name == "mapped":
-        return _Outer(100, 1e-3, 2, weight_decay=0.01)
+        return _Outer(60, 1e-3, 8, weight_decay=0.01)  # of the flywheel, benchmarks/meta_training/flywheel.py
     if encoder.name in FROZEN or encoder.name == "identity":
         return _Outer(200, 2e-2, 2)
     steps = 0 if encoder.name in _TRAINED_ON_PICTURES else 500  # four times as many gave the same

@@ -48,6 +48,7 @@ def task_loss(
         table = with_groups_of(table, training.k_shot[1] + 1)
         return _episodes_loss(learner, encoder, head, training, options, partial(_group, table, training), world)
     pool = training_pool(recipe, data)
+    training = fitted(training, pool)
     if training.scheme == "episodes":
         return _episodes_loss(learner, encoder, head, training, options, partial(_episode, pool, training), world)
     shortened, features = precompute(encoder, pool)
@@ -95,6 +96,19 @@ def training_pool(recipe: Recipe, data: Path) -> Pool:
         raise Invalid(f"data set {recipe.data.name} has {len(pool.classes)} classes to train on")
     drawn = np.random.default_rng(recipe.seed).permutation(len(pool.classes))[: recipe.data.classes]
     return select_classes(pool, [pool.classes[index] for index in drawn])
+
+
+def fitted(training: Training, pool: Pool) -> Training:
+    """With shots and queries that at least half of the pool's groups can give: how large recorded tasks are shows only
+    here. Of pools without groups, as the recipe says."""
+    if pool.groups is None:
+        return training
+    sizes = [sorted(len(pool.rows[index]) for index in group) for group in pool.groups]
+    seconds = sorted((own[-2] if len(own) > 1 else 0 for own in sizes), reverse=True)
+    per_class = max(2, seconds[(len(seconds) - 1) // 2])
+    n_query = min(training.n_query, max(1, per_class // 2))
+    low, high = (min(shots, per_class - n_query) for shots in training.k_shot)
+    return training.model_copy(update={"n_query": n_query, "k_shot": (low, high)})
 
 
 def _episodes_loss(

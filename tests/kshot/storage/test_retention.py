@@ -15,6 +15,7 @@ from kshot.contracts.jobs import JobSpec
 from kshot.contracts.recipe import Recipe, Training
 from kshot.storage import retention
 from kshot.storage.adapted_models import insert_adapted_model
+from kshot.storage.aliases import Reason
 from kshot.storage.jobs import NewJob, insert_job
 from kshot.storage.tables import DEFAULT_TENANT
 from kshot.storage.tasks import insert_task

@@ -28,12 +28,10 @@ from kshot.contracts.registry import (
     COMPARISON_FILE,
     FAILURE_FILE,
     GATE_FILE,
-    ComparedShape,
     Comparison,
     GateSpec,
     check_comparable,
     describe_loss,
-    verdict_of,
 )
 from kshot.contracts.tasks import Failure
 from kshot.encoders.registry import build_encoder
@@ -244,19 +242,6 @@ def test_the_process_writes_what_it_found_or_why_it_found_nothing(tmp_path: Path
     assert gate.main([str(tmp_path)]) == Exit.FAILED
     failure = Failure.model_validate_json((tmp_path / FAILURE_FILE).read_bytes())
     assert (failure.code, failure.param) == ("invalid", "dataset") and "list of 5 numbers" in failure.message
-
-
-def row(mean: float, interval: float) -> ComparedShape:
-    figure = Estimate(mean=0.5, interval=0.1)
-    ahead = Estimate(mean=mean, interval=interval)
-    return ComparedShape(
-        n_way=5, k_shot=1, metric="accuracy", challenger=figure, incumbent=figure, ahead=ahead, episodes=300
-    )
-
-
-def test_one_shape_lost_outweighs_one_won() -> None:
-    won, lost, even = row(0.05, 0.02), row(-0.05, 0.02), row(-0.01, 0.02)
-    assert [verdict_of(rows) for rows in [(won, lost), (won, even), (even,)]] == ["worse", "better", "no_worse"]
 
 
 def test_what_cannot_be_compared_is_known_without_torch() -> None:

@@ -12,7 +12,7 @@ from kshot.contracts.errors import Invalid
 from kshot.contracts.recipe import Recipe, Training, read_recipe
 from kshot.contracts.tasks import LearnerOptions
 from kshot.encoders.registry import build_encoder
-from kshot.episodes.pool import pool_from_labels
+from kshot.episodes.pool import Pool, pool_from_labels
 from kshot.episodes.sampling import EpisodeShape, episodes
 from kshot.episodes.sinusoids import sinusoids
 from kshot.learners.registry import get_learner
@@ -20,6 +20,7 @@ from kshot.training.__main__ import main
 from kshot.training.data import load_pool
 from kshot.training.evaluation import evaluate
 from kshot.training.loop import meta_train
+from kshot.training.losses import fitted
 from kshot.training.metric import draw, folded_meta_loss
 from kshot.training.precompute import precompute
 from tests.kshot.data_folder import data_folder
@@ -206,3 +207,18 @@ def test_missing_data_is_said(tmp_path: Path) -> None:
     for name, message in (("omniglot", "is missing"), ("imagenet", "unknown data set")):
         with pytest.raises(Invalid, match=message):
             load_pool(name, "train", tmp_path, glyphs().input)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "k_shot", "n_query"), [((3, 10), (1, 5), 5), ((4, 4), (1, 2), 2), ((2, 1), (1, 1), 1)]
+)
+def test_recorded_tasks_are_asked_for_no_more_than_half_of_them_have(
+    sizes: tuple[int, int], k_shot: tuple[int, int], n_query: int
+) -> None:
+    large, small = max(sizes), min(sizes)
+    rows = [np.arange(large)] * 6 + [np.arange(small)] * 4
+    pool = Pool(np.zeros((large, 1)), tuple("abcdefghij"), tuple(rows), ((0, 1, 2), (3, 4, 5), (6, 7, 8, 9)))
+    training = Training(steps=1, n_way=(5, 20), k_shot=(1, 5), n_query=5)
+    shown = fitted(training, pool)
+    assert (shown.k_shot, shown.n_query) == (k_shot, n_query)
+    assert fitted(training, Pool(pool.inputs, pool.classes, pool.rows)) == training
