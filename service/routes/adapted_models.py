@@ -10,7 +10,6 @@ from kshot.contracts import api
 from kshot.contracts.errors import Invalid, NotFound
 from kshot.contracts.ids import is_id
 from kshot.contracts.tasks import LearnerOptions, Payload
-from kshot.storage.access import audit
 from kshot.storage.adapted_models import (
     AdaptedModel,
     change_adapted_model,
@@ -25,11 +24,11 @@ from kshot.storage.revisions import list_revisions
 from service import flywheel_views, views
 from service.accepting import Order, Prepared, prepare
 from service.adapting import RESPONSES, IdempotencyDep, answer_order
+from service.auditing import note
 from service.auth import CallerDep
 from service.bodies.requests import Parsed, parse_examples, validate
 from service.bodies.stream import ANY, SMALL_BYTES, read_raw
 from service.bodies.strict_json import strict_object
-from service.errors import request_id_of
 from service.finding import find_adapted_model
 from service.meaning import extend_support, read_query
 from service.openapi import body_of, problems
@@ -104,14 +103,7 @@ async def change_model(id: str, request: Request, state: StateDep, caller: Calle
         )
         if change.follow is not None:
             await renew_fingerprint(connection, id)
-        await audit(
-            connection,
-            tenant=caller.tenant,
-            key=caller.key,
-            action="adapted_model.change",
-            object_id=id,
-            request_id=request_id_of(request),
-        )
+        await note(connection, request, caller, "adapted_model.change", id)
     return views.respond(await _shown(state, model))
 
 
@@ -121,14 +113,7 @@ async def delete_model(id: str, request: Request, state: StateDep, caller: Calle
     _check_id(id)
     async with state.database.transaction() as connection:
         attempts = await delete_adapted_model(connection, caller.tenant, id)
-        await audit(
-            connection,
-            tenant=caller.tenant,
-            key=caller.key,
-            action="adapted_model.delete",
-            object_id=id,
-            request_id=request_id_of(request),
-        )
+        await note(connection, request, caller, "adapted_model.delete", id)
     await to_thread.run_sync(_delete_states, state.objects, attempts)
     return views.respond(api.Deleted(object="adapted_model", id=id))
 

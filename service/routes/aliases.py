@@ -8,11 +8,11 @@ from kshot.contracts import api
 from kshot.contracts.errors import Conflict, Expired, Invalid, NotFound
 from kshot.contracts.registry_bodies import AliasChange, MoveAliasRequest, Promotion, RollbackRequest
 from kshot.storage import aliases as stored
-from kshot.storage.access import audit
 from kshot.storage.aliases import Alias, alias_history, get_alias, list_aliases, move_alias
 from kshot.storage.checkpoints import PRODUCTION, StoredCheckpoint
 from kshot.storage.retention import rollback_target
 from service import registry_views, views
+from service.auditing import note
 from service.auth import AdminDep, Caller, CallerDep
 from service.bodies.requests import validate
 from service.bodies.stream import SMALL_BYTES, read_raw
@@ -78,7 +78,7 @@ async def move(
             return views.respond(views.alias(moved), 200, etag(moved))
         promotion, fresh = await ask_to_promote(connection, caller, wanted, checkpoint, now, request_id_of(request))
         if fresh:
-            await _note(connection, request, caller, "promotion.create", promotion.id)
+            await note(connection, request, caller, "promotion.create", promotion.id)
     return await answer_promotion(state, await wait_until_decided(state, promotion, preference.wait_s), preference)
 
 
@@ -123,7 +123,7 @@ async def rollback(name: str, request: Request, state: StateDep, caller: AdminDe
                 "version"
             ) from None
         if moved.version != now.version:
-            await _note(connection, request, caller, "alias.rollback", f"{own}@{alias}")
+            await note(connection, request, caller, "alias.rollback", f"{own}@{alias}")
     return views.respond(views.alias(moved), 200, etag(moved))
 
 
@@ -153,16 +153,5 @@ async def _set(
     if now is None and moved.version != 1:
         raise Conflict("somebody else just made this alias; look where it points, and try again", retry_after=1)
     if now is None or moved.version != now.version:
-        await _note(connection, request, caller, "alias.force" if forced else "alias.set", f"{name}@{alias}")
+        await note(connection, request, caller, "alias.force" if forced else "alias.set", f"{name}@{alias}")
     return moved
-
-
-async def _note(connection: AsyncConnection, request: Request, caller: Caller, action: str, id: str) -> None:
-    await audit(
-        connection,
-        tenant=caller.tenant,
-        key=caller.key,
-        action=action,
-        object_id=id,
-        request_id=request_id_of(request),
-    )

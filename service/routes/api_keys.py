@@ -1,7 +1,6 @@
 """API keys, for administrators."""
 
 from fastapi import APIRouter, Request
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from kshot.contracts import api
@@ -9,7 +8,6 @@ from kshot.contracts.errors import NotFound
 from kshot.contracts.ids import is_id, new_id
 from kshot.storage import idempotency
 from kshot.storage.access import (
-    audit,
     ensure_tenant,
     generate_secret,
     get_key,
@@ -21,11 +19,11 @@ from kshot.storage.access import (
 from kshot.storage.objects import sha256
 from service import views
 from service.adapting import IdempotencyDep
+from service.auditing import note
 from service.auth import AdminDep
 from service.bodies.requests import validate
 from service.bodies.stream import SMALL_BYTES, read_raw
 from service.bodies.strict_json import strict_object
-from service.errors import request_id_of
 from service.openapi import body_of, problems
 from service.pages import CursorDep, page_of
 from service.state import StateDep
@@ -67,7 +65,7 @@ async def make(request: Request, state: StateDep, caller: AdminDep, idempotency_
         )
         if idempotency_key is not None:
             await idempotency.rebind(connection, caller.tenant, idempotency_key, key.id)
-        await _note(connection, request, caller, "api_key.create", key.id)
+        await note(connection, request, caller, "api_key.create", key.id)
         names = await tenant_names(connection)
     return views.respond(views.api_key(key, names[key.tenant], secret), 201)
 
@@ -88,16 +86,5 @@ async def revoke(id: str, request: Request, state: StateDep, caller: AdminDep) -
         raise NotFound("no API key with this id")
     async with state.database.transaction() as connection:
         await revoke_key(connection, id)
-        await _note(connection, request, caller, "api_key.revoke", id)
+        await note(connection, request, caller, "api_key.revoke", id)
     return views.respond(api.Deleted(object="api_key", id=id))
-
-
-async def _note(connection: AsyncConnection, request: Request, caller: AdminDep, action: str, id: str) -> None:
-    await audit(
-        connection,
-        tenant=caller.tenant,
-        key=caller.key,
-        action=action,
-        object_id=id,
-        request_id=request_id_of(request),
-    )

@@ -10,13 +10,12 @@ from starlette.responses import Response
 from kshot.contracts import api
 from kshot.contracts.errors import NotFound
 from kshot.contracts.ids import is_id
-from kshot.storage.access import audit
 from kshot.storage.aliases import Alias, list_aliases
 from kshot.storage.checkpoints import get_checkpoint, list_checkpoints
 from kshot.storage.retention import delete_checkpoint, deleted_with_weights, weights_are_gone
 from service import views
+from service.auditing import note
 from service.auth import AdminDep, CallerDep
-from service.errors import request_id_of
 from service.finding import find_checkpoint
 from service.openapi import problems
 from service.pages import CursorDep, page_of
@@ -58,14 +57,7 @@ async def delete(id: str, request: Request, state: StateDep, caller: AdminDep) -
         raise NotFound("no checkpoint with this id")
     async with state.database.transaction() as connection:
         if await delete_checkpoint(connection, id):
-            await audit(
-                connection,
-                tenant=caller.tenant,
-                key=caller.key,
-                action="checkpoint.delete",
-                object_id=id,
-                request_id=request_id_of(request),
-            )
+            await note(connection, request, caller, "checkpoint.delete", id)
     state.forget_checkpoint(id)
     await _remove_weights(state, id)
     return views.respond(api.Deleted(object="checkpoint", id=id))

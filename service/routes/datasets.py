@@ -6,10 +6,10 @@ from starlette.responses import Response
 
 from kshot.contracts import api
 from kshot.contracts.dataset_bodies import Dataset
-from kshot.storage.access import audit
 from kshot.storage.datasets import delete_dataset, forget_object, get_dataset, list_datasets, users_of
 from service import views
 from service.adapting import IdempotencyDep
+from service.auditing import note
 from service.auth import AdminDep
 from service.bodies.stream import JSON, MULTIPART, SMALL_BYTES, media_type_of, read_raw
 from service.datasets import Order, make_built_in, make_from_upload
@@ -74,14 +74,7 @@ async def delete(id: str, request: Request, state: StateDep, caller: AdminDep) -
     async with state.database.transaction() as connection:
         row = await get_dataset(connection, id)
         object_key = await delete_dataset(connection, row.id)
-        await audit(
-            connection,
-            tenant=caller.tenant,
-            key=caller.key,
-            action="dataset.delete",
-            object_id=row.id,
-            request_id=request_id_of(request),
-        )
+        await note(connection, request, caller, "dataset.delete", row.id)
     if object_key is not None:
         await to_thread.run_sync(state.objects.delete, object_key)
         async with state.database.transaction() as connection:

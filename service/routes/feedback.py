@@ -1,7 +1,6 @@
 """Feedback on adapted models: true labels of queries."""
 
 from fastapi import APIRouter, Request
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from kshot.contracts import api
@@ -9,7 +8,6 @@ from kshot.contracts.errors import Invalid, NotFound
 from kshot.contracts.ids import is_id, new_id
 from kshot.contracts.tasks import Payload
 from kshot.storage import idempotency
-from kshot.storage.access import audit
 from kshot.storage.adapted_models import AdaptedModel
 from kshot.storage.feedback import (
     NewFeedback,
@@ -22,10 +20,10 @@ from kshot.storage.objects import sha256
 from kshot.storage.results import get_support
 from service import flywheel_views, views
 from service.adapting import IdempotencyDep
+from service.auditing import note
 from service.auth import Caller, CallerDep
 from service.bodies.requests import Parsed, parse_feedback
 from service.bodies.stream import ANY, read_raw
-from service.errors import request_id_of
 from service.feedback import Told, read_feedback
 from service.finding import find_adapted_model
 from service.openapi import body_of, problems
@@ -69,7 +67,7 @@ async def give_feedback(
                 before = await get_feedback(connection, caller.tenant, bound.object_id)
                 return views.respond(flywheel_views.feedback(before))
         await insert_feedback(connection, item)
-        await _note(connection, request, caller, item.id)
+        await note(connection, request, caller, "feedback.create", item.id)
     return views.respond(flywheel_views.feedback(item), 201)
 
 
@@ -118,15 +116,4 @@ def _row(caller: Caller, model: AdaptedModel, prediction: RecordedPrediction | N
         n_answered=told.n_answered,
         n_correct=told.n_correct,
         squared_error=told.squared_error,
-    )
-
-
-async def _note(connection: AsyncConnection, request: Request, caller: Caller, id: str) -> None:
-    await audit(
-        connection,
-        tenant=caller.tenant,
-        key=caller.key,
-        action="feedback.create",
-        object_id=id,
-        request_id=request_id_of(request),
     )

@@ -4,14 +4,13 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from kshot.contracts import api
-from kshot.storage.access import audit
 from kshot.storage.recording import get_recording, set_recording
 from service import flywheel_views, views
+from service.auditing import note
 from service.auth import CallerDep
 from service.bodies.requests import validate
 from service.bodies.stream import SMALL_BYTES, read_raw
 from service.bodies.strict_json import strict_object
-from service.errors import request_id_of
 from service.openapi import body_of, problems
 from service.state import StateDep
 
@@ -43,12 +42,7 @@ async def decide(request: Request, state: StateDep, caller: CallerDep) -> Respon
         found = await set_recording(
             connection, caller.tenant, enabled=wanted.enabled, retention_days=wanted.retention_days
         )
-        await audit(
-            connection,
-            tenant=caller.tenant,
-            key=caller.key,
-            action="recording.enable" if wanted.enabled else "recording.disable",
-            object_id=caller.tenant,
-            request_id=request_id_of(request),
+        await note(
+            connection, request, caller, "recording.enable" if wanted.enabled else "recording.disable", caller.tenant
         )
     return views.respond(flywheel_views.recording(found))

@@ -12,16 +12,16 @@ from kshot.contracts.errors import Invalid, KshotError, NotFound
 from kshot.contracts.ids import is_id, new_id
 from kshot.contracts.job_bodies import NewJobRequest, TrainingEvent, TrainingJob
 from kshot.contracts.jobs import JobSpec
-from kshot.planning.plan import minutes, plan
 from kshot.contracts.selection import AUTO
+from kshot.planning.plan import minutes, plan
 from kshot.storage import idempotency, jobs
-from kshot.storage.access import audit
 from kshot.storage.checkpoints import StoredCheckpoint, resolve
 from kshot.storage.datasets import get_dataset
 from kshot.storage.job_events import list_events
 from kshot.storage.objects import sha256
 from service import views
 from service.adapting import IdempotencyDep
+from service.auditing import note
 from service.auth import AdminDep, Caller
 from service.bodies.requests import validate
 from service.bodies.stream import SMALL_BYTES, read_raw
@@ -73,7 +73,7 @@ async def start(request: Request, state: StateDep, caller: AdminDep, idempotency
         spec, base = await _spec(connection, job_id, wanted)
         job = jobs.NewJob(caller.tenant, None if base is None else base.id, body, spec, request_id_of(request))
         await jobs.insert_job(connection, job)
-        await _note(connection, request, caller, "training_job.create", job_id)
+        await note(connection, request, caller, "training_job.create", job_id)
         made = await jobs.get_job(connection, job_id)
     return _respond(made, 201)
 
@@ -190,7 +190,7 @@ async def _steer(
     _check_id(id)
     async with state.database.transaction() as connection:
         await wish(connection, id)
-        await _note(connection, request, caller, f"training_job.{verb}", id)
+        await note(connection, request, caller, f"training_job.{verb}", id)
         job = await jobs.get_job(connection, id)
     return _respond(job, 202)
 
@@ -202,14 +202,3 @@ def _respond(job: jobs.StoredJob, status: int) -> Response:
 def _check_id(id: str) -> None:
     if not is_id(id, "job"):
         raise NotFound("no training job with this id")
-
-
-async def _note(connection: AsyncConnection, request: Request, caller: Caller, action: str, id: str) -> None:
-    await audit(
-        connection,
-        tenant=caller.tenant,
-        key=caller.key,
-        action=action,
-        object_id=id,
-        request_id=request_id_of(request),
-    )
