@@ -12,6 +12,7 @@ from torch import Tensor
 from kshot.contracts.checkpoints import Manifest
 from kshot.contracts.errors import Invalid
 from kshot.contracts.wire import unpack
+from kshot.device import CPU
 from kshot.encoders.base import Encoder
 from kshot.encoders.registry import build_encoder
 
@@ -46,7 +47,7 @@ def dump_checkpoint(checkpoint: Checkpoint) -> tuple[bytes, bytes]:
     return manifest.model_dump_json(indent=2).encode() + b"\n", weights
 
 
-def parse_checkpoint(manifest_json: bytes, weights: bytes, device: str | torch.device = "cpu") -> Checkpoint:
+def parse_checkpoint(manifest_json: bytes, weights: bytes, device: torch.device = CPU) -> Checkpoint:
     """The checkpoint of two buffers that :func:`dump_checkpoint` made, on ``device``.
 
     Raises Invalid where the weights are not those the manifest names, or where a tensor is missing, superfluous, of the
@@ -90,7 +91,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         unfinished.replace(folder / name)
 
 
-def load_checkpoint(folder: Path, device: str | torch.device = "cpu") -> Checkpoint:
+def load_checkpoint(folder: Path, device: torch.device = CPU) -> Checkpoint:
     """Read a checkpoint folder. Raises Invalid as :func:`parse_checkpoint` does, and where a file is missing."""
     return parse_checkpoint(_read(folder / MANIFEST_FILE), _read(folder / WEIGHTS_FILE), device)
 

@@ -60,10 +60,10 @@ def _adapt(settings: WorkerSettings) -> None:
 
 
 async def _work(settings: WorkerSettings) -> None:
+    from kshot.device import choose_device
     from kshot.queue.work import WorkQueue
     from workers.adaptation import AdaptationWorker
     from workers.batching import Limits
-    from workers.device import choose_device
     from workers.stack import Stack
     from workers.sweeping import Keep
 

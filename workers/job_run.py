@@ -97,14 +97,13 @@ class JobRun:
         return None if child.cancelled() else child.result()
 
     async def _child(self) -> int:
-        claim, threads = self._claim, self._stack.threads
-        folder = self._folder.folder
+        folder, stack = self._folder.folder, self._stack
         return await run_child(
-            child_command(folder, claim.spec.workers, threads),
+            child_command(folder, self._claim.spec.workers, stack.threads, stack.device),
             cwd=_CHECKOUT,
             log=self._folder.log,
             stop=self._halt,
-            env={"KSHOT_DEVICE": self._stack.device, "TMPDIR": str(folder)},
+            env={"TMPDIR": str(folder)},
             grace_s=_GRACE_S,
         )
 
@@ -229,9 +228,9 @@ class JobRun:
             _log.warning("state_not_deleted", error=error.strerror)
 
 
-def child_command(folder: Path, workers: int, threads: int) -> list[str]:
+def child_command(folder: Path, workers: int, threads: int, device: str) -> list[str]:
     """What trains: one process, or as many as share each meta-batch, restarted together when one of them dies."""
-    job = ["kshot.training.job", str(folder), "--threads", str(max(1, threads // workers))]
+    job = ["kshot.training.job", str(folder), "--threads", str(max(1, threads // workers)), "--device", device]
     shared = [] if workers == 1 else ["kshot.training.ranks", str(workers)]
     return [sys.executable, "-m", *shared, *job]
 

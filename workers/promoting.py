@@ -88,7 +88,8 @@ class Promoter:
         """Run the comparison while the lease is ours; returns its exit code."""
         stop = asyncio.Event()
         renewing = asyncio.create_task(self._renew(claim, stop))
-        command = [sys.executable, "-m", "kshot.training.gate", str(work), "--threads", str(self._stack.threads)]
+        settings = ["--threads", str(self._stack.threads), "--device", self._stack.device]
+        command = [sys.executable, "-m", "kshot.training.gate", str(work), *settings]
         try:
             return await run_child(command, cwd=_CHECKOUT, log=work / "log", stop=stop, grace_s=1.0)
         finally:

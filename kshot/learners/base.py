@@ -19,6 +19,7 @@ from kshot.contracts.checkpoints import TaskKind
 from kshot.contracts.errors import AdaptationFailed, Invalid
 from kshot.contracts.tasks import LearnerOptions, Quality
 from kshot.contracts.wire import Inputs
+from kshot.device import CPU
 from kshot.encoders.base import Encoder
 
 Head = Mapping[str, Tensor]
@@ -168,7 +169,7 @@ def device_of(encoder: Encoder, head: Head) -> torch.device:
     """Where a checkpoint's tensors are; the CPU where it has none."""
     for tensor in (*head.values(), *encoder.parameters(), *encoder.buffers()):
         return tensor.device
-    return torch.device("cpu")
+    return CPU
 
 
 def settings_of(checkpoint: Checkpoint, options: LearnerOptions) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import torch
 
 from kshot.contracts.tasks import Quality
 from kshot.contracts.wire import pack, unpack
+from kshot.device import CPU
 from kshot.learners.base import Column, State
 
 
@@ -18,7 +19,7 @@ def dump_state(state: State) -> bytes:
     return pack(header, {name: state.tensors[name].cpu().numpy() for name in sorted(state.tensors)})
 
 
-def load_state(buffer: bytes, device: torch.device | str = "cpu") -> State:
+def load_state(buffer: bytes, device: torch.device = CPU) -> State:
     """The state :func:`dump_state` made a buffer of, tensors on ``device``. Raises Invalid for a broken buffer."""
     header, arrays = unpack(buffer)
     tensors = {name: torch.tensor(array, device=device) for name, array in arrays.items()}

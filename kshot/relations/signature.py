@@ -14,6 +14,7 @@ from torch import Tensor
 from kshot.contracts.checkpoints import Signature
 from kshot.encoders.base import Encoder
 from kshot.episodes.pool import Pool, take
+from kshot.learners.base import device_of
 from kshot.learners.batching import embed
 
 _CLASSES, _PER_CLASS = 100, 8
@@ -30,8 +31,8 @@ def sign(encoder: Encoder, pool: Pool, seed: int = 0) -> Signature:
     rows = [rng.permutation(pool.rows[index])[:_PER_CLASS] for index in chosen]
     labels = torch.arange(len(rows)).repeat_interleave(torch.tensor([len(own) for own in rows]))
     with torch.no_grad():
-        (x,) = embed(encoder, [take(pool.inputs, np.concatenate(rows))], torch.device("cpu"))
-    return Signature(between=float(_squared_distances(x)[labels[:, None] != labels].mean()))
+        (x,) = embed(encoder, [take(pool.inputs, np.concatenate(rows))], device_of(encoder, {}))
+    return Signature(between=float(_squared_distances(x.cpu())[labels[:, None] != labels].mean()))
 
 
 def strangeness(signature: Signature, x: Tensor, labels: Tensor) -> float:

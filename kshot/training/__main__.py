@@ -12,8 +12,9 @@ import torch
 
 from kshot.checkpoints import load_checkpoint, save_checkpoint
 from kshot.contracts.checkpoints import EvaluationRow
-from kshot.contracts.errors import Invalid
+from kshot.contracts.errors import KshotError
 from kshot.contracts.recipe import read_recipe
+from kshot.device import add_device_option, choose_device
 from kshot.training.descent import Ended
 from kshot.training.loop import Unfinished, meta_train, with_evaluation
 from kshot.training.mapping import train_mapping
@@ -29,24 +30,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
     parser.add_argument("--threads", type=int, default=1)
+    add_device_option(parser)
     parser.add_argument("--minutes", type=float, help="stop after so long; the same command goes on from there")
     parser.add_argument("--evaluate-only", action="store_true", help="measure the checkpoint that is there")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
+    device = choose_device(given.device)
     recipe = read_recipe(given.recipe)
     if given.evaluate_only:
-        checkpoint = load_checkpoint(given.out)
+        checkpoint = load_checkpoint(given.out, device)
     else:
         command = shlex.join(
             ["python", "-m", "kshot.training", str(given.recipe), "--data", str(given.data), "--out", str(given.out)]
         )
-        with join_world() as world:
-            if recipe.training.scheme != "mapping":
-                checkpoint = meta_train(recipe, given.data, given.out, command, _say, given.minutes, world=world)
-            elif world.size == 1:
-                checkpoint = train_mapping(recipe, given.data, given.out, command, _say, given.minutes)
-            else:
-                raise Invalid("a mapping is trained by one process")
+        train = train_mapping if recipe.training.scheme == "mapping" else meta_train
+        with join_world(device) as world:
+            checkpoint = train(recipe, given.data, given.out, command, _say, given.minutes, world=world)
         if not world.first:
             return
     if recipe.training.scheme == "multitask":
@@ -70,7 +69,7 @@ def _say(line: str) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except Invalid as error:
+    except KshotError as error:
         print(f"error: {error.message}", file=sys.stderr)
         leave(1)
     except (Unfinished, FloatingPointError) as error:

@@ -17,10 +17,11 @@ from kshot.encoders.frozen import FrozenEncoder
 from kshot.encoders.mapped import Mapped
 from kshot.episodes.pool import Pool
 from kshot.episodes.sampling import Episode, EpisodeShape, episodes
-from kshot.learners.batching import embed
+from kshot.learners.base import device_of
 from kshot.metrics import mean_interval
 from kshot.relations.transfer import episode_scores
 from kshot.training.mapping import source_features
+from kshot.training.precompute import embeddings_of
 
 REPORT_FILE = "comparison.json"
 MAPPING, IDENTITY, SCRATCH, RIDGE = "mapping", "identity", "from scratch", "ridge on source features"
@@ -48,10 +49,11 @@ def compare(
     """All four on the same ``count`` episodes of held-out classes; the source's features are kept in ``folder``."""
     encoder = checkpoint.encoder
     assert isinstance(encoder, Mapped)
-    features = torch.as_tensor(source_features(encoder, pool, folder).inputs)
+    device = device_of(encoder, checkpoint.head)
+    features = torch.as_tensor(source_features(encoder, pool, folder).inputs, device=device)
     with torch.no_grad():
         begun = FrozenEncoder.tune(encoder, features)
-        mapped, own = encoder.tune(features), embed(teacher.encoder, [pool.inputs], torch.device("cpu"))[0]
+        mapped, own = encoder.tune(features), embeddings_of(teacher, pool.inputs)
     chosen = list(islice(episodes(Pool(np.arange(len(pool)), pool.classes, pool.rows), shape, seed), count))
     raw, centred = (Checkpoint(checkpoint.manifest, Embedded(x).eval(), {}) for x in (features, begun))
     scores = {

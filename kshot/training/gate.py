@@ -25,6 +25,7 @@ from kshot.contracts.registry import (
 )
 from kshot.contracts.tasks import Failure
 from kshot.contracts.wire import Array, Inputs
+from kshot.device import add_device_option, choose_device
 from kshot.encoders.embedded import Embedded
 from kshot.episodes.pool import take
 from kshot.episodes.sampling import Episode
@@ -58,12 +59,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kshot.training.gate")
     parser.add_argument("work", type=Path)
     parser.add_argument("--threads", type=int, default=1)
+    add_device_option(parser)
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     work: Path = given.work
+    device = choose_device(given.device)
     try:
         spec = GateSpec.model_validate_json((work / GATE_FILE).read_bytes())
-        challenger, incumbent = (load_checkpoint(work / "checkpoints" / side) for side in ("challenger", "incumbent"))
+        folders = (work / "checkpoints" / side for side in ("challenger", "incumbent"))
+        challenger, incumbent = (load_checkpoint(folder, device) for folder in folders)
         trials = _trials(work / "data" / spec.dataset, challenger, incumbent)
         found = compare(challenger, incumbent, trials, spec)
     except KshotError as error:
@@ -86,7 +90,7 @@ def _scores(checkpoint: Checkpoint, inputs: Inputs, trials: Trials) -> list[Arra
     if not embeds_once(checkpoint):
         return [episode_scores(checkpoint, [_filled(e, inputs) for e in shape]) for shape in trials.shapes]
     used = np.unique(np.concatenate([np.r_[e.support, e.query] for shape in trials.shapes for e in shape]))
-    table = Embedded(embeddings_of(checkpoint.encoder, take(inputs, used))).eval()
+    table = Embedded(embeddings_of(checkpoint, take(inputs, used))).eval()
     short = Checkpoint(checkpoint.manifest, table, checkpoint.head)
     return [episode_scores(short, [_renumbered(e, used) for e in shape]) for shape in trials.shapes]
 

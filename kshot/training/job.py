@@ -21,6 +21,7 @@ from kshot.contracts.checkpoints import EvaluationRow, Lineage
 from kshot.contracts.errors import Invalid, KshotError
 from kshot.contracts.jobs import EVENTS_FILE, OUT_FOLDER, SPEC_FILE, Exit, JobSpec
 from kshot.contracts.recipe import Recipe
+from kshot.device import add_device_option, choose_device
 from kshot.training.data import load_pool
 from kshot.training.descent import Ended, descend, first_optimiser
 from kshot.training.job_events import JobEvents
@@ -65,13 +66,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kshot.training.job")
     parser.add_argument("work", type=Path, help="folder of the attempt")
     parser.add_argument("--threads", type=int, default=1)
+    add_device_option(parser)
     given = parser.parse_args(arguments)
     _end_with_parent()
     torch.set_num_threads(given.threads)
     stop = StopSignal()
     stop.listen()
     try:
-        with join_world() as world:
+        with join_world(choose_device(given.device)) as world:
             return attempt(given.work, stop, world)
     except Stopped:  # before there was anything to save
         return Exit.STOPPED
@@ -115,7 +117,7 @@ def _train(job: Job) -> tuple[Model, Run]:
     """The model after its last step, which is saved."""
     recipe, minutes = job.spec.recipe, job.spec.minutes
     torch.manual_seed(recipe.seed)
-    model = first_model(recipe, job.data, job.out.parent)
+    model = first_model(recipe, job.data, job.out.parent).on(job.world.device)
     total = None if minutes is not None else recipe.training.steps
     run = Run(model.encoder, model.head, first_optimiser(recipe, model), np.random.default_rng(recipe.seed), total)
     if load_progress(job.out, recipe, run, job.world):

@@ -42,10 +42,11 @@ def meta_train(
     from its last save, as if it had not. ``command`` is recorded in the manifest. Raises Invalid where recipe and data
     do not fit, FloatingPointError where the loss is no longer finite, Unfinished once ``minutes`` have passed.
     ``prepared``: the model to start from and its loss, where they are not what the recipe alone says. In a larger
-    ``world`` only the first process reads and writes ``out``; the others raise Ended where it stops early.
+    ``world`` only the first process reads and writes ``out``; the others raise Ended where it stops early. It computes
+    on the world's device, and so does the checkpoint.
     """
     torch.manual_seed(recipe.seed)
-    model = prepared.model if prepared else first_model(recipe, data, out.parent)
+    model = prepared.model if prepared else first_model(recipe, data, out.parent).on(world.device)
     optimiser = first_optimiser(recipe, model)
     run = Run(model.encoder, model.head, optimiser, np.random.default_rng(recipe.seed), recipe.training.steps)
     if load_progress(out, recipe, run, world) and world.first:

@@ -25,56 +25,63 @@ from kshot.contracts.wire import Array
 from kshot.encoders.mapped import Mapped
 from kshot.encoders.registry import build_encoder
 from kshot.episodes.pool import Pool
-from kshot.learners.batching import embed
 from kshot.learners.registry import get_learner
 from kshot.training.loop import Report, meta_train
 from kshot.training.losses import TaskLoss, folded_loss, training_pool
 from kshot.training.model import TRAINING_ONLY, Model, Prepared
-from kshot.training.precompute import Tuned, precompute
+from kshot.training.precompute import Tuned, embeddings_of, precompute
 from kshot.training.progress import fingerprint
+from kshot.training.world import ALONE, World
 
 TEACHER = "teacher"
 _FINISHED = ".finished"
 _REGRESSOR = TRAINING_ONLY + "regressor"
 _HINTED_ROWS = 128
-_CPU = torch.device("cpu")
 
 
 def train_mapping(
-    recipe: Recipe, data: Path, out: Path, command: str, report: Report = print, minutes: float | None = None
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    command: str,
+    report: Report = print,
+    minutes: float | None = None,
+    world: World = ALONE,
 ) -> Checkpoint:
     """Train the teacher into ``out``/teacher, then the map into ``out``; both stop and go on as other runs do.
 
     The source is the checkpoint ``recipe.start.parent``, a folder beside ``out``; its features of the training data are
-    kept there, too. Raises Invalid where the recipe names no source, no hint or no data, and as
+    kept there, too. Raises Invalid where the recipe names no source, no hint or no data, in a larger ``world``, and as
     :func:`~kshot.training.loop.meta_train` does.
     """
+    if world.size > 1:
+        raise Invalid("a mapping is trained by one process")
     start, hint = recipe.start, recipe.hint
     if start is None or hint is None or recipe.data is None:
         raise Invalid("a mapping needs [start], [hint] and [data]")
     parent = load_checkpoint(out.parent / start.parent)
     recipe = with_source(recipe, parent)
     started = time.monotonic()
-    teacher = _taught(teacher_recipe(recipe, hint), data, out / TEACHER, command, report, minutes)
+    teacher = _taught(teacher_recipe(recipe, hint), data, out / TEACHER, command, report, minutes, world)
     left = None if minutes is None else max(0.0, minutes - (time.monotonic() - started) / 60)
-    model = _model(recipe, parent, teacher.encoder.out_dim)
+    model = _model(recipe, parent, teacher.encoder.out_dim).on(world.device)
     assert isinstance(model.encoder, Mapped)
     pool = training_pool(recipe, data)
     features = source_features(model.encoder, pool, out.parent)
     model.encoder.centre_on(torch.as_tensor(features.inputs))
-    hints = _standardised(embed(teacher.encoder, [pool.inputs], _CPU)[0])
+    hints = _standardised(embeddings_of(teacher, pool.inputs))
     loss = _loss(model, features, hints, hint.weight, recipe)
-    return meta_train(recipe, data, out, command, report, left, Prepared(model, loss))
+    return meta_train(recipe, data, out, command, report, left, Prepared(model, loss), world)
 
 
 def _taught(
-    recipe: Recipe, data: Path, folder: Path, command: str, report: Report, minutes: float | None
+    recipe: Recipe, data: Path, folder: Path, command: str, report: Report, minutes: float | None, world: World
 ) -> Checkpoint:
     """The teacher, trained once: a later sitting of the same run finds it."""
     finished = folder / _FINISHED
     if finished.is_file() and finished.read_text() == fingerprint(recipe):
-        return load_checkpoint(folder)
-    teacher = meta_train(recipe, data, folder, command, report, minutes)
+        return load_checkpoint(folder, world.device)
+    teacher = meta_train(recipe, data, folder, command, report, minutes, world=world)
     finished.write_text(fingerprint(recipe))
     return teacher
 
@@ -111,7 +118,7 @@ def _fingerprint(encoder: Mapped, pool: Pool) -> str:
     """Of what the features depend on: the source's tensors and the inputs."""
     digest = hashlib.sha256()
     for name, tensor in encoder.source.state_dict().items():
-        digest.update(name.encode() + tensor.numpy().tobytes())
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
     inputs = pool.inputs
     digest.update("\0".join(inputs).encode() if isinstance(inputs, list) else np.ascontiguousarray(inputs).tobytes())
     return digest.hexdigest()[:16]
@@ -140,7 +147,7 @@ def _loss(model: Model, features: Pool, hints: Tensor, weight: float, recipe: Re
         value = episodic(rng, done)
         rows = torch.as_tensor(rng.integers(0, len(inputs), _HINTED_ROWS))
         seen = nn.functional.linear(
-            mapped(inputs[rows]), model.head[f"{_REGRESSOR}.weight"], model.head[f"{_REGRESSOR}.bias"]
+            mapped(inputs[rows].to(hints.device)), model.head[f"{_REGRESSOR}.weight"], model.head[f"{_REGRESSOR}.bias"]
         )
         return value + weight * (seen - hints[rows]).square().mean()
 

@@ -13,7 +13,7 @@ from kshot.encoders.base import Encoder
 from kshot.encoders.embedded import Embedded
 from kshot.episodes.pool import Pool, Rows, take
 from kshot.episodes.sampling import EpisodeShape, draw_rows
-from kshot.learners.base import Head, Learner, Support
+from kshot.learners.base import Head, Learner, Support, device_of
 from kshot.training.warping import draw_maps, warp
 from kshot.training.world import World
 
@@ -49,10 +49,11 @@ def folded_meta_loss(
     most of the cost, and it sees each example once.
     """
     (n_way, per_class), k_shot = drawn.rows.shape, drawn.k_shot
-    prepared = encoder.prepare(take(pool.inputs, drawn.rows.reshape(-1)), torch.device("cpu"))
+    device = device_of(encoder, head)
+    prepared = encoder.prepare(take(pool.inputs, drawn.rows.reshape(-1)), device)
     if drawn.maps is not None:
         prepared = warp(prepared, drawn.maps)
-    with torch.autocast("cpu", torch.bfloat16, enabled=training.precision == "bfloat16"):
+    with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
         embeddings = encoder(prepared)
     embedded = Embedded(embeddings.float())
     supports, queries, targets = [], [], []
@@ -60,9 +61,9 @@ def folded_meta_loss(
         order = (np.arange(per_class) + fold) % per_class
         cells = np.arange(n_way)[:, None] * per_class + order
         support, query = cells[:, :k_shot], cells[:, k_shot:]
-        supports.append(Support("classification", support.reshape(-1), _classes(n_way, k_shot), n_way))
+        supports.append(Support("classification", support.reshape(-1), _classes(n_way, k_shot, device), n_way))
         queries.append(query.reshape(-1))
-        targets.append(_classes(n_way, per_class - k_shot))
+        targets.append(_classes(n_way, per_class - k_shot, device))
     return learner.meta_loss(embedded, head, supports, queries, targets, options)
 
 
@@ -93,5 +94,5 @@ class BatchStatistics:
                 buffer.add_(moved / draws)
 
 
-def _classes(n_way: int, per_class: int) -> Tensor:
-    return torch.arange(n_way).repeat_interleave(per_class)
+def _classes(n_way: int, per_class: int, device: torch.device) -> Tensor:
+    return torch.arange(n_way, device=device).repeat_interleave(per_class)

@@ -17,7 +17,7 @@ from kshot.encoders.mapped import Mapped
 from kshot.encoders.mlp import Mlp
 from kshot.encoders.registry import build_encoder
 from kshot.episodes.tables import Table
-from kshot.learners.base import Learner
+from kshot.learners.base import Learner, device_of
 from kshot.learners.registry import get_learner
 from kshot.training.data import draws_sinusoids
 from kshot.training.lineage import sources_of
@@ -39,9 +39,20 @@ class Model:
     encoder: Encoder
     head: dict[str, Tensor]
 
+    @property
+    def device(self) -> torch.device:
+        """What it computes on."""
+        return device_of(self.encoder, self.head)
+
     def parameters(self) -> list[Tensor]:
         """Everything that has a gradient."""
         return [p for p in (*self.encoder.parameters(), *self.head.values()) if p.requires_grad]
+
+    def on(self, device: torch.device) -> "Model":
+        """The same model there; this one must not be used any more."""
+        head = {name: tensor.detach().to(device) for name, tensor in self.head.items()}
+        head |= {name: nn.Parameter(head[name]) for name, own in self.head.items() if own.requires_grad}
+        return Model(self.learner, self.encoder.to(device), head)
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,10 @@ class Prepared:
 
 
 def first_model(recipe: Recipe, data: Path, checkpoints: Path) -> Model:
-    """The model before its first step. ``checkpoints``: where the checkpoint lies that it begins at, if it does."""
+    """The model before its first step. ``checkpoints``: where the checkpoint lies that it begins at, if it does.
+
+    It is drawn on the CPU, so that the same seed gives the same start wherever it trains (:meth:`Model.on`).
+    """
     learner = get_learner(recipe.learner.name)
     encoder = build_encoder(recipe.encoder, recipe.input)
     if recipe.start is not None:
@@ -95,7 +109,7 @@ def checkpoint_of(recipe: Recipe, model: Model, lineage: Lineage) -> Checkpoint:
     encoder.load_state_dict(model.encoder.state_dict())
     kept = {name: tensor for name, tensor in model.head.items() if not name.startswith(TRAINING_ONLY)}
     head = {name: tensor.detach().clone() for name, tensor in kept.items()}
-    return Checkpoint(manifest_of(recipe, lineage), encoder.eval(), head)
+    return Checkpoint(manifest_of(recipe, lineage), encoder.to(model.device).eval(), head)
 
 
 def manifest_of(recipe: Recipe, lineage: Lineage) -> Manifest:

@@ -62,12 +62,12 @@ def joint_loss(
     Each process has some of the rows, and its part of each target's loss is weighted by how many rows have the target.
     """
     training, shared = recipe.training, list(encoder.parameters())
-    values = torch.as_tensor(table.values)
-
+    device = device_of(encoder, head)
+    values = torch.as_tensor(table.values, device=device)
     target = _place(table, training.options.get("target"))
 
     def current(rows: Array) -> Tensor:
-        z = encoder.embed(table.inputs[rows], torch.device("cpu"))
+        z = encoder.embed(table.inputs[rows], device)
         return _losses(recipe, encoder, head, table, z, values[rows])
 
     def measured(rows: Array) -> Tensor:
@@ -82,7 +82,7 @@ def joint_loss(
     def loss(rng: np.random.Generator, done: float) -> Tensor:
         rows = rng.choice(len(table), min(training.meta_batch, len(table)), replace=False)
         own = rows[world.rank :: world.size]
-        z, y = encoder.embed(table.inputs[own], torch.device("cpu")), values[own]
+        z, y = encoder.embed(table.inputs[own], device), values[own]
         present = (~values[rows].isnan()).sum(0)
         shares = (~y.isnan()).sum(0) / present.clamp(min=1)
         losses = shares * _losses(recipe, encoder, head, table, z, y)
@@ -134,8 +134,9 @@ def masked_loss(target: Target, outputs: Tensor, values: Tensor) -> Tensor:
 
 def mean_loss(recipe: Recipe, encoder: Encoder, head: Head, table: Table) -> Tensor:
     """The mean over the targets of their losses on all rows of a table."""
-    z = encoder.embed(table.inputs, torch.device("cpu"))
-    return _losses(recipe, encoder, head, table, z, torch.as_tensor(table.values)).mean()
+    device = device_of(encoder, head)
+    z, y = encoder.embed(table.inputs, device), torch.as_tensor(table.values, device=device)
+    return _losses(recipe, encoder, head, table, z, y).mean()
 
 
 def trained_answers(checkpoint: Checkpoint, targets: tuple[Target, ...], inputs: Inputs) -> dict[str, Tensor]:

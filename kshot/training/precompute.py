@@ -13,6 +13,7 @@ from kshot.encoders.base import Encoder
 from kshot.encoders.embedded import Embedded
 from kshot.encoders.frozen import FrozenEncoder
 from kshot.episodes.pool import Pool, take
+from kshot.learners.base import device_of
 from kshot.learners.batching import embed
 
 _BLOCK = 256
@@ -34,14 +35,17 @@ class Tuned(Encoder):
 
 
 def precompute(encoder: Encoder, pool: Pool) -> tuple[Encoder, Pool]:
-    """The same embeddings without a frozen backbone: an encoder and a pool of features. Others come back as is."""
+    """The same embeddings without a frozen backbone: an encoder and a pool of features. Others come back as is.
+
+    The features lie in the CPU's memory: all of a training pool may be more than a GPU holds, a step takes few.
+    """
     if not isinstance(encoder, FrozenEncoder):
         return encoder, pool
     features = []
     with torch.no_grad():
         for start in range(0, len(pool), _BLOCK):
             block = take(pool.inputs, np.arange(start, min(start + _BLOCK, len(pool))))
-            features.append(encoder.features(encoder.prepare(block, torch.device("cpu"))))
+            features.append(encoder.features(encoder.prepare(block, device_of(encoder, {}))).cpu())
     return Tuned(encoder), replace(pool, inputs=torch.cat(features).numpy())
 
 
@@ -52,10 +56,11 @@ def embeds_once(checkpoint: Checkpoint) -> bool:
 
 
 @torch.no_grad()
-def embeddings_of(encoder: Encoder, inputs: Inputs) -> Tensor:
+def embeddings_of(checkpoint: Checkpoint, inputs: Inputs) -> Tensor:
     """(n, out_dim), block by block."""
+    encoder, device = checkpoint.encoder, device_of(checkpoint.encoder, checkpoint.head)
     blocks = [inputs[start : start + _BLOCK] for start in range(0, len(inputs), _BLOCK)]
-    return torch.cat([embed(encoder, [block], torch.device("cpu"))[0] for block in blocks])
+    return torch.cat([embed(encoder, [block], device)[0] for block in blocks])
 
 
 def embedded(checkpoint: Checkpoint, pool: Pool) -> tuple[Encoder, Pool]:
@@ -63,5 +68,5 @@ def embedded(checkpoint: Checkpoint, pool: Pool) -> tuple[Encoder, Pool]:
     own, both as they are."""
     if not embeds_once(checkpoint):
         return checkpoint.encoder, pool
-    table = Embedded(embeddings_of(checkpoint.encoder, pool.inputs)).eval()
+    table = Embedded(embeddings_of(checkpoint, pool.inputs)).eval()
     return table, replace(pool, inputs=np.arange(len(pool)))

@@ -13,10 +13,12 @@ from kshot.contracts.errors import Invalid
 from kshot.contracts.recipe import Recipe
 from kshot.contracts.wire import pack, unpack
 from kshot.encoders.base import Encoder
+from kshot.learners.base import device_of
 from kshot.training.world import ALONE, World
 
 _FILE = ".progress.safetensors"
 _ENCODER, _HEAD, _OPTIMISER = "encoder.", "head.", "optimiser."
+_GPU_RNG = "gpu_rng"
 
 
 @dataclass
@@ -34,6 +36,16 @@ class Run:
     step: int = 0
     seconds: float = 0.0
 
+    @property
+    def device(self) -> torch.device:
+        """What it computes on; it may go on on another one, where rounding differs."""
+        return device_of(self.encoder, self.head)
+
+
+def gpus(device: torch.device) -> list[torch.device]:
+    """The GPU whose random state belongs to a run on ``device``; none on a CPU."""
+    return [device] if device.type == "cuda" else []
+
 
 def save_progress(folder: Path, recipe: Recipe, run: Run) -> None:
     """Write the run beside its checkpoint; the file appears whole or not at all."""
@@ -50,6 +62,8 @@ def save_progress(folder: Path, recipe: Recipe, run: Run) -> None:
         tensors |= {f"{_OPTIMISER}{place}.{name}": torch.as_tensor(value) for name, value in state.items()}
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
     arrays["torch_rng"] = torch.get_rng_state().numpy()
+    for gpu in gpus(run.device):
+        arrays[_GPU_RNG] = torch.cuda.get_rng_state(gpu).numpy()
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f"{_FILE}.part"
     unfinished.write_bytes(pack(header, arrays))
@@ -85,6 +99,9 @@ def load_progress(folder: Path, recipe: Recipe, run: Run, world: World = ALONE) 
     run.optimiser.load_state_dict({**run.optimiser.state_dict(), "state": state})
     run.rng.bit_generator.state = header["rng"]
     torch.set_rng_state(tensors["torch_rng"])
+    for gpu in gpus(run.device):
+        if _GPU_RNG in tensors:  # else the run was saved on a CPU
+            torch.cuda.set_rng_state(tensors[_GPU_RNG], gpu)
     run.step, run.total, run.seconds = header["step"], header.get("total", run.total), header["seconds"]
     return True
 

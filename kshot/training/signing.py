@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from kshot.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from kshot.device import add_device_option, choose_device
 from kshot.episodes.pool import Pool
 from kshot.relations.signature import sign
 from kshot.training.data import SINUSOIDS, load_pool
@@ -31,9 +32,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m kshot.training.signing")
     parser.add_argument("checkpoints", type=Path, nargs="+", help="folders")
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    add_device_option(parser)
     given = parser.parse_args(arguments)
+    device = choose_device(given.device)
     for folder in given.checkpoints:
-        checkpoint = load_checkpoint(folder)
+        checkpoint = load_checkpoint(folder, device)
         pool = held_out(checkpoint, given.data)
         if pool is not None:
             save_checkpoint(folder, signed(checkpoint, pool))

@@ -25,6 +25,7 @@ from kshot.training.measuring import groups_of
 from kshot.training.model import Model, manifest_of
 from kshot.training.multitask import mean_loss
 from kshot.training.precompute import Tuned, precompute
+from kshot.training.progress import gpus
 from kshot.training.tables import holds_table, load_table
 
 _SEED = 10_000
@@ -48,7 +49,7 @@ class Validation:
         mode = self.model.encoder.training
         self.model.encoder.eval()
         try:
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(gpus(self.model.device)):
                 return self.measure()
         except AdaptationFailed:
             return None

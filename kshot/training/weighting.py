@@ -53,7 +53,7 @@ def conflict_weights(weighting: Weighting, products: Tensor) -> Tensor:
     """
     tasks = len(products)
     if weighting not in SURGICAL or not bool((products < 0).any()):
-        return torch.full((tasks,), 1 / tasks, dtype=products.dtype)
+        return torch.full((tasks,), 1 / tasks, dtype=products.dtype, device=products.device)
     from torchjd.aggregation import PCGradWeighting, UPGradWeighting  # of the extra `train`, and slow to import
 
     if weighting == "upgrad":

@@ -25,6 +25,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from kshot.contracts.errors import Invalid
+from kshot.device import CPU
 
 OUTCOME = "KSHOT_OUTCOME"
 """The variable that names the file where the first process leaves its exit code."""
@@ -35,11 +36,14 @@ _LOOK_EVERY = 1.0  # seconds
 
 @dataclass(frozen=True)
 class World:
-    """``rank`` of ``size`` processes. ``device``: where what is sent must lie. As a context, it is left at the end."""
+    """``rank`` of ``size`` processes. ``device``: what this one computes on, where what is sent must lie, too.
+
+    As a context, it is left at the end.
+    """
 
     rank: int = 0
     size: int = 1
-    device: str = "cpu"
+    device: torch.device = CPU
 
     @property
     def first(self) -> bool:
@@ -54,7 +58,7 @@ class World:
         """The sum of each tensor over the processes, the same bytes in all of them; without a gradient."""
         if self.size == 1:
             return [tensor.detach() for tensor in tensors]
-        flat = torch.cat([tensor.detach().flatten() for tensor in tensors]).to(self.device)
+        flat = torch.cat([tensor.detach().flatten().to(self.device) for tensor in tensors])
         dist.all_reduce(flat)
         parts: tuple[Tensor, ...] = torch.split(flat, [tensor.numel() for tensor in tensors])
         return [part.view(own.shape).to(own) for part, own in zip(parts, tensors, strict=True)]
@@ -64,7 +68,7 @@ class World:
         if self.size == 1:
             return value.detach()
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        given = torch.tensor([float(p.grad is not None) for p in parameters])
+        given = torch.tensor([float(p.grad is not None) for p in parameters], device=self.device)
         *sums, givers, total = self.total([*gradients, given, value])
         for parameter, gradient, givers_of_it in zip(parameters, sums, givers, strict=True):
             parameter.grad = gradient if givers_of_it > 0 else None
@@ -125,20 +129,19 @@ def leave(code: int) -> NoReturn:
     sys.exit(0 if _under_torchrun() else code)
 
 
-def join_world(device: str = "cpu") -> World:
-    """Meet the other processes that ``torchrun`` started, over gloo, or NCCL where ``device`` is a GPU's.
+def join_world(device: torch.device = CPU) -> World:
+    """Meet the other processes that ``torchrun`` started, over gloo, or NCCL where ``device`` is a GPU.
 
     Reads torchrun's environment; without it this process is the world.
     """
     if _under_torchrun():
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return ALONE
+        return World(device=device)
     if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())  # else it listens where the host's name leads
-    on_gpu = device.startswith("cuda")
+    on_gpu = device.type == "cuda"
     if on_gpu:
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=_PATIENCE)
     return World(dist.get_rank(), dist.get_world_size(), device)

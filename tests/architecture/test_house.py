@@ -104,3 +104,15 @@ def test_wheel_contains_kshot_alone(tmp_path: Path):
     with tarfile.open(source) as archive:
         second = {name.split("/")[1] for name in archive.getnames() if "/" in name}
     assert not second & {"service", "workers", "standalone", "tests"}
+
+
+@pytest.mark.parametrize("room", ["training", "learners", "relations"])
+def test_what_learns_follows_its_model_to_whatever_device(room: str):
+    """``kshot/device.py`` chooses. To ask a tensor's device for its type is not to choose one."""
+    for path in sorted((ROOT / "kshot" / room).rglob("*.py")):
+        nodes = list(ast.walk(tree(path)))
+        asked = {id(part) for node in nodes if isinstance(node, ast.Compare) for part in node.comparators}
+        for node in nodes:
+            named = isinstance(node, ast.Constant) and node.value in {"cpu", "cuda"} and id(node) not in asked
+            sent = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "cuda"
+            assert not named and not sent, f"{path.relative_to(ROOT)}:{node.lineno} names a device"
