@@ -29,8 +29,10 @@ async def run_child(
 
     It has a process group of its own, low priority, its output appended to ``log``, and ``env`` on top of our
     environment without its secrets: a child computes, and talks to nobody. Once ``stop`` is set it gets SIGTERM, and
-    after ``grace_s`` the group gets SIGKILL. Cancelling this coroutine kills the group at once. To be called from the
-    main thread's event loop: the kernel takes the death of the *thread* that forked for the parent's death.
+    after ``grace_s`` the group gets SIGKILL. Cancelling this coroutine kills the group at once. Processes to which the
+    child gives sessions of their own have to end with it by themselves; those that share a meta-batch do
+    (`kshot.training.world.end_with_parent`). To be called from the main thread's event loop: the kernel takes the death
+    of the *thread* that forked for the parent's death.
     """
     with log.open("ab") as output:
         process = await asyncio.create_subprocess_exec(

@@ -107,9 +107,20 @@ def job_prefix(job: str) -> str:
     return f"jobs/{job}"
 
 
+def job_of(key: str) -> str:
+    """Whose object this is."""
+    return key.split("/")[1]
+
+
 def state_key(claim: JobClaim, step: int) -> str:
     """Where an attempt keeps the state of a step: a key of its own, so that no two attempts write one object."""
     return f"{job_prefix(claim.job)}/{claim.attempt}-{step}.safetensors"
+
+
+def attempt_of(key: str) -> int | None:
+    """Which attempt keeps a state there; None where the key is that of the data."""
+    first, _, _ = key.rpartition("/")[2].partition("-")
+    return int(first) if first.isdecimal() else None
 
 
 def data_key(job: str) -> str:

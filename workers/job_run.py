@@ -15,7 +15,7 @@ from kshot.contracts.tasks import Failure
 from kshot.storage import job_runs
 from kshot.storage.job_runs import JobClaim, SavedState
 from workers.children import run_child
-from workers.job_folder import JobFolder, data_key, job_prefix, state_key
+from workers.job_folder import JobFolder, attempt_of, job_prefix, state_key
 from workers.patience import every, is_away, patiently
 from workers.publishing import publish_job, weights_key
 from workers.trainer_stack import TrainerStack
@@ -144,12 +144,10 @@ class JobRun:
         async with self._stack.database.begin() as connection:
             status = await job_runs.report(connection, self._claim, self._stack.lease_s, events, saved)
         self._hear(status)
-        if saved is None:
+        if saved is None or status is None:  # not ours; but it may count, if Postgres went away while it committed
             return
-        needless = saved.key if status is None else self._state_key
-        if status is not None:
-            self._state_key = saved.key
-        if needless is not None and needless != self._state_key:
+        needless, self._state_key = self._state_key, saved.key
+        if needless is not None and needless != saved.key:
             await self._delete([needless])
 
     def _hear(self, status: JobStatus | None) -> None:
@@ -171,8 +169,8 @@ class JobRun:
     async def _end(self, code: int | None) -> None:
         if self._lost.is_set() or code is None:
             return
-        if code == Exit.FINISHED and await self._publish():
-            return await self._clear_up("succeeded")
+        if code == Exit.FINISHED:
+            return await self._finish()
         if self._failure is not None and await patiently(self._fail):
             return await self._clear_up("failed")
         stopped = self._halt.is_set()
@@ -181,13 +179,17 @@ class JobRun:
             _log.warning("child_died", job=self._claim.job, how=how, said=self._folder.last_words())
         await self._let_go(spent=not stopped, reason=None if stopped else f"the process that trains {how}")
 
-    async def _publish(self) -> bool:
+    async def _finish(self) -> None:
+        """Register what the child made. One to be cancelled is let go, as if it had been stopped."""
         database, objects = self._stack.database, self._stack.objects
         try:
-            return await patiently(lambda: publish_job(database, objects, self._folder.out, self._claim))
-        except KshotError as error:  # not what a child leaves that says it has finished
+            published = await patiently(lambda: publish_job(database, objects, self._folder.out, self._claim))
+        except KshotError as error:
             _log.error("not_published", job=self._claim.job, exc_info=error)
-            return False
+            return await self._let_go(spent=True, reason="the process that trains left no sound checkpoint")
+        if published:
+            return await self._clear_up("succeeded")
+        await self._let_go(spent=False)
 
     async def _fail(self) -> bool:
         assert self._failure is not None
@@ -215,10 +217,11 @@ class JobRun:
         await self._delete([*stored, *weights])
 
     async def _tidy(self) -> None:
-        """Earlier attempts may have been killed between storing a state and making it count."""
-        kept = {self._claim.state_key, data_key(self._claim.job)}
+        """Earlier attempts may have been killed between storing a state and making it count. Those of later ones stay:
+        this trainer may have been stopped for so long that it has lost the job, and does not know yet."""
         found = await asyncio.to_thread(self._stack.objects.keys, job_prefix(self._claim.job))
-        await self._delete([key for key in found if key not in kept])
+        earlier = [key for key in found if (by := attempt_of(key)) is not None and by < self._claim.attempt]
+        await self._delete([key for key in earlier if key != self._claim.state_key])
 
     async def _delete(self, keys: Sequence[str]) -> None:
         try:

@@ -25,7 +25,7 @@ from kshot.storage.promotions import (
 )
 from workers.children import run_child
 from workers.data_folders import lay_checkpoint, lay_dataset
-from workers.patience import is_away
+from workers.patience import is_away, patiently
 from workers.trainer_stack import TrainerStack
 
 _CHECKOUT = Path(__file__).parents[1]
@@ -63,6 +63,11 @@ class Promoter:
             await self._lay_out(claim, work)
         except KshotError as error:
             return await self._fail(claim, Failure(code=error.code, message=error.message, param=error.param))
+        except Exception as error:
+            if not is_away(error):
+                raise
+            _log.warning("promotion_not_begun", promotion=claim.id, error=type(error).__name__)
+            return await patiently(lambda: self._release(claim))
         code = await self._compare(claim, work)
         found = await asyncio.to_thread(_read, work)
         if code == Exit.FINISHED and isinstance(found, Comparison):
@@ -72,11 +77,10 @@ class Promoter:
         else:
             log = await asyncio.to_thread(_tail, work / "log")
             _log.error("comparison_died", promotion=claim.id, attempt=claim.attempt, code=code, log=log)
-            async with self._stack.database.begin() as connection:
-                await retry_promotion(connection, claim)
+            await patiently(lambda: self._retry(claim))
 
     async def _lay_out(self, claim: Promotion, work: Path) -> None:
-        """Raises NotFound and Expired; OSError where the store cannot be read: another attempt comes then."""
+        """Raises NotFound and Expired; what `is_away` knows where the database or the store cannot be read."""
         database, objects = self._stack.database, self._stack.objects
         spec = GateSpec(challenger=claim.challenger, incumbent=claim.incumbent, dataset=claim.dataset)
         await asyncio.to_thread(_write_spec, work, spec)
@@ -112,19 +116,33 @@ class Promoter:
                 stop.set()
 
     async def _decide(self, claim: Promotion, comparison: Comparison) -> None:
-        async with self._stack.database.begin() as connection:
-            status = await decide_promotion(connection, claim, comparison)
+        async def write() -> str | None:
+            async with self._stack.database.begin() as connection:
+                return await decide_promotion(connection, claim, comparison)
+
+        status = await patiently(write)
         _log.info("promotion_decided", promotion=claim.id, status=status or "lost", verdict=comparison.verdict)
 
     async def _fail(self, claim: Promotion, failure: Failure) -> None:
-        async with self._stack.database.begin() as connection:
-            await fail_promotion(connection, claim, failure)
+        async def write() -> bool:
+            async with self._stack.database.begin() as connection:
+                return await fail_promotion(connection, claim, failure)
+
+        await patiently(write)
         _log.info("promotion_failed", promotion=claim.id, code=failure.code)
+
+    async def _retry(self, claim: Promotion) -> None:
+        async with self._stack.database.begin() as connection:
+            await retry_promotion(connection, claim)
+
+    async def _release(self, claim: Promotion) -> None:
+        """Unspent."""
+        async with self._stack.database.begin() as connection:
+            await release_promotion(connection, claim)
 
     async def _give_back(self, claim: Promotion) -> None:
         try:
-            async with self._stack.database.begin() as connection:
-                await release_promotion(connection, claim)
+            await self._release(claim)
         except Exception as error:
             _log.warning("release_failed", promotion=claim.id, error=type(error).__name__)
 

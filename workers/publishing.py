@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kshot.contracts.checkpoints import Manifest
 from kshot.contracts.errors import Invalid
-from kshot.contracts.ids import new_id
+from kshot.contracts.ids import is_id, new_id
 from kshot.contracts.selection import AUTO
 from kshot.storage.aliases import get_alias, move_alias
 from kshot.storage.checkpoints import PRODUCTION, get_checkpoint, register
@@ -83,6 +83,12 @@ async def publish_job(database: AsyncEngine, objects: ObjectStore, folder: Path,
 def weights_key(claim: JobClaim) -> str:
     """Where an attempt puts its weights: a key of its own, so that no two attempts write one object."""
     return f"checkpoints/{claim.spec.recipe.name}/{claim.job}-{claim.attempt}.safetensors"
+
+
+def made_by(key: str) -> str | None:
+    """The job that put weights there; None where no job did."""
+    job, _, _ = key.rpartition("/")[2].partition("-")
+    return job if is_id(job, "job") else None
 
 
 def _checked(folder: Path) -> tuple[Manifest, bytes, bytes]:

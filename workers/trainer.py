@@ -6,15 +6,18 @@ import asyncio
 
 import structlog
 
-from kshot.storage.job_runs import claim_job, open_jobs
+from kshot.storage.job_runs import JobClaim, claim_job, end_unheld
 from kshot.storage.workers import worker_gone, worker_seen
 from workers.job_run import JobRun
+from workers.job_sweep import sweep_jobs
 from workers.patience import every, is_away
 from workers.promoting import Promoter
 from workers.trainer_stack import TrainerStack
 
 _POLL_S = 1.0
+_LONGEST_PAUSE_S = 30.0
 _SEEN_S = 2.0
+_END_S = 5.0
 _SWEEP_S = 60.0
 _DRAIN_S = 30.0
 """For the child to save and end, and for its last words to be kept."""
@@ -36,6 +39,7 @@ class Trainer:
             working = group.create_task(self._work(stop))
             beside = [
                 group.create_task(every(_SEEN_S, self._seen)),
+                group.create_task(every(_END_S, self._end_unheld)),
                 group.create_task(every(_SWEEP_S, self._sweep)),
                 group.create_task(every(_POLL_S, self._promoter.poll)),
             ]
@@ -47,36 +51,35 @@ class Trainer:
         await self._leave()
 
     async def _work(self, stop: asyncio.Event) -> None:
-        """One job after the other. Postgres is the queue; nothing rings."""
+        """One job after the other. Postgres is the queue; nothing rings. Where a job cannot be begun the pauses grow:
+        each try leaves two events."""
+        pause_s = _POLL_S
         while not stop.is_set():
             try:
-                worked = await self._take_one(stop)
+                claim = await self._claim()
+                if claim is not None and await JobRun(self._stack, claim, stop).run():
+                    pause_s = _POLL_S
+                    continue
             except Exception as error:
                 _log.warning("job_broken_off", error=type(error).__name__, exc_info=None if is_away(error) else error)
-                worked = False
-            if not worked:
-                await _until(stop, _POLL_S)
+                claim = None
+            pause_s = _POLL_S if claim is None else min(2 * pause_s, _LONGEST_PAUSE_S)
+            await _until(stop, pause_s)
 
-    async def _take_one(self, stop: asyncio.Event) -> bool:
-        """False where there is nothing to do now."""
+    async def _claim(self) -> JobClaim | None:
         async with self._stack.database.begin() as connection:
-            claim = await claim_job(connection, self._stack.worker, self._stack.lease_s)
-        return claim is not None and await JobRun(self._stack, claim, stop).run()
+            return await claim_job(connection, self._stack.worker, self._stack.lease_s)
+
+    async def _end_unheld(self) -> None:
+        async with self._stack.database.begin() as connection:
+            await end_unheld(connection)
 
     async def _seen(self) -> None:
         async with self._stack.database.begin() as connection:
             await worker_seen(connection, self._stack.worker, self._stack.device, "trainer")
 
     async def _sweep(self) -> None:
-        """Delete what jobs left in the object store that were ended while nobody ran them."""
-        stored = await asyncio.to_thread(self._stack.objects.keys, "jobs")
-        if not stored:
-            return
-        async with self._stack.database.connect() as connection:
-            needed = await open_jobs(connection)
-        for key in stored:
-            if key.split("/")[1] not in needed:
-                await asyncio.to_thread(self._stack.objects.delete, key)
+        await sweep_jobs(self._stack.database, self._stack.objects)
 
     async def _leave(self) -> None:
         try:

@@ -35,7 +35,10 @@ def own_folder(root: Path, worker: str) -> Iterator[Path]:
 
 
 def _sweep(lock: Path) -> None:
-    descriptor = os.open(lock, os.O_RDWR)
+    try:
+        descriptor = os.open(lock, os.O_RDWR)
+    except FileNotFoundError:  # its holder has just ended, and removed it
+        return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

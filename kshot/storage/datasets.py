@@ -15,9 +15,9 @@ from kshot.contracts.datasets import DatasetManifest
 from kshot.contracts.errors import Conflict, NotFound
 from kshot.contracts.ids import is_id
 from kshot.contracts.jobs import OPEN_STATUSES
+from kshot.storage.promotions import OPEN as OPEN_PROMOTIONS
 from kshot.storage.training_tables import datasets, promotions, training_jobs
 
-_OPEN_PROMOTIONS = ("queued", "running")
 _MOST_USERS = 5
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 """As `contracts.checkpoints.Name`; anything else is no name, and may not even be text that Postgres takes."""
@@ -103,7 +103,7 @@ async def users_of(connection: AsyncConnection, id: str) -> list[str]:
         training_jobs.c.dataset_id == id, training_jobs.c.status.in_(OPEN_STATUSES)
     )  # fmt: skip
     comparing = select(promotions.c.id).where(
-        promotions.c.dataset_id == id, promotions.c.status.in_(_OPEN_PROMOTIONS)
+        promotions.c.dataset_id == id, promotions.c.status.in_(OPEN_PROMOTIONS)
     )  # fmt: skip
     return sorted(await connection.scalars(jobs.union_all(comparing)))
 

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, or_, select, update
+from sqlalchemy import ARRAY, ColumnElement, Text, and_, any_, case, func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kshot.contracts.errors import Poison
 from kshot.contracts.jobs import OPEN_STATUSES, EventKind, JobEvent, JobSpec, JobStatus
 from kshot.contracts.tasks import Failure
 from kshot.storage.job_events import insert_events
-from kshot.storage.tables import seconds_from_now
+from kshot.storage.tables import checkpoints, seconds_from_now
 from kshot.storage.training_tables import training_jobs
 
 MAX_DEATHS_AT_ONCE, MAX_DEATHS = 5, 20
@@ -59,10 +59,9 @@ class SavedState:
 async def claim_job(connection: AsyncConnection, worker: str, lease_s: float) -> JobClaim | None:
     """Claim the oldest job that is queued, or whose trainer has lost its lease; None where there is none.
 
-    What needs no trainer any more is ended on the way: jobs to be paused or cancelled that nobody holds, and those
-    whose attempts die too often.
+    What needs no trainer any more is ended on the way, or it would be claimed: see `end_unheld`.
     """
-    await _end_unheld(connection)
+    await end_unheld(connection)
     picked = (
         select(training_jobs.c.id).where(_unheld("running")).order_by(training_jobs.c.created_at).limit(1)
         .with_for_update(skip_locked=True).scalar_subquery()
@@ -161,6 +160,13 @@ async def open_jobs(connection: AsyncConnection) -> set[str]:
     return set(found.scalars())
 
 
+async def weights_named(connection: AsyncConnection, keys: Sequence[str]) -> set[str]:
+    """Those of the keys in the object store at which a checkpoint has its weights."""
+    asked = literal(list(keys), ARRAY(Text))
+    found = await connection.execute(select(checkpoints.c.object_key).where(checkpoints.c.object_key == any_(asked)))
+    return set(found.scalars())
+
+
 def progress_of(events: Sequence[JobEvent]) -> dict[str, Any]:
     """The columns that these events, oldest first, bring up to date."""
     return {
@@ -188,8 +194,9 @@ def _unheld(*statuses: str) -> ColumnElement[bool]:
     return or_(training_jobs.c.status == "queued", lost)
 
 
-async def _end_unheld(connection: AsyncConnection) -> None:
-    """See `claim_job`."""
+async def end_unheld(connection: AsyncConnection) -> None:
+    """End what needs no trainer any more: jobs to be paused or cancelled that nobody holds, and those whose attempts
+    die too often. A trainer that has a job of its own does this beside it: nobody else may be there."""
     job = training_jobs.c
     wished = and_(job.status.in_(["pausing", "cancelling"]), job.lease_until < func.now())
     given_up = and_(_unheld("running"), job.barren >= MAX_DEATHS)

@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -24,6 +25,7 @@ from kshot.storage.promotions import NewPromotion, Promotion, get_promotion, ins
 from kshot.storage.tables import DEFAULT_TENANT
 from tests.kshot.episodes.dataset_files import inspected
 from tests.kshot.training.test_gate import damaged, vectors
+from workers import promoting
 from workers.promoting import Promoter
 from workers.publishing import publish
 from workers.trainer_stack import TrainerStack
@@ -186,8 +188,36 @@ async def test_a_trainer_that_ends_gives_the_claim_back_and_leaves_no_process(
     assert (after.status, after.attempt) == ("queued", 0)
     psutil.wait_procs(children, timeout=5)
     assert gates() == [] and promotions.folders() == []
-    await promotions.trainer("wrk_next").poll()
-    assert (await promotions.stored(asked)).status == "promoted"
+
+
+async def test_what_is_away_costs_a_promotion_no_attempt(
+    promotions: Promotions, whole: Checkpoint, monkeypatch: pytest.MonkeyPatch
+):
+    good, blind = await promotions.publish(whole), await promotions.publish(damaged(whole))
+    asked = await promotions.ask(good, blind)
+    with monkeypatch.context() as away:
+        away.setattr(LocalObjects, "file", _away(5, promotions.objects.file))
+        for _ in range(5):
+            await promotions.trainer().poll()
+            after = await promotions.stored(asked)
+            assert (after.status, after.attempt) == ("queued", 0)
+    with monkeypatch.context() as away:
+        away.setattr(promoting, "decide_promotion", _away(2, promoting.decide_promotion))
+        await promotions.trainer().poll()
+    after = await promotions.stored(asked)
+    assert (after.status, after.attempt) == ("promoted", 1)
+
+
+def _away(times: int, action: Any) -> Any:
+    """The same, but what it needs cannot be reached for some time."""
+    left = [OSError("away")] * times
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        if left:
+            raise left.pop()
+        return action(*arguments, **options)
+
+    return call
 
 
 def gates() -> list[psutil.Process]:

@@ -42,6 +42,12 @@ def test_a_folder_is_swept_once_its_holder_is_dead_and_not_before(tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
+def test_a_lock_whose_holder_has_just_removed_it_is_passed_over(tmp_path: Path):
+    (tmp_path / "gone.lock").symlink_to(tmp_path / "nowhere")  # found by name, and not there when it is opened
+    with own_folder(tmp_path, "mine") as mine:
+        assert mine.is_dir()
+
+
 def test_events_are_read_line_by_line_and_again_until_taken_care_of(tmp_path: Path):
     folder = JobFolder(tmp_path)
     assert folder.unread(10) == ([], 0)
