@@ -14,11 +14,11 @@ from kshot.contracts.errors import Expired, Invalid, NotFound
 from kshot.contracts.selection import CheckpointRef
 from kshot.contracts.tasks import CountedTarget, Failure, Label
 from kshot.storage.checkpoints import hold_checkpoint
-from kshot.storage.tables import adapted_models, results, seconds_from_now, tasks
+from kshot.storage.tables import OPEN_TASK, adapted_models, results, seconds_from_now, tasks
 
 NOTHING_TO_FOLLOW = "only a model whose checkpoint was named by an alias can follow it; adapt with name@alias"
 
-_OPEN = tasks.c.status.in_(["queued", "running"])
+_OPEN = tasks.c.status.in_(OPEN_TASK)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kshot.storage.tables import tasks
+from kshot.storage.tables import OPEN_TASK, tasks
 
 
 async def count_open(connection: AsyncConnection, tenant: str) -> tuple[int, int]:
@@ -13,7 +13,7 @@ async def count_open(connection: AsyncConnection, tenant: str) -> tuple[int, int
     row = (
         await connection.execute(
             select(func.count(), func.count().filter(tasks.c.tenant_id == tenant)).where(
-                tasks.c.status.in_(["queued", "running"]), ~tasks.c.background
+                tasks.c.status.in_(OPEN_TASK), ~tasks.c.background
             )
         )
     ).one()
@@ -23,8 +23,6 @@ async def count_open(connection: AsyncConnection, tenant: str) -> tuple[int, int
 async def queue_position(connection: AsyncConnection, accepted: datetime) -> int:
     """How many callers' tasks accepted before that time are open."""
     position = await connection.scalar(
-        select(func.count()).where(
-            tasks.c.status.in_(["queued", "running"]), ~tasks.c.background, tasks.c.created_at < accepted
-        )
+        select(func.count()).where(tasks.c.status.in_(OPEN_TASK), ~tasks.c.background, tasks.c.created_at < accepted)
     )
     return int(position or 0)

@@ -76,7 +76,7 @@ async def move_alias(
             key_id=key,
         )
     )
-    await start_following(connection, name, alias, checkpoint)
+    await start_following(connection, name, alias)
     return moved
 
 

@@ -9,10 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from kshot.contracts.errors import NotFound
 from kshot.storage.flywheel_tables import adapted_model_history, feedback, recording
 from kshot.storage.recording import recorded_since
-from kshot.storage.tables import adapted_models, predictions, results, seconds_from_now, tasks
+from kshot.storage.tables import OPEN_TASK, adapted_models, predictions, results, seconds_from_now, tasks, tenants
 
 _GRACE_S = 60.0  # longer than any transaction that still saw the model alive, and may be giving it more time
-_OPEN = tasks.c.status.in_(["queued", "running"])
+_OPEN = tasks.c.status.in_(OPEN_TASK)
 
 
 async def delete_adapted_model(connection: AsyncConnection, tenant: str, id: str) -> dict[str, int]:
@@ -31,6 +31,7 @@ async def delete_adapted_model(connection: AsyncConnection, tenant: str, id: str
             deleted_at=func.now(),
             expires_at=func.now(),  # so that the sweep of expired ones comes by
             pinned=False,
+            support_left=False,
             fingerprint=None,
             content_sha256=None,
             support_sha256=None,
@@ -48,7 +49,8 @@ async def delete_adapted_model(connection: AsyncConnection, tenant: str, id: str
 
 
 async def erase_states(connection: AsyncConnection, limit: int) -> dict[str, int]:
-    """Erase answers of up to ``limit`` expired models, and cancel what nobody computed in time.
+    """Erase answers of up to ``limit`` expired models, and cancel what nobody computed in time. Their support sets are
+    for `erase_supports`.
 
     Returns their tasks, with the attempts made: the states of these are to be deleted before the transaction ends.
     Among them are deleted models, in case the process that deleted one died before its states were gone. What another
@@ -58,7 +60,9 @@ async def erase_states(connection: AsyncConnection, limit: int) -> dict[str, int
     models = await _locked(connection, limit, over, adapted_models.c.state_erased_at.is_(None))
     attempts = await _cancel(connection, models)
     await connection.execute(
-        update(adapted_models).where(adapted_models.c.id.in_(models)).values(state_erased_at=func.now())
+        update(adapted_models)
+        .where(adapted_models.c.id.in_(models))
+        .values(state_erased_at=func.now(), support_left=adapted_models.c.deleted_at.is_(None))
     )
     await connection.execute(update(results).where(results.c.task_id.in_(attempts)).values(predictions=null()))
     return attempts
@@ -66,26 +70,29 @@ async def erase_states(connection: AsyncConnection, limit: int) -> dict[str, int
 
 async def erase_supports(connection: AsyncConnection, limit: int) -> int:
     """Erase support sets and feedback of up to ``limit`` models whose states are erased: those that are not recorded
-    (kshot/storage/recording.py), or no longer. Returns how many."""
-    erased = adapted_models.c.state_erased_at.is_not(None)
-    models = await _locked(connection, limit, erased, tasks.c.payload.is_not(None), ~_recorded())
+    (kshot/storage/recording.py), or no longer. Returns how many.
+
+    Of each tenant the oldest are looked at, in the order of ``ix_adapted_models_supports``: none that are recorded, and
+    no tasks (`created_at` is theirs too).
+    """
+    until = func.coalesce(recorded_since(), func.now())
+    left = (
+        select(adapted_models.c.id)
+        .where(adapted_models.c.tenant_id == tenants.c.id, adapted_models.c.support_left)
+        .where(adapted_models.c.created_at <= until)
+        .order_by(adapted_models.c.created_at)
+        .limit(limit)
+        .lateral()
+    )
+    who = tenants.outerjoin(recording, and_(recording.c.tenant_id == tenants.c.id, recording.c.enabled))
+    found = await connection.scalars(select(left.c.id).select_from(who.join(left, true())).limit(limit))
+    models = await _locked(connection, limit, adapted_models.c.id.in_(list(found)))
     await connection.execute(update(tasks).where(tasks.c.adapted_model_id.in_(models)).values(payload=None))
     await connection.execute(update(feedback).where(feedback.c.adapted_model_id.in_(models)).values(payload=None))
+    await connection.execute(
+        update(adapted_models).where(adapted_models.c.id.in_(models)).values(support_left=False)
+    )  # fmt: skip
     return len(models)
-
-
-def _recorded() -> ColumnElement[bool]:
-    return (
-        select(true())
-        .where(
-            recording.c.tenant_id == adapted_models.c.tenant_id,
-            recording.c.enabled,
-            tasks.c.status == "succeeded",
-            tasks.c.created_at > recorded_since(),
-        )
-        .correlate(adapted_models, tasks)
-        .exists()
-    )
 
 
 async def _locked(connection: AsyncConnection, limit: int, *which: ColumnElement[bool]) -> Sequence[str]:
@@ -104,13 +111,13 @@ async def _locked(connection: AsyncConnection, limit: int, *which: ColumnElement
 async def _cancel(
     connection: AsyncConnection, models: Sequence[str], *which: ColumnElement[bool], erase_support: bool = False
 ) -> dict[str, int]:
-    """End the tasks of these models that are open. All their tasks, with the attempts made."""
-    values = {"payload": None} if erase_support else {}
+    """End the tasks of these models that are open, and erase the supports that nothing came of: such a task is never
+    recorded. All their tasks, with the attempts made."""
     ended = await connection.execute(
         update(tasks)
         .where(tasks.c.adapted_model_id.in_(models), *which)
         .values(
-            **values,
+            payload=null() if erase_support else case((_OPEN, null()), else_=tasks.c.payload),
             status=case((_OPEN, "cancelled"), else_=tasks.c.status),
             finished_at=func.coalesce(tasks.c.finished_at, func.now()),
         )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, true, union_all, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,54 +14,55 @@ from kshot.contracts.following import learner_on
 from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import LearnerOptions, Quality
 from kshot.storage import revisions
-from kshot.storage.tables import adapted_models, aliases, checkpoints, results, tasks
+from kshot.storage.tables import OPEN_TASK, adapted_models, aliases, checkpoints, results, tasks
 
 _AT_ONCE = 500
-"""Models started in one transaction: the move of an alias must not wait for all of a hundred thousand."""
+"""Models started in one transaction: the move of an alias must not wait for all of a hundred thousand. With so many
+replays open no more are started either: they come from the table as fast as workers end them, and it stays small."""
+_CATCH_UP_LOCK = 0x6B666F6C6C  # "kfoll"
+
+_LED = func.coalesce(adapted_models.c.target_checkpoint_id, adapted_models.c.checkpoint_id)
+_ITS_ALIAS = and_(aliases.c.name == adapted_models.c.checkpoint_name, aliases.c.alias == adapted_models.c.alias)
+_FOLLOWS = and_(
+    adapted_models.c.follow,
+    adapted_models.c.deleted_at.is_(None),
+    adapted_models.c.state_erased_at.is_(None),
+    or_(adapted_models.c.expires_at.is_(None), adapted_models.c.expires_at > func.now(), adapted_models.c.pinned),
+)
 
 
-async def start_following(connection: AsyncConnection, name: str, alias: str, checkpoint: str) -> int:
-    """In the transaction that moved ``name@alias`` to ``checkpoint``: queue the replays of the models that follow it.
+async def start_following(connection: AsyncConnection, name: str, alias: str) -> int:
+    """In the transaction that moved ``name@alias``: queue the replays of the models that follow it.
 
     Returns how many were started; what is left (many models, or ones that are just changed) `catch_up` starts soon.
     """
-    return await _start(connection, adapted_models.c.checkpoint_name == name, adapted_models.c.alias == alias)
+    return await _start(connection, _AT_ONCE, aliases.c.name == name, aliases.c.alias == alias)
 
 
 async def catch_up(connection: AsyncConnection) -> int:
     """Start the models whose alias leads elsewhere than they were last taken, for whatever reason: they were still
-    being made when it moved, or began to follow later, or were too many. Returns how many were started."""
-    return await _start(connection)
+    being made when it moved, or began to follow later, or were too many; no more than keeps ``_AT_ONCE`` replays open.
+    One caller at a time (advisory lock). Returns how many were started."""
+    if not await connection.scalar(select(func.pg_try_advisory_xact_lock(_CATCH_UP_LOCK))):
+        return 0
+    open_now = select(tasks.c.id).where(tasks.c.status.in_(OPEN_TASK), tasks.c.background).limit(_AT_ONCE)
+    n_open = int(await connection.scalar(select(func.count()).select_from(open_now.subquery())) or 0)
+    return await _start(connection, _AT_ONCE - n_open) if n_open < _AT_ONCE else 0
 
 
-async def _start(connection: AsyncConnection, *which: ColumnElement[bool]) -> int:
-    led = func.coalesce(adapted_models.c.target_checkpoint_id, adapted_models.c.checkpoint_id)
+async def _start(connection: AsyncConnection, limit: int, *which: ColumnElement[bool]) -> int:
+    """Of up to ``limit`` models."""
+    wanted = list(await connection.scalars(_led_elsewhere(limit, *which)))
+    if not wanted:
+        return 0
     found = await connection.execute(
         select(adapted_models, aliases.c.checkpoint_id.label("target"))
-        .join(
-            aliases,
-            (aliases.c.name == adapted_models.c.checkpoint_name) & (aliases.c.alias == adapted_models.c.alias),
-        )
-        .join(tasks, tasks.c.id == adapted_models.c.task_id)
-        .where(
-            adapted_models.c.follow,
-            adapted_models.c.deleted_at.is_(None),
-            or_(
-                adapted_models.c.expires_at.is_(None),
-                adapted_models.c.expires_at > func.now(),
-                adapted_models.c.pinned,
-            ),
-            tasks.c.status == "succeeded",
-            aliases.c.checkpoint_id != led,
-            *which,
-        )
+        .join(aliases, _ITS_ALIAS)
+        .where(adapted_models.c.id.in_(wanted), _FOLLOWS, aliases.c.checkpoint_id != _LED)  # as they are once locked
         .order_by(adapted_models.c.id)
-        .limit(_AT_ONCE)
         .with_for_update(of=adapted_models, skip_locked=True)
     )
     models = found.all()
-    if not models:
-        return 0
     await _supersede(connection, [model.id for model in models])
     for target in {model.target for model in models}:
         led_there = [model.id for model in models if model.target == target]
@@ -74,13 +75,32 @@ async def _start(connection: AsyncConnection, *which: ColumnElement[bool]) -> in
     return len(moving)
 
 
+def _led_elsewhere(limit: int, *which: ColumnElement[bool]) -> Select[tuple[str]]:
+    """Ids of models that were last led elsewhere than their alias leads: below it in ``ix_adapted_models_following``,
+    or above. Asked so, and in its order, the index answers; nearly all are where they should be, and are not visited.
+    """
+
+    def side(elsewhere: ColumnElement[bool]) -> Select[tuple[str]]:
+        return (
+            select(adapted_models.c.id)
+            .join(tasks, tasks.c.id == adapted_models.c.task_id)
+            .where(_ITS_ALIAS, _FOLLOWS, elsewhere, tasks.c.status == "succeeded")
+            .order_by(_LED)
+            .limit(limit)
+            .correlate(aliases)
+        )
+
+    sides = union_all(side(aliases.c.checkpoint_id > _LED), side(aliases.c.checkpoint_id < _LED)).lateral()
+    return select(sides.c.id).select_from(aliases.join(sides, true())).where(*which).limit(limit)
+
+
 async def _supersede(connection: AsyncConnection, models: Sequence[str]) -> None:
     """Cancel the replays for where the alias led before. One that is being ended this moment is passed over (its lock
     is taken before the model's, which is ours): it will find that the model wants it no more."""
     open_now = (
         select(tasks.c.id)
         .where(
-            tasks.c.adapted_model_id.in_(models), tasks.c.background, tasks.c.status.in_(["queued", "running"])
+            tasks.c.adapted_model_id.in_(models), tasks.c.background, tasks.c.status.in_(OPEN_TASK)
         )
         .with_for_update(skip_locked=True)
     )  # fmt: skip

@@ -23,14 +23,13 @@ from kshot.contracts.errors import Conflict, NotFound
 from kshot.contracts.jobs import OPEN_STATUSES
 from kshot.storage.aliases import AliasChange
 from kshot.storage.promotions import OPEN as OPEN_PROMOTIONS
-from kshot.storage.tables import adapted_models, aliases, checkpoints, predictions, seconds_from_now, tasks
+from kshot.storage.tables import OPEN_TASK, adapted_models, aliases, checkpoints, predictions, seconds_from_now, tasks
 from kshot.storage.training_tables import alias_history, job_events, promotions, training_jobs
 
 DAY_S = 24 * 3600.0
 _SWEEP_LOCK = 0x6B73776570  # "kswep"
 _GRACE_S = 60.0  # as in `expiry`: longer than any transaction that still saw a model alive, and may give it more time
 _MOST_NAMED = 5
-_OPEN_TASKS = ("queued", "running")
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,7 @@ def _live_model(checkpoint: str | ColumnElement[str]) -> ColumnElement[bool]:
 
 
 def _open_task(checkpoint: str | ColumnElement[str]) -> ColumnElement[bool]:
-    return and_(tasks.c.checkpoint_id == checkpoint, tasks.c.status.in_(_OPEN_TASKS))
+    return and_(tasks.c.checkpoint_id == checkpoint, tasks.c.status.in_(OPEN_TASK))
 
 
 def _open_job() -> ColumnElement[bool]:

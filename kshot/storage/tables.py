@@ -33,6 +33,9 @@ metadata = MetaData(
     }
 )
 
+OPEN_TASK = ("queued", "running")
+"""Statuses of a task that is not over."""
+
 DEFAULT_TENANT = "ten_00000000000000000000000000"
 """The tenant of a keyless (loopback) server and of the bootstrap admin key."""
 
@@ -135,6 +138,13 @@ adapted_models = Table(
         "observed", JSONB, comment="{n, correct, squared_error} of the answers of its checkpoint that have feedback"
     ),
     Column("state_erased_at", DateTime(timezone=True), comment="states and predictions are gone, and stay so"),
+    Column(
+        "support_left",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="its state is erased, and its support set and feedback are still to be: now, or once not recorded",
+    ),
     Index("ix_adapted_models_listing", "tenant_id", "id", postgresql_where=text("deleted_at IS NULL")),
     Index("ix_adapted_models_checkpoint", "checkpoint_id"),
     Index(
@@ -148,9 +158,11 @@ adapted_models = Table(
         "ix_adapted_models_following",
         "checkpoint_name",
         "alias",
-        postgresql_where=text("follow AND deleted_at IS NULL"),
+        text("coalesce(target_checkpoint_id, checkpoint_id)"),
+        postgresql_where=text("follow AND deleted_at IS NULL AND state_erased_at IS NULL"),
     ),
     Index("ix_adapted_models_expiry", "expires_at", postgresql_where=text("state_erased_at IS NULL")),
+    Index("ix_adapted_models_supports", "tenant_id", "created_at", postgresql_where=text("support_left")),
 )
 
 tasks = Table(
@@ -186,7 +198,7 @@ tasks = Table(
     created(),
     Column("started_at", DateTime(timezone=True)),
     Column("finished_at", DateTime(timezone=True)),
-    Index("ix_tasks_open", "created_at", postgresql_where=text("status IN ('queued', 'running')")),
+    Index("ix_tasks_open", "background", "created_at", postgresql_where=text("status IN ('queued', 'running')")),
     Index("uq_tasks_first", "adapted_model_id", unique=True, postgresql_where=text("NOT background")),
 )
 

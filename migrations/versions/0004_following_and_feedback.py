@@ -16,6 +16,7 @@ depends_on = None
 
 _JSONB = postgresql.JSONB(astext_type=sa.Text())
 _NOW = sa.text("now()")
+_OPEN = "status IN ('queued', 'running')"
 _PAYLOAD = "contracts.tasks.Payload; NULL once the model is deleted"
 
 _MODEL_COLUMNS: list[sa.Column[Any]] = [
@@ -52,6 +53,13 @@ _MODEL_COLUMNS: list[sa.Column[Any]] = [
         sa.DateTime(timezone=True),
         nullable=True,
         comment="states and predictions are gone, and stay so",
+    ),
+    sa.Column(
+        "support_left",
+        sa.Boolean(),
+        server_default=sa.text("false"),
+        nullable=False,
+        comment="its state is erased, and its support set and feedback are still to be: now, or once not recorded",
     ),
 ]
 _TASK_COLUMNS: list[sa.Column[Any]] = [
@@ -106,8 +114,8 @@ def upgrade() -> None:
     op.create_index(
         "ix_adapted_models_following",
         "adapted_models",
-        ["checkpoint_name", "alias"],
-        postgresql_where=sa.text("follow AND deleted_at IS NULL"),
+        ["checkpoint_name", "alias", sa.text("coalesce(target_checkpoint_id, checkpoint_id)")],
+        postgresql_where=sa.text("follow AND deleted_at IS NULL AND state_erased_at IS NULL"),
     )
     op.create_index(
         "ix_adapted_models_expiry",
@@ -115,6 +123,14 @@ def upgrade() -> None:
         ["expires_at"],
         postgresql_where=sa.text("state_erased_at IS NULL"),
     )
+    op.create_index(
+        "ix_adapted_models_supports",
+        "adapted_models",
+        ["tenant_id", "created_at"],
+        postgresql_where=sa.text("support_left"),
+    )
+    op.drop_index("ix_tasks_open", "tasks")
+    op.create_index("ix_tasks_open", "tasks", ["background", "created_at"], postgresql_where=sa.text(_OPEN))
     _create_tables()
 
 
@@ -195,6 +211,9 @@ def downgrade() -> None:
         op.drop_table(table)
     for statement in _FORGET:
         op.execute(statement)
+    op.drop_index("ix_tasks_open", "tasks")
+    op.create_index("ix_tasks_open", "tasks", ["created_at"], postgresql_where=sa.text(_OPEN))
+    op.drop_index("ix_adapted_models_supports", "adapted_models")
     op.drop_index("ix_adapted_models_expiry", "adapted_models")
     op.drop_index("ix_adapted_models_following", "adapted_models")
     op.drop_index("uq_tasks_first", "tasks")

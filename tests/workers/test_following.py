@@ -8,7 +8,7 @@ import torch
 
 from kshot.contracts.errors import Expired, NotFound
 from kshot.contracts.ids import new_id
-from kshot.storage import tasks
+from kshot.storage import following, tasks
 from kshot.storage.adapted_models import change_adapted_model, find_same
 from kshot.storage.admission import count_open
 from kshot.storage.expiry import delete_adapted_model
@@ -147,6 +147,24 @@ async def test_a_model_that_expires_meanwhile_stays_expired(moving: Moving):
         await moving.place.model(claim)
     await moving.move("blind")
     assert await moving.replays() == []
+
+
+async def test_no_more_replays_are_started_than_workers_keep_up_with(moving: Moving, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(following, "_AT_ONCE", 2)
+    for _ in range(4):
+        await moving.follower()
+
+    async def started() -> int:
+        async with moving.place.stack.database.begin() as connection:
+            return await catch_up(connection)
+
+    await moving.move("second")
+    assert await started() == 0, "two are open"
+    first, second = await moving.replays()
+    await moving.settle(first)
+    assert await started() == 1 and await started() == 0
+    await moving.settle(second, *await moving.replays())
+    assert await started() == 1
 
 
 async def test_one_that_was_still_being_made_follows_later(moving: Moving):

@@ -214,6 +214,7 @@ async def test_recorded_supports_outlive_their_models_for_a_while(recorder: Reco
             )
 
     states = len(list((place.objects._folder / "states").iterdir()))
+    await place.accepted(support=blobs(9), tenant=recorder.tenant)  # never computed, so there is nothing to be recorded
     await expire()
     await erase(place.stack.database, place.objects)
     assert len(list((place.objects._folder / "states").iterdir())) == states - 5
@@ -222,7 +223,11 @@ async def test_recorded_supports_outlive_their_models_for_a_while(recorder: Reco
         await delete_adapted_model(connection, recorder.tenant, deleted)
     assert await payloads() == (4, 1)
     assert len(tasks_of(read_pool(await recorder.lay(dataset), "all", SPEC))) == 4
-    await place.execute("UPDATE tasks SET created_at = now() - interval '91 days' WHERE adapted_model_id = :m", m=kept)
+    for statement in (
+        "UPDATE tasks SET created_at = now() - interval '91 days' WHERE adapted_model_id = :m",
+        "UPDATE adapted_models SET created_at = now() - interval '91 days' WHERE id = :m",
+    ):
+        await place.execute(statement, m=kept)
     await erase(place.stack.database, place.objects)
     assert await payloads() == (3, 0), "its time is over"
     await recorder.record(False)
