@@ -103,25 +103,41 @@ def mean_interval(scores: Array | Sequence[float]) -> Estimate:
     return Estimate(mean=float(np.mean(scores)), interval=_Z * error)
 
 
-def summarise_classes(episodes: Sequence[tuple[Array, Array]]) -> dict[str, Estimate]:
-    """Figures over episodes of (probabilities (n, n_way), truth (n,)), by name.
+def by_task(scores: Array, tasks: Array | None) -> Array:
+    """Scores (n, ...) of episodes as means (m, ...) over those of each task; ``tasks``: (n,), which one an episode is
+    drawn from. Episodes drawn again and again from the same few tasks tell no more than these tasks do, so that only
+    such means make an honest interval. None: every episode is a task of its own, and stays."""
+    if tasks is None:
+        return scores
+    return np.stack([scores[tasks == task].mean(0) for task in np.unique(tasks)])
+
+
+def summarise_classes(
+    episodes: Sequence[tuple[Array, Array]], tasks: Array | None = None
+) -> dict[str, Estimate]:  # fmt: skip
+    """Figures over episodes of (probabilities (n, n_way), truth (n,)), by name; ``tasks`` as in :func:`by_task`.
 
     ``calibration_error`` is that of all episodes' rows together: one episode has too few rows for 15 bins.
     """
     scores = [class_scores(probabilities.argmax(1), truth) for probabilities, truth in episodes]
-    figures = {name: mean_interval([getattr(s, name) for s in scores]) for name in ClassScores.__annotations__}
-    gaps = np.stack([_gaps(probabilities, truth) for probabilities, truth in episodes])
+    figures = {
+        name: mean_interval(by_task(np.array([getattr(s, name) for s in scores]), tasks))
+        for name in ClassScores.__annotations__
+    }
+    gaps = by_task(np.stack([_gaps(probabilities, truth) for probabilities, truth in episodes]), tasks)
     return figures | {"calibration_error": _pooled(gaps, _calibration)}
 
 
-def summarise_values(episodes: Sequence[tuple[Array, Array]]) -> dict[str, Estimate]:
-    """Figures over episodes of (values, truth), both (n, n_targets), by name.
+def summarise_values(episodes: Sequence[tuple[Array, Array]], tasks: Array | None = None) -> dict[str, Estimate]:
+    """Figures over episodes of (values, truth), both (n, n_targets), by name; ``tasks`` as in :func:`by_task`.
 
     ``r2`` is pooled: all residuals against all distances from their own episode's mean. A mean of episodes' R^2 would
     hang on the few whose truth hardly varies. It is missing where nothing varies, even without some one episode.
     """
-    figures = {"mse": mean_interval([value_scores(values, truth).mse for values, truth in episodes])}
+    errors = np.array([value_scores(values, truth).mse for values, truth in episodes])
+    figures = {"mse": mean_interval(by_task(errors, tasks))}
     sums = np.stack([_sums_of_squares(values.astype(float) - truth, truth) for values, truth in episodes])
+    sums = by_task(sums, tasks)
     others = sums.sum(0) - sums
     if (others[:, 1] > 0).any(axis=1).all():
         figures["r2"] = _pooled(sums, lambda pooled: r_squared(pooled) or 0.0)

@@ -110,6 +110,8 @@ class EvaluationRow(Stored):
 
     ``more``: other figures of the same episodes by name, as ``kshot.metrics`` defines them: ``macro_f1``, ``recall``,
     ``precision``, ``calibration_error``; ``r2``. Tables made before they were measured have none.
+    ``tasks``: from so many recorded tasks (or groups of a table) the episodes were drawn, and the intervals are over
+    these; None where each episode is a task of its own.
     """
 
     data: str
@@ -119,6 +121,7 @@ class EvaluationRow(Stored):
     mean: float
     interval: float
     episodes: int
+    tasks: int | None = None
     inductive: bool = True
     more: dict[str, Estimate] = {}
 

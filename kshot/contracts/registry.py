@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from kshot.contracts.checkpoints import Estimate, ImageInput, Manifest, Stored, TaskKind, VectorInput
+from kshot.contracts.checkpoints import Estimate, ImageInput, Manifest, Stored, TaskKind, TextInput, VectorInput
 from kshot.contracts.datasets import DatasetManifest
 from kshot.contracts.errors import Invalid
 from kshot.contracts.methods import possible_tasks
@@ -31,7 +31,8 @@ class ComparedShape(Stored):
     """Both checkpoints on the same episodes of one shape.
 
     ``ahead``: by how much the challenger does better, episode by episode (accuracy: its own less the incumbent's;
-    mse: the incumbent's less its own), so above 0 is better for either metric.
+    mse: the incumbent's less its own), so above 0 is better for either metric. ``tasks``: from so many recorded tasks
+    the episodes were drawn, and the intervals are over these; None where they are over the episodes.
     """
 
     n_way: int | None = None
@@ -41,6 +42,7 @@ class ComparedShape(Stored):
     incumbent: Estimate
     ahead: Estimate
     episodes: int
+    tasks: int | None = None
 
     @property
     def is_worse(self) -> bool:
@@ -82,15 +84,17 @@ def describe_loss(comparison: Comparison) -> str:
     row = min(comparison.rows, key=lambda row: row.ahead.mean + row.ahead.interval)
     shape = f"{row.n_way}-way {row.k_shot}-shot" if row.n_way else f"{row.k_shot}-shot"
     metric = "accuracy" if row.metric == "accuracy" else "mean squared error"
+    whose = f" of {row.tasks} tasks" if row.tasks else ""
     low, high = row.ahead.mean - row.ahead.interval, row.ahead.mean + row.ahead.interval
     return (
         f"{shape} {metric} {row.challenger.mean:.4g} against {row.incumbent.mean:.4g} in production: ahead by "
-        f"{row.ahead.mean:.3g} (95% interval {low:.3g} to {high:.3g}) over {row.episodes} episodes"
+        f"{row.ahead.mean:.3g} (95% interval {low:.3g} to {high:.3g}) over {row.episodes} episodes{whose}"
     )
 
 
 def check_comparable(challenger: Manifest, incumbent: Manifest, dataset: DatasetManifest) -> None:
-    """Raises Invalid naming ``checkpoint`` where the two take different tasks, ``dataset`` where it suits not both."""
+    """Raises Invalid naming ``checkpoint`` where the challenger does not do all that the incumbent serves, so that no
+    comparison could speak for its callers; ``dataset`` where it suits not both."""
     if challenger.input.modality != incumbent.input.modality:
         raise Invalid(
             f"it takes {challenger.input.modality}s and the one in production takes {incumbent.input.modality}s, so "
@@ -98,15 +102,26 @@ def check_comparable(challenger: Manifest, incumbent: Manifest, dataset: Dataset
             param="checkpoint",
         )
     tasks = [set(possible_tasks(one, one.learner.name)) for one in (challenger, incumbent)]
-    if not tasks[0] & tasks[1]:
-        raise Invalid(
-            "it and the one in production do different kinds of task, so they cannot be compared; promote it with "
-            "force: true",
-            param="checkpoint",
-        )
+    if reason := _lacking(challenger, incumbent, *tasks):
+        raise Invalid(f"{reason}; its callers would be refused: promote it with force: true", param="checkpoint")
     for one, able in zip((challenger, incumbent), tasks, strict=True):
         if reason := _unsuited(one, able, dataset):
             raise Invalid(f"{reason}; name another data set, or promote with force: true", param="dataset")
+
+
+def _lacking(challenger: Manifest, incumbent: Manifest, own: set[TaskKind], served: set[TaskKind]) -> str | None:
+    """What callers of the one in production get that the challenger would refuse; None where it does it all."""
+    if lost := served - own:
+        return f"the one in production does {' and '.join(sorted(lost))}, which it does not"
+    if "regression" in served and challenger.n_targets not in (None, incumbent.n_targets):
+        before = "any number of" if incumbent.n_targets is None else incumbent.n_targets
+        return f"the one in production predicts {before} targets, it {challenger.n_targets}"
+    new, old = challenger.input, incumbent.input
+    if isinstance(new, VectorInput) and isinstance(old, VectorInput) and new.width not in (None, old.width):
+        return f"the one in production takes vectors of {old.width or 'any'} width, it only of {new.width}"
+    if isinstance(new, TextInput) and isinstance(old, TextInput) and new.max_chars < old.max_chars:
+        return f"the one in production takes texts of {old.max_chars} characters, it only of {new.max_chars}"
+    return None
 
 
 def _unsuited(one: Manifest, able: set[TaskKind], dataset: DatasetManifest) -> str | None:

@@ -16,6 +16,8 @@ class Episode:
     """One learning problem with its answers.
 
     Targets: int64 (n,) class indices for classification, float32 (n, n_targets) for regression (``n_way`` None).
+    ``group``: which group of its pool or table it is drawn from, where there are any. Episodes of one group are draws
+    from the same few examples, not tasks of their own.
     """
 
     task: TaskKind
@@ -24,6 +26,7 @@ class Episode:
     support_targets: Array
     query: Inputs
     query_targets: Array
+    group: int | None = None
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,18 @@ def draw_rows(pool: Pool, n_way: int, per_class: int, rng: np.random.Generator) 
     Of a pool with groups, one group is drawn first, and there are fewer rows where it has fewer such classes.
     Raises Invalid where the pool is too small.
     """
-    eligible = _eligible(pool, n_way, per_class, rng)
-    n_way = min(n_way, len(eligible)) if pool.groups is not None else n_way
+    return _draw(pool, n_way, per_class, rng)[0]
+
+
+def _draw(pool: Pool, n_way: int, per_class: int, rng: np.random.Generator) -> tuple[Rows, int | None]:
+    """As ``draw_rows``, and the number of the group."""
+    eligible, group = _eligible(pool, n_way, per_class, rng)
+    n_way = min(n_way, len(eligible)) if group is not None else n_way
     chosen = eligible[rng.choice(len(eligible), n_way, replace=False)]
-    return np.stack([rng.choice(pool.rows[index], per_class, replace=False) for index in chosen])
+    return np.stack([rng.choice(pool.rows[index], per_class, replace=False) for index in chosen]), group
 
 
-def _eligible(pool: Pool, n_way: int, per_class: int, rng: np.random.Generator) -> Rows:
+def _eligible(pool: Pool, n_way: int, per_class: int, rng: np.random.Generator) -> tuple[Rows, int | None]:
     """Numbers of the classes to choose from: those with enough examples, of a group drawn at random if there are any
     groups. The random stream is touched for groups alone, so recipes from before them still give the same weights."""
     enough = np.fromiter(map(len, pool.rows), np.int64, len(pool.rows)) >= per_class
@@ -55,12 +63,13 @@ def _eligible(pool: Pool, n_way: int, per_class: int, rng: np.random.Generator) 
         found = np.flatnonzero(enough)
         if len(found) < n_way:
             raise Invalid(f"the pool is too small for {n_way} classes of {per_class} examples")
-        return found
-    groups = [[index for index in group if enough[index]] for group in pool.groups]
-    groups = [group for group in groups if len(group) >= 2]
+        return found, None
+    groups = [(number, [index for index in group if enough[index]]) for number, group in enumerate(pool.groups)]
+    groups = [(number, group) for number, group in groups if len(group) >= 2]
     if not groups:
         raise Invalid(f"no task of the pool has 2 classes of {per_class} examples: it is too small")
-    return np.asarray(groups[int(rng.integers(len(groups)))], np.int64)
+    number, chosen = groups[int(rng.integers(len(groups)))]
+    return np.asarray(chosen, np.int64), number
 
 
 def sample_episode(pool: Pool, shape: EpisodeShape, rng: np.random.Generator) -> Episode:
@@ -68,7 +77,7 @@ def sample_episode(pool: Pool, shape: EpisodeShape, rng: np.random.Generator) ->
 
     Of a pool with groups the episode has at most as many ways as its group. Raises Invalid where the pool is too small.
     """
-    drawn = draw_rows(pool, shape.n_way, shape.k_shot + shape.n_query, rng)
+    drawn, group = _draw(pool, shape.n_way, shape.k_shot + shape.n_query, rng)
     support, support_targets = _shuffled(drawn[:, : shape.k_shot], rng)
     query, query_targets = _shuffled(drawn[:, shape.k_shot :], rng)
     return Episode(
@@ -78,6 +87,7 @@ def sample_episode(pool: Pool, shape: EpisodeShape, rng: np.random.Generator) ->
         support_targets,
         take(pool.inputs, query),
         query_targets,
+        group,
     )
 
 

@@ -129,8 +129,15 @@ def with_groups_of(table: Table, rows: int) -> Table:
 
 def sample_group(table: Table, k_shot: int, n_query: int, rng: np.random.Generator) -> Episode:
     """A group of a table of numbers as a regression task: rows of it to learn from, others (all, at most) to ask."""
-    rows = rng.permutation(np.flatnonzero(table.groups == rng.choice(np.unique(table.groups))))
+    group = rng.choice(np.unique(table.groups))
+    rows = rng.permutation(np.flatnonzero(table.groups == group))
     support, query = rows[:k_shot], rows[k_shot : k_shot + n_query]
     return Episode(
-        "regression", None, table.inputs[support], table.values[support], table.inputs[query], table.values[query]
+        "regression",
+        None,
+        table.inputs[support],
+        table.values[support],
+        table.inputs[query],
+        table.values[query],
+        int(group),
     )

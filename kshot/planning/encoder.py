@@ -40,7 +40,7 @@ def choose_input(wanted: Wanted, encoder: str) -> InputSpec:
     """What the encoder reads. Raises Invalid where the request's input does not suit the data or the base."""
     given, recorded = wanted.request.input, wanted.dataset.input
     if given is None:
-        return recorded or _of_base(wanted) or _usual_input(wanted, encoder)
+        return recorded or _of_base(wanted, encoder) or _usual_input(wanted, encoder)
     _check_input(wanted, given)
     if recorded is not None and given != recorded:
         raise Invalid("these tasks were recorded in another form; leave input out", param="input")
@@ -84,12 +84,13 @@ def _usual_input(wanted: Wanted, encoder: str) -> InputSpec:
     return ImageInput(height=84, width=84, channels=3, mean=(0.5,) * 3, std=(0.25,) * 3)
 
 
-def _of_base(wanted: Wanted) -> InputSpec | None:
-    """The base's own input; drawings that are light on dark already are not inverted for an encoder that is mapped."""
+def _of_base(wanted: Wanted, encoder: str) -> InputSpec | None:
+    """The base's own input, of any width where the encoder takes any. Drawings that are light on dark already are not
+    inverted for an encoder that is mapped."""
     if wanted.base is None or wanted.base.input.modality != wanted.dataset.modality:
         return None
     inputs, found = wanted.base.input, wanted.dataset.pictures
-    if isinstance(inputs, VectorInput) and inputs.width is None:
+    if isinstance(inputs, VectorInput) and inputs.width is None and encoder != "identity":
         return VectorInput(width=_width(wanted))
     if isinstance(inputs, ImageInput) and inputs.invert and found is not None and not found.dark_on_light:
         return inputs.model_copy(update={"invert": False})
@@ -190,7 +191,8 @@ def _check_fit(spec: EncoderSpec, inputs: InputSpec, base: Manifest) -> None:
     if differing:
         message = f"base_checkpoint's encoder has another {differing[0]}: leave encoder.options out, or choose mapped"
         raise Invalid(message, param=f"encoder.options.{differing[0]}")
-    if _shape(inputs) != _shape(base.input):
+    any_width = isinstance(base.input, VectorInput) and base.input.width is None
+    if _shape(inputs) != _shape(base.input) and not any_width:
         raise Invalid("base_checkpoint reads inputs of another shape: leave input out", param="input")
 
 

@@ -137,9 +137,11 @@ def _row(wanted: Wanted, data: str, row: EvaluateRequest, param: str) -> Evaluat
 
 
 def _shrunk(wanted: Wanted, data: str, n_way: int, k_shot: int) -> EvaluationTask | None:
-    """A usual row, as far as the test part allows; None where it does not."""
+    """A usual row, as far as the test part allows; None where it does not. How large recorded tasks are shows only when
+    they are collected: their rows shrink as they are measured (kshot/training/measuring.py), the ways task by task."""
     if wanted.kind == "tasks":
-        return EvaluationTask(data=data, n_way=5, k_shot=1, n_query=1, episodes=_EPISODES) if k_shot == 1 else None
+        few = n_way <= _FEW_WAYS
+        return EvaluationTask(data=data, n_way=n_way, k_shot=k_shot, n_query=5, episodes=_EPISODES) if few else None
     most = wanted.most_examples("test")
     k_shot = min(k_shot, most - 1)
     if k_shot < 1:

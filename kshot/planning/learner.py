@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kshot.contracts.checkpoints import LearnerSpec
+from kshot.contracts.checkpoints import LearnerSpec, TaskKind
 from kshot.contracts.errors import Invalid
-from kshot.contracts.methods import METHODS
+from kshot.contracts.methods import METHODS, possible_tasks
 from kshot.planning.encoder_options import FROZEN
 from kshot.planning.wanted import Kind, Wanted
 
@@ -95,6 +95,27 @@ def why_not(wanted: Wanted, learner: str, encoder: str) -> str | None:
     if learner in _WITHOUT_HEAD and encoder in (FROZEN | {"identity"}) - {"mapped"}:
         return f"there is nothing for {learner} to train on the {encoder} encoder; choose ridge or protonet"
     return None
+
+
+def choose_tasks(wanted: Wanted, learner: str) -> tuple[TaskKind, ...]:
+    """What the checkpoint will do: the tasks it is trained on first, then what the base does too and the learner still
+    can, so that a job on one kind of task takes no other from callers of the base. Only learners that need nothing but
+    an encoder can: another's head is made for the tasks it is trained on."""
+    method, base = METHODS[learner], wanted.base
+    if base is None or wanted.task == "multitask" or not method.any_encoder:
+        return (wanted.task,)
+    return tuple(dict.fromkeys((wanted.task, *possible_tasks(base, learner), *(method.tasks & set(base.tasks)))))
+
+
+def choose_n_targets(wanted: Wanted, learner: str) -> int | None:
+    """Numbers in a label of regression; None where that is any. A base's stays; of recorded tasks no planning knows it,
+    and a learner that needs nothing but an encoder does not ask."""
+    if wanted.task == "multitask":
+        return None
+    free, base = METHODS[learner].any_encoder, wanted.base
+    if base is not None and (free or base.n_targets is not None):
+        return base.n_targets
+    return 1 if wanted.task == "regression" and not (free and wanted.kind == "numbers") else None
 
 
 def learner_options(wanted: Wanted, learner: str) -> tuple[LearnerSpec, Options]:

@@ -11,7 +11,7 @@ from kshot.contracts.job_bodies import NewJobRequest
 from kshot.contracts.recipe import Data, Recipe, Start
 from kshot.planning.encoder import choose_encoder, choose_encoder_name, choose_input
 from kshot.planning.episodes import choose_episodes, choose_evaluation
-from kshot.planning.learner import choose_learner, learner_options
+from kshot.planning.learner import choose_learner, choose_n_targets, choose_tasks, learner_options
 from kshot.planning.training import choose_augmentation, choose_training
 from kshot.planning.wanted import Wanted
 
@@ -41,8 +41,8 @@ def plan(request: NewJobRequest, dataset: DatasetManifest, base: Manifest | None
     return Recipe(
         name=request.name,
         description=request.description or f"Meta-trained on {dataset.name}.",
-        tasks=(wanted.task,),
-        n_targets=((base.n_targets if base else None) or 1) if wanted.task == "regression" else None,
+        tasks=choose_tasks(wanted, learner_name),
+        n_targets=choose_n_targets(wanted, learner_name),
         seed=request.seed,
         input=inputs,
         encoder=encoder,

@@ -34,6 +34,8 @@ def evaluate(
     ``transductive``: norms take the statistics of an episode's queries together, as published MAML does; never served,
     and only for encoders with ``statistic_names``. ``more`` of the row holds the other figures of
     :mod:`kshot.metrics`. ``data`` names the episodes. ``n_way`` of the row is None where they differ in it.
+    Of episodes with a ``group`` the intervals are over groups; where all are of one they are over its episodes and say
+    nothing about other tasks (``tasks`` of the row is 1 then).
     """
     chosen = list(islice(tasks, count))
     batches = [chosen[start : start + _TASKS_AT_ONCE] for start in range(0, count, _TASKS_AT_ONCE)]
@@ -42,7 +44,9 @@ def evaluate(
     ]
     first = chosen[0]
     metric: Literal["accuracy", "mse"] = "accuracy" if first.task == "classification" else "mse"
-    figures = summarise_classes(answered) if metric == "accuracy" else summarise_values(answered)
+    groups = [episode.group for episode in chosen if episode.group is not None]
+    several = np.array(groups) if len(groups) == len(chosen) and len(set(groups)) > 1 else None
+    figures = (summarise_classes if metric == "accuracy" else summarise_values)(answered, several)
     main = figures.pop(metric)
     return EvaluationRow(
         data=data,
@@ -52,6 +56,7 @@ def evaluate(
         mean=main.mean,
         interval=main.interval,
         episodes=len(answered),
+        tasks=len(set(groups)) or None,
         inductive=not transductive,
         more=figures,
     )

@@ -5,6 +5,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from kshot.device import add_device_option, choose_device
 from kshot.encoders.embedded import Embedded
 from kshot.episodes.pool import take
 from kshot.episodes.sampling import Episode
-from kshot.metrics import mean_interval
+from kshot.metrics import by_task, mean_interval
 from kshot.relations.transfer import episode_scores
 from kshot.training.gate_tasks import Trials, draw_trials
 from kshot.training.precompute import embeddings_of, embeds_once
@@ -106,7 +107,7 @@ def _renumbered(episode: Episode, used: Array) -> Episode:
 
 
 def _with(episode: Episode, support: Inputs, query: Inputs) -> Episode:
-    return Episode(episode.task, episode.n_way, support, episode.support_targets, query, episode.query_targets)
+    return replace(episode, support=support, query=query)
 
 
 def _row(episodes: list[Episode], challenger: Array, incumbent: Array) -> ComparedShape:
@@ -114,14 +115,18 @@ def _row(episodes: list[Episode], challenger: Array, incumbent: Array) -> Compar
     if not (np.isfinite(challenger).all() and np.isfinite(incumbent).all()):
         raise Invalid("one of the two gives no finite answers on this data set", param="checkpoint")
     classes = first.n_way is not None
+    groups = [episode.group for episode in episodes if episode.group is not None]
+    tasks = np.array(groups) if groups else None
+    ahead = challenger - incumbent if classes else incumbent - challenger
     return ComparedShape(
         n_way=first.n_way,
         k_shot=len(first.support) // (first.n_way or 1),
         metric="accuracy" if classes else "mse",
-        challenger=mean_interval(challenger),
-        incumbent=mean_interval(incumbent),
-        ahead=mean_interval(challenger - incumbent if classes else incumbent - challenger),
+        challenger=mean_interval(by_task(challenger, tasks)),
+        incumbent=mean_interval(by_task(incumbent, tasks)),
+        ahead=mean_interval(by_task(ahead, tasks)),
         episodes=len(episodes),
+        tasks=len(set(groups)) or None,
     )
 
 

@@ -26,6 +26,10 @@ _N_QUERY = 10  # per class, or of a regression task: more would narrow the inter
 _USUAL_WAYS, _USUAL_SHOTS = 5, (1, 5)
 _USUAL_ROWS = (5, 10)  # shots of regression
 _MOST_ROWS, _ENOUGH_CLASSES = 8_000, 100  # of large data sets a sample: each of these rows is embedded twice
+FEWEST_TASKS = 10
+"""Recorded tasks to compare on. Episodes redrawn from fewer give an interval of those few tasks, not of tasks to come,
+and an interval over so few is too narrow itself (1.96 standard errors where Student's t asks for 2.3 and more). What
+the gate cannot measure it refuses, with `force` as the way out: "no worse" would let a damaged checkpoint pass."""
 _SEED = 30_000  # no evaluation row and no training step draws from it
 
 Part = Literal["test", "valid"]
@@ -43,7 +47,7 @@ class Trials:
 
 def draw_trials(folder: Path, challenger: Manifest, incumbent: Manifest) -> Trials:
     """Episodes of the data set in ``folder`` in the shapes of the challenger's evaluation table, made smaller where the
-    data are few.
+    data are few. Those of recorded tasks have a ``group``, the task.
 
     Raises Invalid where the data set suits not both checkpoints, or is too small in its test and validation part.
     """
@@ -73,7 +77,9 @@ def _of_part(
         shapes = _group_episodes(table, challenger)
     else:
         if able & {"classification", "multitask"}:
-            shapes += _class_episodes(_target_pool(table), challenger, required=False)
+            drawn = _class_episodes(_target_pool(table), challenger, required=False)
+            # The targets are those that both are for, and no sample of others: the held-out rows are what chance drew.
+            shapes += tuple([replace(episode, group=None) for episode in shape] for shape in drawn)
         if able & {"regression", "multitask"}:
             shapes += _value_episodes(table, challenger)
     if not shapes:
@@ -82,7 +88,8 @@ def _of_part(
 
 
 def _pools(folder: Path, part: Part, challenger: Manifest, incumbent: Manifest) -> dict[Side, Pool]:
-    """The classes as either checkpoint takes them; pictures turned where the challenger was trained so."""
+    """The classes as either checkpoint takes them; pictures turned where the challenger was trained so,
+    but for those of recorded tasks: a task turned is no other task."""
     turned = bool(((challenger.lineage.settings or {}).get("data") or {}).get("rotations"))
     specs: dict[Side, InputSpec] = {"challenger": challenger.input, "incumbent": incumbent.input}
     read: dict[str, Pool] = {}
@@ -91,7 +98,7 @@ def _pools(folder: Path, part: Part, challenger: Manifest, incumbent: Manifest) 
         form = spec.model_dump_json(exclude={"mean", "std"} if isinstance(spec, ImageInput) else {"max_chars"})
         if form not in read:
             pool = read_pool(folder, part, spec)
-            read[form] = with_rotations(pool) if turned else pool
+            read[form] = with_rotations(pool) if turned and pool.groups is None else pool
         pools[side] = read[form]
     one, other = pools.values()
     if one.classes != other.classes or len(one) != len(other):
@@ -116,11 +123,12 @@ def _drawn_tasks(challenger: Manifest) -> Trials:
 
 
 def _class_episodes(pool: Pool, challenger: Manifest, required: bool = True) -> tuple[list[Episode], ...]:
-    """Raises Invalid where no two classes have two examples each, unless that is not ``required``."""
+    """Raises Invalid where no two classes have two examples each, unless that is not ``required``; there the groups are
+    recorded tasks, and have to be FEWEST_TASKS."""
     asked = [(min(row.n_way, _MOST_WAYS), row.k_shot) for row in challenger.evaluation if row.n_way is not None]
     asked = list(dict.fromkeys(asked))[:_MOST_SHAPES] or [(_USUAL_WAYS, shot) for shot in _USUAL_SHOTS]
-    chosen = _sample_of(pool)
-    fitting = [shape for n_way, k_shot in asked if n_way and (shape := _fit(chosen, n_way, k_shot))]
+    chosen, fewest = _sample_of(pool), FEWEST_TASKS if required else 1
+    fitting = [shape for n_way, k_shot in asked if n_way and (shape := _fit(chosen, n_way, k_shot, fewest))]
     if required and not fitting:
         raise _too_small()
     numbered = Pool(np.arange(len(pool)), chosen.classes, chosen.rows, chosen.groups)
@@ -143,13 +151,18 @@ def _sampled(pool: Pool, shape: EpisodeShape) -> Iterator[Episode]:
         yield sample_episode(pool, shape, rng)
 
 
-def _fit(pool: Pool, n_way: int, k_shot: int) -> EpisodeShape | None:
-    """The shape, made smaller so that at least half of the classes (or groups) with two examples can take part."""
+def _fit(pool: Pool, n_way: int, k_shot: int, fewest_groups: int) -> EpisodeShape | None:
+    """The shape, made smaller so that at least half of the classes (or groups) with two examples can take part.
+
+    Raises Invalid where there are groups, but too few of them.
+    """
     sizes = sorted((len(rows) for rows in pool.rows if len(rows) > 1), reverse=True)
     if pool.groups is not None:
         seconds = (sorted((len(pool.rows[i]) for i in group), reverse=True)[1:2] for group in pool.groups)
         sizes = sorted((own[0] for own in seconds if own and own[0] > 1), reverse=True)
-        least = 1
+        least = fewest_groups
+        if 0 < len(sizes) < least:
+            raise _too_few(len(sizes))
     else:
         n_way = least = min(n_way, len(sizes))
     if n_way < 2 or not sizes:
@@ -183,15 +196,21 @@ def _value_episodes(table: Table, challenger: Manifest) -> tuple[list[Episode], 
 def _group_episodes(table: Table, challenger: Manifest) -> tuple[list[Episode], ...]:
     """One recorded task at a time, its values in units of their standard deviation."""
     tasks = [np.flatnonzero(table.groups == group) for group in np.unique(table.groups)]
-    return _regressions([(rows, _standard(table.values, rows)) for rows in tasks if len(rows) > 2], challenger)
+    large = [rows for rows in tasks if len(rows) > 2]
+    if 0 < len(large) < FEWEST_TASKS:
+        raise _too_few(len(large))
+    shapes = _regressions([(rows, _standard(table.values, rows)) for rows in large], challenger, FEWEST_TASKS)
+    return tuple([replace(e, group=int(table.groups[e.support[0]])) for e in shape] for shape in shapes)
 
 
-def _regressions(tasks: Sequence[tuple[Array, Array]], challenger: Manifest) -> tuple[list[Episode], ...]:
-    """``tasks``: (rows, values of all rows of the table)."""
+def _regressions(
+    tasks: Sequence[tuple[Array, Array]], challenger: Manifest, fewest: int = 1
+) -> tuple[list[Episode], ...]:
+    """``tasks``: (rows, values of all rows of the table); at least ``fewest``, if any."""
     if not tasks:
         return ()
-    sizes = sorted(len(rows) for rows, _ in tasks)
-    most = sizes[len(sizes) // 2] - 1  # half of the tasks, at least, can take part
+    sizes = sorted((len(rows) for rows, _ in tasks), reverse=True)
+    most = sizes[max(fewest, (len(sizes) + 1) // 2) - 1] - 1  # half of the tasks, at least, can take part
     shapes = []
     for k_shot in dict.fromkeys(min(shots, most) for shots in _shots(challenger, "mse")):
         rng, episodes = np.random.default_rng(_SEED), []
@@ -216,6 +235,12 @@ def _standard(values: Array, rows: Array) -> Array:
     scale = own.std(axis=0)
     standard: Array = ((values - own.mean(axis=0)) / np.where(scale > 0, scale, 1.0)).astype(np.float32)
     return standard
+
+
+def _too_few(found: int) -> Invalid:
+    message = f"{found} recorded tasks are held out that can be compared on, and {FEWEST_TASKS} are needed to tell"
+    remedy = "let more be recorded, name another data set, or promote with force: true"
+    return Invalid(f"{message}; {remedy}", param="dataset")
 
 
 def _too_small() -> Invalid:

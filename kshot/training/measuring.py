@@ -29,16 +29,24 @@ _SEED = 20_000
 def measure(checkpoint: Checkpoint, tasks: Sequence[EvaluationTask], data: Path) -> Iterator[EvaluationRow]:
     """Row by row. An encoder sees each input once where that is enough, however many rows ask for it.
 
-    Rows of recorded tasks too few or too small to draw from are left out; others raise Invalid.
+    Rows of recorded tasks that are too few or too small to draw from are left out, and those that shrink to the same as
+    one before; others raise Invalid.
     """
     known: dict[tuple[str, str], tuple[Encoder, Pool]] = {}
+    seen = set[tuple[str, int | None, int]]()
     for task in tasks:
+        manifest = dataset_manifest(task.data, data)
+        recorded = manifest is not None and manifest.format == "recorded_tasks"
         try:
-            yield _measure(checkpoint, task, data, known)
+            row = _measure(checkpoint, task, data, known)
         except Invalid:
-            manifest = dataset_manifest(task.data, data)
-            if manifest is None or manifest.format != "recorded_tasks":
-                raise
+            if recorded:
+                continue
+            raise
+        place = (row.data, row.n_way, row.k_shot)
+        if not (recorded and place in seen):
+            seen.add(place)
+            yield row
 
 
 def measure_targets(checkpoint: Checkpoint, table: Table, data: str) -> Iterator[EvaluationRow]:
@@ -78,7 +86,12 @@ def _measure(
         return evaluate(checkpoint, name, tasks, task.episodes, options)
     if holds_table(task.data, data):
         table = load_table(task.data, task.split, data, checkpoint.manifest.lineage.seed)
-        tasks = groups_of(table, task.k_shot, task.n_query, _SEED)
+        k_shot = (
+            task.k_shot
+            if manifest is None
+            else min(task.k_shot, _of_half(np.unique(table.groups, return_counts=True)[1].tolist()) - 1)
+        )
+        tasks = groups_of(table, k_shot, task.n_query, _SEED)
         return evaluate(checkpoint, name, tasks, task.episodes, options)
     if task.n_way is None:
         raise Invalid("an evaluation row on classes needs n_way")
@@ -87,9 +100,26 @@ def _measure(
         pool = load_pool(task.data, task.split, data, checkpoint.manifest.input)
         known[place] = embedded(checkpoint, pool)
     encoder, pool = known[place]
-    shape = EpisodeShape(task.n_way, task.k_shot, task.n_query)
+    shape = _fitted(pool, EpisodeShape(task.n_way, task.k_shot, task.n_query))
     shortened = Checkpoint(checkpoint.manifest, encoder, checkpoint.head)
     return evaluate(shortened, name, episodes(pool, shape, _SEED), task.episodes, options)
+
+
+def _fitted(pool: Pool, shape: EpisodeShape) -> EpisodeShape:
+    """Of recorded tasks, whose sizes no planning knows: the shape as half of them can give it, two at least. Each has
+    its own number of classes, and an episode no more than its task has (kshot.episodes.sampling)."""
+    if pool.groups is None:
+        return shape
+    seconds = [sorted((len(pool.rows[index]) for index in group), reverse=True)[1:2] for group in pool.groups]
+    per_class = _of_half([own[0] if own else 0 for own in seconds])
+    k_shot = min(shape.k_shot, per_class - 1)
+    return EpisodeShape(shape.n_way, k_shot, min(shape.n_query, per_class - k_shot))
+
+
+def _of_half(sizes: Sequence[int]) -> int:
+    """What at least half of them are, two of them at least; never below 2."""
+    enough = min(len(sizes), max(2, (len(sizes) + 1) // 2))
+    return max(2, sorted(sizes, reverse=True)[enough - 1])
 
 
 def _scores(target: Target, answers: Array, truth: Array) -> Array:

@@ -6,6 +6,7 @@ from sklearn import metrics as sk
 
 from kshot.contracts.checkpoints import EvaluationRow
 from kshot.metrics import (
+    by_task,
     calibration_error,
     class_scores,
     mean_interval,
@@ -141,3 +142,27 @@ def test_a_table_made_before_reads_without_the_other_figures() -> None:
         '{"data": "d", "k_shot": 1, "metric": "mse", "mean": 1.0, "interval": 0.1, "episodes": 9}'
     )
     assert row.more == {} and row.inductive
+
+
+def test_an_interval_over_tasks_covers_the_truth_and_one_over_their_episodes_does_not() -> None:
+    """12 tasks of differing difficulty about 0, 25 episodes of each."""
+    rng, covered = np.random.default_rng(0), {"tasks": 0, "episodes": 0}
+    tasks = np.repeat(np.arange(12), 25)
+    for _ in range(300):
+        scores = rng.normal(size=12)[tasks] + rng.normal(size=len(tasks))
+        for name, found in (("tasks", mean_interval(by_task(scores, tasks))), ("episodes", mean_interval(scores))):
+            covered[name] += abs(found.mean) < found.interval
+    assert covered["tasks"] > 0.88 * 300 and covered["episodes"] < 0.6 * 300
+
+
+def test_figures_over_tasks_weigh_each_task_the_same() -> None:
+    rng, tasks = np.random.default_rng(0), np.array([0, 0, 0, 0, 1, 2])
+    truth = [rng.integers(0, 2, 8) for _ in tasks]
+    classes = [(rng.dirichlet([1, 1], 8), own) for own in truth]
+    found = summarise_classes(classes, tasks)
+    right = [float(np.mean(answers.argmax(1) == own)) for answers, own in classes]
+    assert found["accuracy"] == mean_interval([np.mean(right[:4]), right[4], right[5]])
+    assert found["calibration_error"].interval > 0
+    values = [(own + rng.normal(size=(8, 1)), own) for own in (rng.normal(size=(8, 1)) for _ in tasks)]
+    errors = [float(np.mean(np.square(answers - own))) for answers, own in values]
+    assert summarise_values(values, tasks)["mse"] == mean_interval([np.mean(errors[:4]), errors[4], errors[5]])

@@ -35,7 +35,6 @@ from kshot.contracts.registry import (
 )
 from kshot.contracts.tasks import Failure
 from kshot.encoders.registry import build_encoder
-from kshot.episodes.recorded import RecordedTask, write_recorded
 from kshot.learners.registry import get_learner
 from kshot.training import gate, gate_tasks
 from kshot.training.gate import compare
@@ -202,25 +201,6 @@ def test_tables_of_several_targets_are_asked_one_target_at_a_time(tmp_path: Path
     ]
     assert found.verdict == "worse"
     assert all(row.incumbent.mean < 1 for row in found.rows if row.metric == "mse")  # better than the mean
-
-
-def test_recorded_tasks_keep_to_their_own_classes(tmp_path: Path, few: None) -> None:
-    rng = np.random.default_rng(0)
-
-    def task(i: int) -> RecordedTask:
-        labels = [f"c{j % (2 + i % 3)}" for j in range(18)]
-        inputs = rng.normal(size=(18, 8)) + 3 * np.array([[ord(label[1]) % 7, i, 0, 0, 0, 0, 0, 0] for label in labels])
-        return RecordedTask(f"am_{i}", inputs.astype(np.float32), labels)
-
-    write_recorded(tmp_path / "data.safetensors", [task(i) for i in range(30)])
-    manifest = DatasetManifest(
-        id=DATASET, name="tasks", format="recorded_tasks", modality="vector", file="data.safetensors", width=8
-    )
-    (tmp_path / DATASET_FILE).write_text(manifest.model_dump_json())
-    one = checkpoint(VectorInput(), IDENTITY)
-    trials = draw_trials(tmp_path, one.manifest, one.manifest)
-    assert {episode.n_way for shape in trials.shapes for episode in shape} <= {2, 3, 4}
-    assert compare(one, one, trials, SPEC).verdict == "no_worse"
 
 
 def test_the_process_writes_what_it_found_or_why_it_found_nothing(tmp_path: Path) -> None:

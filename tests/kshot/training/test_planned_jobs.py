@@ -14,14 +14,18 @@ from kshot.contracts.datasets import DatasetManifest
 from kshot.contracts.errors import Invalid
 from kshot.contracts.jobs import Exit
 from kshot.contracts.methods import METHODS
+from kshot.contracts.tasks import LearnerOptions
 from kshot.encoders.registry import ENCODERS, build_encoder
+from kshot.episodes.splits import split_tasks
+from kshot.learners.base import Support
+from kshot.learners.registry import get_learner
 from kshot.planning.encoder_options import ENCODER_OPTIONS, FROZEN, MODALITIES
 from kshot.planning.learner import LEARNER_OPTIONS
 from kshot.training import validation
 from kshot.training.job import attempt
 from kshot.training.job_watch import StopSignal
 from kshot.training.world import ALONE
-from tests.kshot.training.work_folders import KINDS, events, work_folder
+from tests.kshot.training.work_folders import KINDS, events, recorded, recorded_numbers, work_folder
 
 SMALL: dict[str, dict[str, Any]] = {
     "conv4": {"channels": 8},
@@ -158,3 +162,50 @@ def test_the_table_of_frozen_encoders_is_right(made: dict[str, tuple[Path, Datas
 
 def test_every_learner_that_is_trained_has_its_options_listed() -> None:
     assert LEARNER_OPTIONS.keys() == METHODS.keys() - {"finetune"}
+
+
+@pytest.mark.parametrize("kind", ["vectors", "recorded", "recorded_numbers"])
+def test_a_base_of_any_width_and_both_kinds_of_task_stays_so(
+    kind: str, made: dict[str, tuple[Path, DatasetManifest]], tmp_path: Path
+) -> None:
+    """As the shipped `vectors`; the checkpoint adapts to classes and to two numbers, whichever it was trained on."""
+    work, data = made[kind]
+    shipped = load_checkpoint(Path("checkpoints/vectors"))
+    save_checkpoint(tmp_path / "vectors", shipped)
+    work_folder(work, data, (shipped.manifest, tmp_path / "vectors"), **SHORT)
+    manifest = ran(work)
+    assert set(manifest.tasks) == set(shipped.manifest.tasks)
+    assert (manifest.input, manifest.n_targets) == (shipped.manifest.input, None) or data.input is not None
+    whole, ridge = load_checkpoint(work / "checkpoints" / "_out"), get_learner("ridge")
+    x = torch.randn(6, 5 if data.input else 6, generator=torch.Generator().manual_seed(0)).numpy()
+    classes = Support("classification", x, torch.tensor([0, 0, 0, 1, 1, 1]), 2)
+    numbers = Support("regression", x, torch.randn(6, 2), None)
+    states = ridge.adapt_only(whole, [classes, numbers], LearnerOptions())
+    outputs = ridge.predict(whole, states, [x, x])
+    assert outputs[0].logits is not None and outputs[0].logits.shape == (6, 2)
+    assert outputs[1].values is not None and outputs[1].values.shape == (6, 2)
+
+
+@pytest.mark.parametrize("kind", ["recorded", "recorded_numbers"])
+def test_the_usual_evaluation_of_recorded_tasks_is_what_they_can_give(
+    kind: str, made: dict[str, tuple[Path, DatasetManifest]]
+) -> None:
+    """Of two or three classes with three to five examples, or of 12 rows, without a word about evaluation."""
+    work, data = made[kind]
+    work_folder(work, data, **SHORT)
+    rows = ran(work).evaluation
+    held_out = len(split_tasks([f"t{i:03}" for i in range(20)], data.shares, data.seed)["test"])
+    assert {row.tasks for row in rows} == {held_out} and {row.episodes for row in rows} == {600}
+    shapes = [(row.n_way, row.k_shot) for row in rows]
+    assert shapes == ([(None, 1), (None, 2)] if kind == "recorded" else [(None, 5)])
+    assert len({row.model_dump_json(exclude={"k_shot"}) for row in rows}) == len(rows)
+
+
+def test_rows_that_shrink_to_the_same_are_one_and_small_tasks_are_measured_too(tmp_path: Path) -> None:
+    """Two examples of each class allow one shot alone, three rows of numbers two."""
+    data = recorded(tmp_path / "classes", rows=4, ways=2)
+    work_folder(tmp_path / "classes", data, **SHORT)
+    assert [(row.n_way, row.k_shot) for row in ran(tmp_path / "classes").evaluation] == [(2, 1)]
+    data = recorded_numbers(tmp_path / "numbers", rows=3)
+    work_folder(tmp_path / "numbers", data, episode={"k_shot": 1}, **SHORT)
+    assert [row.k_shot for row in ran(tmp_path / "numbers").evaluation] == [2]

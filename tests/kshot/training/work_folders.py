@@ -65,23 +65,23 @@ def curves(folder: Path) -> DatasetManifest:
     return _laid(folder, manifest)
 
 
-def recorded(folder: Path, tasks: int = 20) -> DatasetManifest:
+def recorded(folder: Path, tasks: int = 20, rows: int = 9, ways: int | None = None) -> DatasetManifest:
     """Recorded tasks of two or three classes of vectors of width 5."""
     rng = np.random.default_rng(_RNG_SEED)
     found = []
     for number in range(tasks):
-        labels = [f"l{i % (2 + number % 2)}" for i in range(9)]
+        labels = [f"l{i % (ways or 2 + number % 2)}" for i in range(rows)]
         inputs = np.stack([rng.normal(int(label[1:]) * 3, 1, 5) for label in labels]).astype(np.float32)
         found.append(RecordedTask(f"t{number:03}", inputs, labels=labels))
     return _recorded(folder, found, "classification")
 
 
-def recorded_numbers(folder: Path, tasks: int = 20) -> DatasetManifest:
+def recorded_numbers(folder: Path, tasks: int = 20, rows: int = 12) -> DatasetManifest:
     """Recorded tasks of regression."""
     rng = np.random.default_rng(_RNG_SEED)
     found = []
     for number in range(tasks):
-        inputs = rng.normal(0, 1, (12, 5)).astype(np.float32)
+        inputs = rng.normal(0, 1, (rows, 5)).astype(np.float32)
         found.append(RecordedTask(f"t{number:03}", inputs, values=inputs[:, :1] * float(rng.normal())))
     return _recorded(folder, found, "regression")
 
