@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from kshot.contracts.checkpoints import Manifest
 from kshot.contracts.errors import Invalid
 from kshot.contracts.ids import is_id, new_id
 from kshot.contracts.selection import AUTO
-from kshot.storage.aliases import get_alias, move_alias
+from kshot.storage.aliases import alias_history, get_alias, move_alias
 from kshot.storage.checkpoints import PRODUCTION, get_checkpoint, register
 from kshot.storage.job_runs import JobClaim, is_succeeded, succeed
 from kshot.storage.objects import ObjectStore, sha256
@@ -32,9 +32,10 @@ def checkpoint_folders(root: Path) -> Iterator[Path]:
 async def publish(database: AsyncEngine, objects: ObjectStore, folder: Path) -> str:
     """Register one checkpoint folder; returns the checkpoint's id.
 
-    ``name@production`` moves to content that is new. Content known already moves nothing, so that a restart does not
-    undo what an administrator promoted since, and brings back nothing that was deleted. Raises Invalid where the folder
-    holds no sound checkpoint.
+    ``name@production`` moves to content that is new, as long as publishing alone has moved it: once an administrator
+    promoted a checkpoint there, another one has to pass the same gate. Content known already moves nothing, so that a
+    restart undoes nothing, and brings back nothing that was deleted. Raises Invalid where the folder holds no sound
+    checkpoint.
     """
     manifest, manifest_json, weights = _checked(folder)
     content = sha256(manifest_json + weights)
@@ -48,10 +49,21 @@ async def publish(database: AsyncEngine, objects: ObjectStore, folder: Path) -> 
             _log.info("stays_deleted", checkpoint=known, name=manifest.name)
             return known
         await asyncio.to_thread(objects.put, key, weights)  # known ones too: the store may have been lost
-        if known == fresh or await get_alias(connection, manifest.name, PRODUCTION) is None:
+        if await _may_move(connection, manifest.name, new=known == fresh):
             await move_alias(connection, manifest.name, PRODUCTION, known, "publish")
     _log.info("published", checkpoint=known, name=manifest.name, new=known == fresh)
     return known
+
+
+async def _may_move(connection: AsyncConnection, name: str, *, new: bool) -> bool:
+    """Whether publishing may point ``name@production`` at what it published; nobody else moves it meanwhile."""
+    if await get_alias(connection, name, PRODUCTION, lock=True) is None:
+        return True
+    last = next(iter(await alias_history(connection, name, PRODUCTION)), None)
+    promoted = last is not None and last.reason != "publish"
+    if new and promoted:
+        _log.warning("production_stays", name=name)
+    return new and not promoted
 
 
 async def publish_job(database: AsyncEngine, objects: ObjectStore, folder: Path, claim: JobClaim) -> bool:

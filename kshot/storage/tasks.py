@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, and_, case, func, or_, select, tuple_, update
+from sqlalchemy import Double, Select, and_, case, cast, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,6 +21,22 @@ _REAPER_LOCK = 0x6B73686F74  # "kshot"
 
 _first = tasks.alias("first")
 """The task that made a model: it alone holds the support set, which replays of it read."""
+
+_CLAIMED = (
+    tasks.c.id.label("task_id"),
+    tasks.c.attempt,
+    tasks.c.worker,
+    tasks.c.tenant_id.label("tenant"),
+    tasks.c.adapted_model_id.label("adapted_model"),
+    tasks.c.checkpoint_id.label("checkpoint"),
+    tasks.c.learner,
+    case((tasks.c.background, _first.c.payload), else_=tasks.c.payload).label("payload"),
+    tasks.c.reply_to,
+    tasks.c.request_id,
+    cast(func.extract("epoch", tasks.c.started_at - tasks.c.created_at) * 1000, Double).label("queue_ms"),
+    tasks.c.background,
+)
+"""The fields of a `Claim`."""
 
 CLAIM_BYTES = 256 * 1024 * 1024
 """Payloads of one claim, together: they are all in memory at once, and decoded beside that."""
@@ -129,37 +145,9 @@ async def claim(
             lease_until=seconds_from_now(lease_s),
             started_at=func.clock_timestamp(),
         )
-        .returning(
-            tasks.c.id,
-            tasks.c.attempt,
-            tasks.c.tenant_id,
-            tasks.c.adapted_model_id,
-            tasks.c.checkpoint_id,
-            tasks.c.learner,
-            case((tasks.c.background, _first.c.payload), else_=tasks.c.payload).label("payload"),
-            tasks.c.reply_to,
-            tasks.c.request_id,
-            tasks.c.background,
-            (func.extract("epoch", tasks.c.started_at - tasks.c.created_at) * 1000).label("queue_ms"),
-        )
+        .returning(*_CLAIMED)
     )
-    return [
-        Claim(
-            task_id=row.id,
-            attempt=row.attempt,
-            worker=worker,
-            tenant=row.tenant_id,
-            adapted_model=row.adapted_model_id,
-            checkpoint=row.checkpoint_id,
-            learner=row.learner,
-            payload=row.payload,
-            reply_to=row.reply_to,
-            request_id=row.request_id,
-            queue_ms=float(row.queue_ms),
-            background=row.background,
-        )
-        for row in taken
-    ]
+    return [Claim(**row) for row in taken.mappings()]
 
 
 async def heartbeat(connection: AsyncConnection, claims: Sequence[Claim], lease_s: float) -> set[str]:

@@ -85,6 +85,9 @@ async def test_new_content_moves_production_and_known_content_does_not(
         await move_alias(connection, "moved", "production", first, "rollback")
     assert await publish(database, objects, folder) == second
     assert await in_production(database, "moved") == first
+    write(folder, checkpoint, "moved", description="third")  # which nobody has compared with the first
+    third = await publish(database, objects, folder)
+    assert third not in (first, second) and await in_production(database, "moved") == first
 
 
 async def test_a_folder_with_other_weights_than_its_manifest_names_is_refused(
