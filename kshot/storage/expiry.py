@@ -33,8 +33,7 @@ async def delete_adapted_model(connection: AsyncConnection, tenant: str, id: str
             pinned=False,
             support_left=False,
             fingerprint=None,
-            content_sha256=None,
-            support_sha256=None,
+            content_sha256=None,  # support_sha256 stays: it names the family (kshot/storage/recorded.py)
         )
     )
     if deleted.rowcount == 0:

@@ -69,7 +69,8 @@ async def read_recorded_models(
 
 
 async def _families(connection: AsyncConnection, models: Sequence[str]) -> dict[str, str]:
-    """The family of each model: the digest of its oldest ancestor's examples, which stays when these are erased."""
+    """The family of each model: the digest of its oldest ancestor's examples, which stays when these are erased, and
+    when the ancestor is deleted: otherwise tasks that were trained on would be held out from then on."""
     line = (
         select(adapted_models.c.id.label("start"), adapted_models.c.id, adapted_models.c.parent_id)
         .where(adapted_models.c.id.in_(models))

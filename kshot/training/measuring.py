@@ -86,12 +86,7 @@ def _measure(
         return evaluate(checkpoint, name, tasks, task.episodes, options)
     if holds_table(task.data, data):
         table = load_table(task.data, task.split, data, checkpoint.manifest.lineage.seed)
-        k_shot = (
-            task.k_shot
-            if manifest is None
-            else min(task.k_shot, _of_half(np.unique(table.groups, return_counts=True)[1].tolist()) - 1)
-        )
-        tasks = groups_of(table, k_shot, task.n_query, _SEED)
+        tasks = groups_of(table, _shots(table, task.k_shot) if manifest else task.k_shot, task.n_query, _SEED)
         return evaluate(checkpoint, name, tasks, task.episodes, options)
     if task.n_way is None:
         raise Invalid("an evaluation row on classes needs n_way")
@@ -114,6 +109,12 @@ def _fitted(pool: Pool, shape: EpisodeShape) -> EpisodeShape:
     per_class = _of_half([own[0] if own else 0 for own in seconds])
     k_shot = min(shape.k_shot, per_class - 1)
     return EpisodeShape(shape.n_way, k_shot, min(shape.n_query, per_class - k_shot))
+
+
+def _shots(table: Table, k_shot: int) -> int:
+    """The same of recorded tasks of numbers, which leave a row to ask at least."""
+    sizes: list[int] = np.unique(table.groups, return_counts=True)[1].tolist()
+    return min(k_shot, _of_half(sizes) - 1)
 
 
 def _of_half(sizes: Sequence[int]) -> int:

@@ -126,6 +126,22 @@ async def test_what_grew_is_one_task_and_equal_supports_are_one(recorder: Record
     assert len(tasks_of(pool)) == 4 and len(pool.classes) == 9, "the largest of a family stands for it"
 
 
+async def test_a_family_stays_where_it_is_when_its_root_is_deleted(recorder: Recorder):
+    """Or what was trained on would be held out, and a checkpoint tested on it, as soon as somebody deletes a model."""
+    roots = await made(recorder, range(12))
+    for i, root in enumerate(roots):
+        await recorder.model(blobs(i, n_way=3, k_shot=4), parent=root)
+    dataset = await recorder.dataset()
+    parts = ("train", "valid", "test")
+    folder = await recorder.lay(dataset)
+    before = [tasks_of(read_pool(folder, part, SPEC)) for part in parts]
+    for root in roots:
+        async with recorder.place.stack.database.begin() as connection:
+            await delete_adapted_model(connection, recorder.tenant, root)
+    folder = await recorder.lay(dataset)
+    assert [tasks_of(read_pool(folder, part, SPEC)) for part in parts] == before
+
+
 async def test_feedback_is_among_the_examples_each_row_once(recorder: Recorder):
     support = blobs(0, k_shot=4)
     model, *_ = await made(recorder, range(3))
