@@ -118,7 +118,8 @@ def _lacking(challenger: Manifest, incumbent: Manifest, own: set[TaskKind], serv
         return f"the one in production predicts {before} targets, it {challenger.n_targets}"
     new, old = challenger.input, incumbent.input
     if isinstance(new, VectorInput) and isinstance(old, VectorInput) and new.width not in (None, old.width):
-        return f"the one in production takes vectors of {old.width or 'any'} width, it only of {new.width}"
+        before = "any width" if old.width is None else f"width {old.width}"
+        return f"the one in production takes vectors of {before}, it only of width {new.width}"
     if isinstance(new, TextInput) and isinstance(old, TextInput) and new.max_chars < old.max_chars:
         return f"the one in production takes texts of {old.max_chars} characters, it only of {new.max_chars}"
     return None

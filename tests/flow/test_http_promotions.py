@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from kshot.checkpoints import Checkpoint, save_checkpoint
+from kshot.contracts.checkpoints import VectorInput
 from kshot.contracts.ids import new_id
 from tests.flow.conftest import HttpStack, Query
 from tests.flow.dataset_calls import upload
 from tests.flow.http_stack import CHECKOUT, PYTHON, assert_problem, run_process
-from tests.kshot.training.test_gate import checkpoint, damaged, vectors
+from tests.kshot.training.test_gate import IDENTITY, checkpoint, damaged, vectors
 
 pytestmark = pytest.mark.flow
 Tenants = Callable[[str], httpx.Client]
@@ -56,8 +57,10 @@ def publish(stack: HttpStack, folder: Path, *series: Sequence[Checkpoint]) -> li
 
 @pytest.fixture(scope="module")
 def both(http_stack: HttpStack, tmp_path_factory: pytest.TempPathFactory) -> list[Registered]:
+    """Two such names, and a third where ``blind`` is narrow: it takes vectors of one width, ``good`` of any."""
     series = [damaged(checkpoint()), checkpoint()]
-    made = publish(http_stack, tmp_path_factory.mktemp("promotions"), series, series)
+    widths = [checkpoint(), checkpoint(VectorInput(), IDENTITY)]
+    made = publish(http_stack, tmp_path_factory.mktemp("promotions"), series, series, widths)
     return [Registered(name, blind, good) for name, (blind, good) in made]
 
 
@@ -174,6 +177,17 @@ def test_what_cannot_be_compared_is_refused_at_once(admin: httpx.Client, both: l
     ]:
         assert_problem(admin.put(registered.alias, json=body), status, param=param)
     assert admin.get(registered.alias).json()["version"] == 2
+
+
+def test_a_challenger_that_would_refuse_callers_of_production_is_refused_at_once(
+    admin: httpx.Client, both: list[Registered], dataset: str
+) -> None:
+    registered = both[2]
+    wanted = {"checkpoint": registered.blind, "dataset": dataset}
+    refused = admin.put(registered.alias, json=wanted, headers=AT_ONCE)
+    assert_problem(refused, 422, param="checkpoint")
+    assert "vectors of any width" in refused.json()["detail"] and "force: true" in refused.json()["detail"]
+    assert admin.put(registered.alias, json={**wanted, "force": True}).json()["checkpoint"] == registered.blind
 
 
 def test_a_second_challenger_waits_for_the_first(
