@@ -39,10 +39,12 @@ class Start(Stored):
     ``gain``: with folded norms, the embedding times this number. With a larger embedding and a smaller inner_lr the
     head takes the same steps while the layers below take smaller ones, which keeps an inner loop stable that would
     otherwise overshoot.
+    ``head``: begin at its head, too, where the learner's has the same form.
     """
 
     parent: Name
     gain: float = 1.0
+    head: bool = False
 
 
 class Hint(Stored):

@@ -47,7 +47,7 @@ def plan(request: NewJobRequest, dataset: DatasetManifest, base: Manifest | None
         input=inputs,
         encoder=encoder,
         learner=learner,
-        start=Start(parent=base.name) if base is not None else None,
+        start=None if base is None else Start(parent=base.name, head=base.learner.name == learner_name),
         data=Data(name=dataset.id, rotations=rotations),
         training=choose_training(wanted, encoder, learner_name, shape, options, warp),
         evaluation=choose_evaluation(wanted, dataset.id, learner_name),

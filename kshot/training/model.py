@@ -17,7 +17,7 @@ from kshot.encoders.mapped import Mapped
 from kshot.encoders.mlp import Mlp
 from kshot.encoders.registry import build_encoder
 from kshot.episodes.tables import Table
-from kshot.learners.base import Learner, device_of
+from kshot.learners.base import Head, Learner, device_of
 from kshot.learners.registry import get_learner
 from kshot.training.data import draws_sinusoids
 from kshot.training.lineage import sources_of
@@ -70,8 +70,9 @@ def first_model(recipe: Recipe, data: Path, checkpoints: Path) -> Model:
     """
     learner = get_learner(recipe.learner.name)
     encoder = build_encoder(recipe.encoder, recipe.input)
-    if recipe.start is not None:
-        _inherit(recipe, encoder, load_checkpoint(checkpoints / recipe.start.parent).encoder)
+    parent = None if recipe.start is None else load_checkpoint(checkpoints / recipe.start.parent)
+    if parent is not None:
+        _inherit(recipe, encoder, parent.encoder)
     generator = torch.Generator().manual_seed(recipe.seed)
     table = training_table(recipe, data)
     if isinstance(encoder, Hierarchy | Mlp) and recipe.start is None:
@@ -79,6 +80,8 @@ def first_model(recipe: Recipe, data: Path, checkpoints: Path) -> Model:
     if table is not None and recipe.training.scheme == "multitask":
         return Model(learner, encoder, first_heads(recipe, encoder, table, generator))
     head = learner.init_head(encoder, recipe.tasks[0], recipe.n_targets, generator, recipe.learner.options)
+    if recipe.start is not None and recipe.start.head and parent is not None and _alike(head, parent.head):
+        head = {name: parent.head[name].clone() for name in head}
     return Model(learner, encoder, {name: nn.Parameter(tensor) for name, tensor in head.items()})
 
 
@@ -132,6 +135,11 @@ def _standardise(recipe: Recipe, data: Path, encoder: Hierarchy | Mlp, table: Ta
         encoder.standardise_on(torch.as_tensor(table.inputs))
     elif recipe.data is not None and not draws_sinusoids(recipe.data.name, data):
         encoder.standardise_on(torch.as_tensor(training_pool(recipe, data).inputs))
+
+
+def _alike(one: Head, other: Head) -> bool:
+    """Whether both hold tensors of the same names and shapes."""
+    return {name: tensor.shape for name, tensor in one.items()} == {name: t.shape for name, t in other.items()}
 
 
 def _inherit(recipe: Recipe, encoder: Encoder, parent: Encoder) -> None:

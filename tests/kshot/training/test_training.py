@@ -22,6 +22,7 @@ from kshot.training.evaluation import evaluate
 from kshot.training.loop import meta_train
 from kshot.training.losses import fitted
 from kshot.training.metric import draw, folded_meta_loss
+from kshot.training.model import first_model
 from kshot.training.precompute import precompute
 from tests.kshot.data_folder import data_folder
 
@@ -222,3 +223,13 @@ def test_recorded_tasks_are_asked_for_no_more_than_half_of_them_have(
     shown = fitted(training, pool)
     assert (shown.k_shot, shown.n_query) == (k_shot, n_query)
     assert fitted(training, Pool(pool.inputs, pool.classes, pool.rows)) == training
+
+
+@pytest.mark.parametrize("head", [True, False])
+def test_a_run_begins_at_its_parents_head_where_it_is_told_to(tmp_path: Path, head: bool) -> None:
+    recipe = curves(steps=1)
+    parent = meta_train(recipe, Path(), tmp_path / "parent", "tests")
+    changes = {"name": "child", "start": {"parent": "parent", "head": head}, "seed": 5}
+    first = first_model(Recipe.model_validate(recipe.model_dump() | changes), Path(), tmp_path)
+    alike = [torch.equal(first.head[name], tensor) for name, tensor in parent.head.items()]
+    assert all(alike) == head
