@@ -1,7 +1,7 @@
 """Zip and npz archives from anywhere, read without trusting a byte of them.
 
-Every refusal happens before the bytes it is about are expanded: the number of entries is read from the end record
-before the directory is parsed, sizes and ratios from the directory before an entry is opened, shape and dtype from
+Every refusal happens before the bytes it is about are expanded: entries are counted in the bytes of the directory
+before it is parsed, sizes and ratios from the directory before an entry is opened, shape and dtype from
 the npy header before an array is made. Pickled objects are never loaded.
 """
 
@@ -21,7 +21,10 @@ from kshot.contracts.errors import Invalid, TooLarge
 from kshot.contracts.wire import Array
 
 _END = struct.Struct("<4s4H2LH")
-_END_TAIL = _END.size + 0xFFFF
+_LOCATOR = 20
+"""Bytes of the zip64 locator, which lies right before the end record and replaces what that one says."""
+_END_TAIL = _LOCATOR + _END.size + 0xFFFF
+_DIRECTORY_BYTES = 512  # of one entry, at most on average
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA}
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _KINDS = frozenset("biufUS")
@@ -48,12 +51,14 @@ def open_zip(source: bytes | Path, limits: ArchiveLimits = ArchiveLimits()) -> z
         raw = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
     except OSError as error:
         raise Invalid("the archive cannot be read") from error
-    _check_end_record(raw, limits)
+    _check_directory(raw, limits)
     try:
         archive = zipfile.ZipFile(raw)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
         raise Invalid("not a readable zip archive") from error
     entries = archive.infolist()
+    if len(entries) > limits.entries:
+        raise TooLarge(f"the archive has more than {limits.entries} entries")
     if len({entry.filename for entry in entries}) != len(entries):
         raise Invalid("the archive names an entry twice")
     for entry in entries:
@@ -100,20 +105,25 @@ def parse_npy(data: bytes) -> Array:
     return np.frombuffer(data, dtype, size, stream.tell()).reshape(shape, order="F" if fortran else "C")
 
 
-def _check_end_record(raw: "io.BufferedIOBase | io.BytesIO", limits: ArchiveLimits) -> None:
-    """Refuse a directory that is too long before it is parsed. The count may lie, the directory's size may not."""
+def _check_directory(raw: "io.BufferedIOBase | io.BytesIO", limits: ArchiveLimits) -> None:
+    """Refuse a directory that is too long before it is parsed. What the end record counts may be a lie, so what
+    zipfile would parse is counted: that many bytes right before the end record."""
     length = raw.seek(0, io.SEEK_END)
-    raw.seek(max(0, length - _END_TAIL))
+    start = raw.seek(max(0, length - _END_TAIL))
     tail = raw.read(_END_TAIL)
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or at + _END.size > len(tail):
         raise Invalid("not a readable zip archive")
     fields = _END.unpack_from(tail, at)
     count, directory_bytes = fields[4], fields[5]
-    if count == 0xFFFF or directory_bytes == 0xFFFFFFFF:
+    if count == 0xFFFF or directory_bytes == 0xFFFFFFFF or tail[: max(0, at - _LOCATOR + 4)].endswith(b"PK\x06\x07"):
         raise TooLarge("archives in zip64 form are not accepted: too many entries or bytes")
-    if count > limits.entries or directory_bytes > limits.entries * 512:
-        raise TooLarge(f"the archive has more than {limits.entries} entries")
+    too_many = TooLarge(f"the archive has more than {limits.entries} entries")
+    if count > limits.entries or directory_bytes > limits.entries * _DIRECTORY_BYTES:
+        raise too_many
+    raw.seek(max(0, start + at - directory_bytes))
+    if raw.read(directory_bytes).count(b"PK\x01\x02") > limits.entries:
+        raise too_many
 
 
 def _check_entry(entry: zipfile.ZipInfo, limits: ArchiveLimits) -> None:

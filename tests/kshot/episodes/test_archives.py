@@ -146,6 +146,30 @@ def test_a_million_entries_are_refused_before_the_directory_is_parsed(monkeypatc
     assert not parsed
 
 
+def with_end(data: bytes, count: int, locator: bool = False) -> bytes:
+    """An archive whose end record says that it has ``count`` entries, and may be preceded by a zip64 locator."""
+    at = data.rindex(b"PK\x05\x06")
+    fields = struct.unpack("<4s4H2LH", data[at:])
+    end = struct.pack("<4s4H2LH", *fields[:3], count, count, *fields[5:])
+    if not locator:
+        return data[:at] + end
+    size, start = fields[5:7]
+    record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, fields[4], fields[4], size, start)
+    harmless = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, 46, 0, 0)
+    return data[:at] + record + struct.pack("<4sLQL", b"PK\x06\x07", 0, at, 1) + harmless
+
+
+@pytest.mark.parametrize("locator", [False, True])
+def test_more_entries_than_the_end_record_says_are_refused_unparsed(
+    locator: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lying = with_end(zipped(dict.fromkeys("abc", b"x")), 1, locator)
+    assert len(zipfile.ZipFile(io.BytesIO(lying)).namelist()) == 3, "which zipfile would have parsed"
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    with pytest.raises(TooLarge, match="zip64" if locator else "more than 2 entries"):
+        open_zip(lying, ArchiveLimits(entries=2))
+
+
 def test_an_entry_larger_than_its_directory_says_never_expands() -> None:
     """The directory of this bomb claims 10 bytes; 5 million are in it."""
     honest = zipped({"x.bin": b"\0" * 5_000_000})
