@@ -7,35 +7,48 @@ import shutil
 from pathlib import Path
 from uuid import uuid4
 
+import structlog
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from kshot.contracts.checkpoints import Manifest
+from kshot.contracts.checkpoints import MANIFEST_FILE, WEIGHTS_FILE, Manifest
 from kshot.contracts.datasets import DATASET_FILE, DatasetManifest
 from kshot.contracts.errors import NotFound
+from kshot.episodes.recorded import recorded_models
 from kshot.storage.checkpoints import get_checkpoint
 from kshot.storage.datasets import get_dataset
 from kshot.storage.objects import ObjectStore
+from kshot.storage.recorded import are_withdrawn
 from workers.recorded_tasks import collect, counted
 
-_MANIFEST, _WEIGHTS = "manifest.json", "weights.safetensors"
+_log = structlog.get_logger()
 
 
 async def lay_dataset(
-    database: AsyncEngine, objects: ObjectStore, dataset_id: str, data: Path, keep_as: str | None = None
+    database: AsyncEngine,
+    objects: ObjectStore,
+    dataset_id: str,
+    data: Path,
+    keep_as: str | None = None,
+    made_of_it: str | None = None,
 ) -> DatasetManifest:
     """Make ``data / dataset_id``: the manifest and, where something is stored, the file it names.
 
     ``keep_as``: key in the object store under which recorded tasks, which change from day to day, are kept once they
     were collected, so that a later attempt finds the same bytes; delete it when the run ends for good. Whose tasks may
-    be recorded is asked when they are collected, not before. Raises NotFound; Invalid where too few tasks are recorded,
-    or too many; OSError where the store cannot be read.
+    be recorded is asked when they are collected, and whether they still may each time the copy is used: where one was
+    withdrawn, or there is no copy, they are collected anew, and the object under ``made_of_it``, which the run made of
+    the copy, is deleted before that. Raises NotFound; Invalid where too few tasks are recorded, or too many; OSError
+    where the store cannot be read.
     """
     async with database.connect() as connection:
         stored = await get_dataset(connection, dataset_id)
     manifest = stored.manifest
     if manifest.recorded is not None:
-        return await _lay_recorded(database, objects, manifest, data / dataset_id, keep_as)
+        assert manifest.file is not None
+        file = data / dataset_id / manifest.file
+        await _lay_recorded(database, objects, manifest, file, keep_as, made_of_it)
+        return await asyncio.to_thread(_counted, manifest, file)
     await asyncio.to_thread(_lay, objects, stored.object_key, manifest.file, data / dataset_id, DATASET_FILE, manifest)
     return manifest
 
@@ -44,20 +57,43 @@ async def lay_checkpoint(database: AsyncEngine, objects: ObjectStore, checkpoint
     """Make ``folder`` a checkpoint's: its manifest and its weights. Raises NotFound; OSError as above."""
     async with database.connect() as connection:
         stored = await get_checkpoint(connection, checkpoint_id)
-    await asyncio.to_thread(_lay, objects, stored.object_key, _WEIGHTS, folder, _MANIFEST, stored.manifest)
+    await asyncio.to_thread(_lay, objects, stored.object_key, WEIGHTS_FILE, folder, MANIFEST_FILE, stored.manifest)
     return stored.manifest
 
 
 async def _lay_recorded(
-    database: AsyncEngine, objects: ObjectStore, manifest: DatasetManifest, folder: Path, keep_as: str | None
-) -> DatasetManifest:
+    database: AsyncEngine,
+    objects: ObjectStore,
+    manifest: DatasetManifest,
+    file: Path,
+    keep_as: str | None,
+    made_of_it: str | None,
+) -> None:
     """Collect the tasks, or take those that an earlier attempt collected."""
-    assert manifest.file is not None
-    file = folder / manifest.file
+    if keep_as is not None and await is_withdrawn(database, objects, keep_as):
+        _log.info("recorded_tasks_withdrawn", copy=keep_as)
+        await asyncio.to_thread(_delete, objects, made_of_it, keep_as)
     if not await asyncio.to_thread(_take, objects, keep_as, file):
+        await asyncio.to_thread(_delete, objects, made_of_it)
         await collect(database, manifest, file)
         await asyncio.to_thread(_keep, objects, keep_as, file)
-    return await asyncio.to_thread(_counted, manifest, file)
+
+
+async def is_withdrawn(database: AsyncEngine, objects: ObjectStore, copy: str) -> bool:
+    """Whether somebody whose tasks are in this copy has deleted their model since, or lets us record no more. False
+    where there is no such copy."""
+    try:
+        models = await asyncio.to_thread(lambda: recorded_models(objects.file(copy)))
+    except (NotFound, FileNotFoundError):
+        return False
+    async with database.connect() as connection:
+        return await are_withdrawn(connection, models)
+
+
+def _delete(objects: ObjectStore, *keys: str | None) -> None:
+    for key in keys:
+        if key is not None:
+            objects.delete(key)
 
 
 def _take(objects: ObjectStore, keep_as: str | None, file: Path) -> bool:

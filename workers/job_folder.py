@@ -10,14 +10,13 @@ import structlog
 from pydantic import ValidationError
 
 from kshot.contracts.errors import NotFound
-from kshot.contracts.jobs import EVENTS_FILE, OUT_FOLDER, SPEC_FILE, JobEvent
+from kshot.contracts.jobs import EVENTS_FILE, OUT_FOLDER, SPEC_FILE, STATE_FILE, JobEvent
 from kshot.contracts.wire import peek
 from kshot.storage.job_runs import JobClaim
 from kshot.storage.objects import ObjectStore
 from workers.data_folders import lay_checkpoint, lay_dataset
 from workers.trainer_stack import TrainerStack
 
-STATE_FILE = ".progress.safetensors"
 _LOG = "log"
 _LOG_BYTES = 4000
 
@@ -48,7 +47,7 @@ class JobFolder:
         self.out.mkdir(parents=True)
         (self.folder / SPEC_FILE).write_text(spec.model_dump_json(indent=1))
         data = self.folder / "data"
-        await lay_dataset(stack.database, stack.objects, spec.dataset, data, keep_as=data_key(claim.job))
+        await lay_dataset(stack.database, stack.objects, spec.dataset, data, data_key(claim.job), claim.state_key)
         if spec.recipe.start is not None and spec.base_checkpoint is not None:
             parent = self.folder / "checkpoints" / spec.recipe.start.parent
             await lay_checkpoint(stack.database, stack.objects, spec.base_checkpoint, parent)

@@ -11,6 +11,7 @@ from kshot.storage.following import catch_up
 from kshot.storage.objects import ObjectStore, state_keys
 from kshot.storage.revisions import note_failure
 from kshot.storage.workers import forget_workers
+from workers.job_sweep import drop_withdrawn
 
 _FORGET_WORKERS_S = 300.0
 _ERASED_AT_ONCE = 50
@@ -40,7 +41,7 @@ async def reap(database: AsyncEngine, objects: ObjectStore) -> None:
 
 
 async def erase(database: AsyncEngine, objects: ObjectStore) -> None:
-    """Erase what expired models leave, a few in each transaction.
+    """Erase what expired models leave, a few in each transaction; and the copies that jobs keep of what was withdrawn.
 
     The states go before the transaction ends: where one of them cannot be deleted, the next turn finds it again.
     """
@@ -57,6 +58,7 @@ async def erase(database: AsyncEngine, objects: ObjectStore) -> None:
             erased = await erase_supports(connection, _ERASED_AT_ONCE)
         if erased:
             _log.info("supports_erased", models=erased)
+    await drop_withdrawn(database, objects)
 
 
 def _delete_states(objects: ObjectStore, attempts: dict[str, int]) -> None:

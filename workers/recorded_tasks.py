@@ -10,18 +10,12 @@ import numpy as np
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kshot.contracts.checkpoints import InputSpec, VectorInput
-from kshot.contracts.datasets import DatasetManifest, Part, PartCount
+from kshot.contracts.datasets import DatasetManifest, PartCount
 from kshot.contracts.errors import Invalid
 from kshot.contracts.following import fits
 from kshot.contracts.tasks import Payload, SupportSet
 from kshot.contracts.wire import Inputs
-from kshot.episodes.recorded import (
-    RecordedTask,
-    read_recorded_pool,
-    read_recorded_table,
-    recorded_ids,
-    write_recorded,
-)
+from kshot.episodes.recorded import RecordedTask, measure_recorded, write_recorded
 from kshot.episodes.splits import split_tasks
 from kshot.inputs import input_shape
 from kshot.storage.recorded import RecordedModel, read_recorded_models
@@ -29,15 +23,17 @@ from kshot.storage.recorded import RecordedModel, read_recorded_models
 MAX_TASKS = 20_000
 MAX_BYTES = 1 << 30
 """Of all tasks together: the file is made, and read, in memory."""
-_PAGE = 50
+_PAGE_BYTES = 32 << 20
 _LEAST = 3
 
 
 @dataclass
 class _Family:
-    """Support sets that grew from one another, or are equal: the largest stands for all, with the feedback on all."""
+    """Support sets that grew from one another, or are equal: the largest stands for all, with the feedback on all.
+    ``models``: the adapted models they are of."""
 
     largest: SupportSet
+    models: list[str] = field(default_factory=list)
     told: list[SupportSet] = field(default_factory=list)
 
 
@@ -53,24 +49,15 @@ async def collect(database: AsyncEngine, manifest: DatasetManifest, file: Path) 
 
 def counted(manifest: DatasetManifest, file: Path, sha256: str) -> DatasetManifest:
     """The manifest with what the file holds."""
-    split = split_tasks(recorded_ids(file), manifest.shares, manifest.seed)
-    counts, sizes, width = dict[Part, PartCount](), list[int](), manifest.width
-    for part, chosen in split.items():
-        if manifest.task == "regression":
-            table = read_recorded_table(file, chosen)
-            counts[part], width = PartCount(n_examples=len(table)), int(table.inputs.shape[1])
-            continue
-        pool = read_recorded_pool(file, chosen)
-        own = [len(rows) for rows in pool.rows]
-        counts[part], sizes = PartCount(n_examples=sum(own)), sizes + own
-        if isinstance(manifest.input, VectorInput):
-            (width,) = input_shape(pool.inputs)
+    sizes, shape = measure_recorded(file)
+    rows = {size.id: size.n_examples for size in sizes}
+    split = split_tasks([size.id for size in sizes], manifest.shares, manifest.seed)
     found = {
         "sha256": sha256,
-        "counts": counts,
-        "n_examples": sum(count.n_examples for count in counts.values()),
-        "smallest": min(sizes, default=None),
-        "width": width,
+        "counts": {part: PartCount(n_examples=sum(rows[one] for one in chosen)) for part, chosen in split.items()},
+        "n_examples": sum(rows.values()),
+        "smallest": min((n for size in sizes for n in size.classes), default=None),
+        "width": shape[0] if isinstance(manifest.input, VectorInput) else manifest.width,
     }
     return manifest.model_copy(update=found)
 
@@ -78,14 +65,11 @@ def counted(manifest: DatasetManifest, file: Path, sha256: str) -> DatasetManife
 async def _families(database: AsyncEngine, manifest: DatasetManifest) -> dict[str, _Family]:
     """All recorded tasks whose inputs have the form of the data set, by family."""
     assert manifest.recorded is not None and manifest.input is not None
-    wanted = manifest.recorded
     found: dict[str, _Family] = {}
     after, n_bytes = "", 0
     while True:
         async with database.connect() as connection:
-            page = await read_recorded_models(
-                connection, wanted.checkpoint, wanted.tenants, manifest.task, after, _PAGE
-            )  # fmt: skip
+            page = await read_recorded_models(connection, manifest.recorded, manifest.task, after, _PAGE_BYTES)
         if not page:
             return found
         after = page[-1].id
@@ -102,6 +86,7 @@ def _add(found: dict[str, _Family], page: Sequence[RecordedModel], wanted: Input
         if support is None or not fits(model.form, wanted, input_shape(support.inputs)):
             continue
         family = found.setdefault(model.family, _Family(support))
+        family.models.append(model.id)
         if len(support) > len(family.largest):
             family.largest = support
         family.told += [told for told in (Payload.decode(one).support for one in model.feedback) if told is not None]
@@ -128,8 +113,10 @@ def _task(id: str, family: _Family) -> RecordedTask:
     else:
         inputs = np.stack([np.asarray(one.inputs[i]) for one, i in kept])
     if first.task == "regression":
-        return RecordedTask(id, inputs, values=np.stack([one.targets[i] for one, i in kept]))
-    return RecordedTask(id, inputs, labels=[str(one.classes[int(one.targets[i])]) for one, i in kept])
+        values = np.stack([one.targets[i] for one, i in kept])
+        return RecordedTask(id, inputs, values=values, models=family.models)
+    labels = [str(one.classes[int(one.targets[i])]) for one, i in kept]
+    return RecordedTask(id, inputs, labels, models=family.models)
 
 
 def _alike(told: SupportSet, first: SupportSet) -> bool:

@@ -1,8 +1,8 @@
 """Recorded tasks: what callers of the service adapted to, as data to meta-train on. One safetensors file holds many.
 
 Tasks of one file are of one kind, and their inputs are canonical and of one shape. Header: ``tasks``, a list of
-``{id, classes, rows}``, in the order of their rows. Arrays: ``inputs`` (n, ...), or ``text`` (all of it in UTF-8) with
-``text_ends``; ``targets``, int64 (n,) class numbers within the task, or float32 (n, n_targets).
+``{id, classes, rows, models}``, in the order of their rows. Arrays: ``inputs`` (n, ...), or ``text`` (all of it in
+UTF-8) with ``text_ends``; ``targets``, int64 (n,) class numbers within the task, or float32 (n, n_targets).
 """
 
 from collections.abc import Sequence
@@ -13,19 +13,31 @@ from typing import Any
 import numpy as np
 
 from kshot.contracts.errors import Invalid
-from kshot.contracts.wire import Array, Inputs, pack, unpack
+from kshot.contracts.wire import Array, Inputs, pack, peek, unpack
 from kshot.episodes.pool import Pool, select_classes
 from kshot.episodes.tables import Table, Target
+from kshot.inputs import input_shape
 
 
 @dataclass(frozen=True)
 class RecordedTask:
-    """``inputs``: canonical, n of them. Either ``labels``, n of them, or ``values``: float32 (n, n_targets)."""
+    """``inputs``: canonical, n of them. Either ``labels``, n of them, or ``values``: float32 (n, n_targets).
+    ``models``: the adapted models whose examples are in it."""
 
     id: str
     inputs: Inputs
     labels: Sequence[str] | None = None
     values: Array | None = None
+    models: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class RecordedSize:
+    """How many examples a task of a file has, and each of its classes (none where it predicts numbers)."""
+
+    id: str
+    n_examples: int
+    classes: tuple[int, ...]
 
 
 def write_recorded(file: Path, tasks: Sequence[RecordedTask]) -> None:
@@ -41,8 +53,31 @@ def write_recorded(file: Path, tasks: Sequence[RecordedTask]) -> None:
         arrays["text_ends"] = np.cumsum([len(text) for text in encoded])
     else:
         arrays["inputs"] = np.concatenate([task.inputs for task in tasks])
-    listed = [{"id": task.id, "classes": _classes(task), "rows": len(task.inputs)} for task in tasks]
+    listed = [
+        {"id": task.id, "classes": _classes(task), "rows": len(task.inputs), "models": list(task.models)}
+        for task in tasks
+    ]
     file.write_bytes(pack({"tasks": listed}, arrays))
+
+
+def recorded_models(file: Path) -> list[str]:
+    """The adapted models whose examples a file holds. Reads its header alone."""
+    with file.open("rb") as opened:
+        length = opened.read(8)
+        header = peek(length + opened.read(int.from_bytes(length, "little")))
+    return [model for task in header["tasks"] for model in task["models"]]
+
+
+def measure_recorded(file: Path) -> tuple[list[RecordedSize], tuple[int, ...]]:
+    """What a file holds, in its order, and the shape of an input. Raises Invalid where it is no such file."""
+    listed, inputs, targets = _read(file)
+    sizes, start = list[RecordedSize](), 0
+    for task in listed:
+        own = targets[start : start + task["rows"]]
+        classes = () if targets.ndim == 2 else tuple(np.bincount(own, minlength=len(task["classes"])).tolist())
+        sizes.append(RecordedSize(task["id"], len(own), classes))
+        start += len(own)
+    return sizes, input_shape(inputs)
 
 
 def recorded_ids(file: Path) -> list[str]:

@@ -2,17 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import func, select
+from sqlalchemy import Select, Text, any_, cast, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kshot.contracts.checkpoints import InputSpec
+from kshot.contracts.datasets import RecordedFrom
 from kshot.storage.flywheel_tables import feedback, recording
 from kshot.storage.recording import recorded_since
 from kshot.storage.tables import adapted_models, checkpoints, tasks
 
 _FORM: TypeAdapter[InputSpec] = TypeAdapter(InputSpec)
+_PAGE = 50
 
 
 @dataclass(frozen=True)
@@ -29,29 +33,25 @@ class RecordedModel:
 
 
 async def read_recorded_models(
-    connection: AsyncConnection, checkpoint_name: str, tenants: Sequence[str], task: str, after: str, limit: int
+    connection: AsyncConnection, source: RecordedFrom, task: str, after: str, max_bytes: int
 ) -> list[RecordedModel]:
-    """A page of recorded models of one kind of task, adapted from checkpoints of that name; oldest first, ``after``
-    exclusive. Only of tenants that let us record now, and only what came within the time they keep it for."""
+    """A page of recorded models of one kind of task, adapted from checkpoints of ``source``; oldest first, ``after``
+    exclusive. Only of tenants that let us record now, and only what came within the time they keep it for.
+
+    Payloads and feedback of a page have up to ``max_bytes`` together; it has one model at least.
+    """
+    sized = _recorded_models(source, task).where(adapted_models.c.id > after).order_by(adapted_models.c.id)
+    page = sized.limit(_PAGE).subquery()
+    total = func.sum(page.c.bytes).over(order_by=page.c.id)
+    place = func.row_number().over(order_by=page.c.id)
+    fits = (total <= max_bytes).label("fits")
+    fitting = select(page.c.id, page.c.form, fits, place.label("place")).subquery()
     rows = (
         await connection.execute(
-            select(adapted_models.c.id, checkpoints.c.manifest["input"].label("form"), tasks.c.payload)
-            .join(tasks, (tasks.c.adapted_model_id == adapted_models.c.id) & ~tasks.c.background)
-            .join(checkpoints, checkpoints.c.id == tasks.c.checkpoint_id)
-            .join(recording, recording.c.tenant_id == adapted_models.c.tenant_id)
-            .where(
-                adapted_models.c.tenant_id.in_(tenants),
-                recording.c.enabled,
-                adapted_models.c.checkpoint_name == checkpoint_name,
-                adapted_models.c.task == task,
-                adapted_models.c.deleted_at.is_(None),
-                adapted_models.c.id > after,
-                tasks.c.status == "succeeded",
-                tasks.c.payload.is_not(None),
-                tasks.c.created_at > recorded_since(),
-            )
-            .order_by(adapted_models.c.id)
-            .limit(limit)
+            select(fitting.c.id, fitting.c.form, tasks.c.payload)
+            .join(tasks, (tasks.c.adapted_model_id == fitting.c.id) & ~tasks.c.background)
+            .where(fitting.c.fits | (fitting.c.place == 1))
+            .order_by(fitting.c.id)
         )
     ).all()
     ids = [row.id for row in rows]
@@ -66,6 +66,48 @@ async def read_recorded_models(
         )
         for row in rows
     ]
+
+
+async def are_withdrawn(connection: AsyncConnection, models: Sequence[str]) -> bool:
+    """Whether any of these models, whose tasks were read before, is deleted by now, or its tenant lets us record no
+    more, or did not for a while: then its examples were erased though their time was not over."""
+    held = await connection.scalar(
+        select(func.count())
+        .select_from(adapted_models)
+        .join(tasks, (tasks.c.adapted_model_id == adapted_models.c.id) & ~tasks.c.background)
+        .join(recording, recording.c.tenant_id == adapted_models.c.tenant_id)
+        .where(
+            adapted_models.c.id == any_(cast(models, ARRAY(Text))),
+            recording.c.enabled,
+            adapted_models.c.deleted_at.is_(None),
+            tasks.c.payload.is_not(None) | (tasks.c.created_at <= recorded_since()),
+        )
+    )
+    return held != len(set(models))
+
+
+def _recorded_models(source: RecordedFrom, task: str) -> Select[Any]:
+    """Their ids, the forms of their inputs, and the bytes of their examples and feedback."""
+    told = select(func.coalesce(func.sum(func.octet_length(feedback.c.payload)), 0)).where(
+        feedback.c.adapted_model_id == adapted_models.c.id
+    )
+    n_bytes = func.octet_length(tasks.c.payload) + told.scalar_subquery()
+    return (
+        select(adapted_models.c.id, checkpoints.c.manifest["input"].label("form"), n_bytes.label("bytes"))
+        .join(tasks, (tasks.c.adapted_model_id == adapted_models.c.id) & ~tasks.c.background)
+        .join(checkpoints, checkpoints.c.id == tasks.c.checkpoint_id)
+        .join(recording, recording.c.tenant_id == adapted_models.c.tenant_id)
+        .where(
+            adapted_models.c.tenant_id.in_(source.tenants),
+            recording.c.enabled,
+            adapted_models.c.checkpoint_name == source.checkpoint,
+            adapted_models.c.task == task,
+            adapted_models.c.deleted_at.is_(None),
+            tasks.c.status == "succeeded",
+            tasks.c.payload.is_not(None),
+            tasks.c.created_at > recorded_since(),
+        )
+    )
 
 
 async def _families(connection: AsyncConnection, models: Sequence[str]) -> dict[str, str]:

@@ -34,7 +34,12 @@ async def read(state: StateDep, caller: CallerDep) -> Response:
 async def decide(request: Request, state: StateDep, caller: CallerDep) -> Response:
     """While it is on, support sets and feedback of your tenant may form data sets that checkpoints are trained on, for
     `retention_days` after they came, even where their adapted model has expired by then. Deleting a model erases its
-    own at once; switching this off erases what only recording kept within minutes. Checkpoints trained by then stay.
+    own at once; switching this off erases what only recording kept within minutes.
+
+    A training job keeps a copy of the tasks it was begun with until it ends, also past `retention_days`. When you
+    delete a model that is in it, or switch this off, that copy is deleted within minutes, with what the job has saved
+    so far. A stretch of training that is under way has read it by then, and may still end in a checkpoint; a job that
+    is interrupted, or paused, begins anew without your tasks when it goes on. Checkpoints trained by then stay.
     """
     raw = await read_raw(request, SMALL_BYTES)
     wanted = validate(api.RecordingRequest, strict_object(raw.data))

@@ -8,10 +8,13 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kshot.checkpoints import Checkpoint
+from kshot.contracts.ids import new_id
+from kshot.storage.access import ensure_tenant
 from kshot.storage.database import open_database
 from standalone import EmbeddedServers, embedded_servers
 from tests.workers import samples
 from tests.workers.place import Place, open_place
+from tests.workers.recorder import Recorder
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -43,3 +46,12 @@ async def place(
 ) -> AsyncIterator[Place]:
     async with open_place(servers, database, tmp_path, checkpoint) as opened:
         yield opened
+
+
+@pytest.fixture
+async def recorder(place: Place, tmp_path: Path) -> AsyncIterator[Recorder]:
+    async with place.stack.database.begin() as connection:
+        tenant = await ensure_tenant(connection, new_id("ten").lower().replace("_", "-"))
+    recorder = Recorder(place, tenant, f"r-{tenant[-12:].lower()}", tmp_path / "work")
+    await recorder.record()
+    yield recorder

@@ -1,16 +1,12 @@
 """Recorded tasks as a data set: of tenants that let us, each task once and on one side, and the same bytes again."""
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from sqlalchemy import text
 
-from kshot.contracts.checkpoints import VectorInput
-from kshot.contracts.datasets import DatasetManifest, RecordedFrom
+from kshot.contracts.datasets import RecordedFrom
 from kshot.contracts.errors import Invalid
 from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import Payload, SupportSet
@@ -18,75 +14,15 @@ from kshot.episodes.datasets import read_manifest, read_pool, read_table
 from kshot.episodes.pool import Pool
 from kshot.episodes.sampling import EpisodeShape, sample_episode
 from kshot.storage.access import ensure_tenant
-from kshot.storage.datasets import insert_dataset
 from kshot.storage.expiry import delete_adapted_model
-from kshot.storage.feedback import NewFeedback, insert_feedback
-from kshot.storage.objects import sha256
-from kshot.storage.recording import set_recording, tenants_opted_in
-from kshot.storage.tables import DEFAULT_TENANT
-from tests.workers.place import Place
+from kshot.storage.recorded import read_recorded_models
+from kshot.storage.recording import tenants_opted_in
+from tests.workers.recorder import SPEC, Recorder, made, tasks_of
 from tests.workers.samples import WIDTH, blobs
-from workers.data_folders import lay_dataset
 from workers.reaper import erase
 
-SPEC = VectorInput(width=WIDTH)
 _COUNT = text("SELECT count(payload) FROM tasks WHERE tenant_id = :t")
 _TOLD = text("SELECT count(payload) FROM feedback WHERE tenant_id = :t")
-
-
-@dataclass(frozen=True)
-class Recorder:
-    """A place, a tenant of its own, and the data set of what that tenant's callers did."""
-
-    place: Place
-    tenant: str
-    name: str
-    folder: Path
-
-    async def record(self, enabled: bool = True, *, tenant: str | None = None, days: int = 90) -> None:
-        async with self.place.stack.database.begin() as connection:
-            await set_recording(connection, tenant or self.tenant, enabled=enabled, retention_days=days)
-
-    async def model(self, support: SupportSet, **changes: Any) -> str:
-        """An adapted model of this support set, made; its id. ``support_sha256`` as the service computes it."""
-        values = {"tenant": self.tenant, "checkpoint_name": self.name, "digest": sha256(support.inputs.tobytes())}
-        task_id = await self.place.accepted(support=support, **(values | changes))
-        claim = await self.place.claim(task_id)
-        await self.place.settler.settle(self.place.solved(claim))
-        return claim.adapted_model
-
-    async def tell(self, model: str, support: SupportSet) -> None:
-        async with self.place.stack.database.begin() as connection:
-            body = Payload(support).encode()
-            item = NewFeedback(new_id("fb"), self.tenant, model, None, None, body, len(support), 0, None, None)
-            await insert_feedback(connection, item)
-
-    async def dataset(self, *tenants: str, task: Any = "classification") -> str:
-        manifest = DatasetManifest(
-            id=new_id("ds"), name=new_id("ds").lower().replace("_", "-"), format="recorded_tasks", modality="vector",
-            task=task, file="data.safetensors", input=VectorInput(), width=None,
-            recorded=RecordedFrom(checkpoint=self.name, tenants=tenants or (self.tenant,)),
-        )  # fmt: skip
-        async with self.place.stack.database.begin() as connection:
-            return (await insert_dataset(connection, tenant=DEFAULT_TENANT, manifest=manifest)).id
-
-    async def lay(self, dataset: str, keep_as: str | None = None) -> Path:
-        data = self.folder / new_id("job")
-        await lay_dataset(self.place.stack.database, self.place.objects, dataset, data, keep_as)
-        return data / dataset
-
-
-@pytest.fixture
-async def recorder(place: Place, tmp_path: Path) -> AsyncIterator[Recorder]:
-    async with place.stack.database.begin() as connection:
-        tenant = await ensure_tenant(connection, new_id("ten").lower().replace("_", "-"))
-    recorder = Recorder(place, tenant, f"r-{tenant[-12:].lower()}", tmp_path / "work")
-    await recorder.record()
-    yield recorder
-
-
-def tasks_of(pool: Pool) -> set[str]:
-    return {name.split("/")[0] for name in pool.classes}
 
 
 def labels_of(pool: Pool) -> set[str]:
@@ -99,10 +35,6 @@ def owners(pool: Pool, inputs: Any) -> set[str]:
     for name, rows in zip(pool.classes, pool.rows, strict=True):
         found |= {row.tobytes(): name.split("/")[0] for row in pool.inputs[rows]}
     return {found[row.tobytes()] for row in inputs}
-
-
-async def made(recorder: Recorder, seeds: Sequence[int], **changes: Any) -> list[str]:
-    return [await recorder.model(blobs(seed, k_shot=4), **changes) for seed in seeds]
 
 
 async def test_tasks_are_split_and_episodes_stay_within_one(recorder: Recorder):
@@ -184,6 +116,22 @@ async def test_a_later_attempt_finds_the_same_bytes(recorder: Recorder):
     assert (equal / "data.safetensors").read_bytes() == (fresh / "data.safetensors").read_bytes()
 
 
+async def test_a_page_ends_where_it_would_be_too_large(recorder: Recorder):
+    first, second, third = await made(recorder, range(3))
+    await recorder.tell(second, blobs(1, k_shot=4))
+    source = RecordedFrom(checkpoint=recorder.name, tenants=(recorder.tenant,))
+
+    async def page(after: str, max_bytes: int) -> list[str]:
+        async with recorder.place.stack.database.connect() as connection:
+            found = await read_recorded_models(connection, source, "classification", after, max_bytes)
+            return [model.id for model in found]
+
+    size = len(Payload(blobs(0, k_shot=4)).encode())
+    assert await page("", 1) == [first] and await page(first, 1) == [second]
+    assert await page("", 3 * size) == [first, second] and await page("", 5 * size) == [first, second, third]
+    assert await page(second, 2 * size) == [third] and await page(third, size) == []
+
+
 async def test_too_few_are_refused_with_how_many_there_are(recorder: Recorder):
     await made(recorder, range(2))
     with pytest.raises(Invalid, match="2 tasks are recorded"):
@@ -217,11 +165,6 @@ async def test_recorded_supports_outlive_their_models_for_a_while(recorder: Reco
     await recorder.tell(kept, blobs(0))
     dataset, place = await recorder.dataset(), recorder.place
 
-    async def expire() -> None:
-        await place.execute(
-            "UPDATE adapted_models SET expires_at = now() - interval '1 hour' WHERE tenant_id = :t", t=recorder.tenant
-        )
-
     async def payloads() -> tuple[int, int]:
         async with place.stack.database.begin() as connection:
             return (
@@ -231,7 +174,7 @@ async def test_recorded_supports_outlive_their_models_for_a_while(recorder: Reco
 
     states = len(list((place.objects._folder / "states").iterdir()))
     await place.accepted(support=blobs(9), tenant=recorder.tenant)  # never computed, so there is nothing to be recorded
-    await expire()
+    await recorder.expire()
     await erase(place.stack.database, place.objects)
     assert len(list((place.objects._folder / "states").iterdir())) == states - 5
     assert await payloads() == (5, 1)
