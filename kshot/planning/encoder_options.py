@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from kshot.contracts.checkpoints import EncoderSpec, ImageInput, InputSpec, Stored, VectorInput
 from kshot.contracts.errors import Invalid
@@ -54,10 +55,17 @@ class TextOptions(Stored):
     random_features: Annotated[int, Field(strict=True, ge=0, le=8192, multiple_of=256)] = 0
 
 
+def _below(path: str) -> str:
+    """The path of a folder below that of all models; where that is only the trainer's machine knows."""
+    if path.startswith("/") or ".." in path.split("/"):
+        raise PydanticCustomError("path", "must be relative to the folder of all pretrained models, and stay below it")
+    return path
+
+
 class PretrainedOptions(Stored):
     """Of :func:`kshot.encoders.pretrained.pretrained`."""
 
-    path: Annotated[str, Field(strict=True, min_length=1, max_length=500)]
+    path: Annotated[str, Field(strict=True, min_length=1, max_length=500), AfterValidator(_below)]
     sha256: Annotated[str, Field(strict=True, pattern=r"^[0-9a-f]{64}$")]
 
 

@@ -47,7 +47,7 @@ def choose_evaluation(wanted: Wanted, data: str, learner: str) -> list[Evaluatio
             raise Invalid(message, param="evaluate")
         return []
     if asked is not None:
-        return [_row(wanted, data, row, f"evaluate.{place}") for place, row in enumerate(asked)]
+        return [_row(wanted, data, row, f"evaluate[{place}]") for place, row in enumerate(asked)]
     if wanted.kind in {"curves", "numbers"}:
         shots, n_query = ((10, 5), 100) if wanted.kind == "curves" else ((5,), 5)
         return [EvaluationTask(data=data, k_shot=k, n_query=n_query, episodes=_EPISODES) for k in shots]

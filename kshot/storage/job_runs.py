@@ -27,8 +27,8 @@ _AT_ONCE = MAX_DEATHS // MAX_DEATHS_AT_ONCE
 _HELD = ("running", "pausing", "cancelling")
 _POISON = Failure(
     code=Poison.code,
-    message="training died again and again without getting any further; ask for less: a smaller meta_batch, smaller "
-    "pictures, a smaller encoder",
+    message="training died again and again without getting any further, and did not say why; if it ran out of memory, "
+    "a smaller meta_batch, smaller pictures or a smaller encoder helps; the trainer's log tells the operator more",
 )
 _PROGRESS: dict[str, tuple[str, ...]] = {
     "total": ("total",), "step": ("step", "steps_per_s"), "saved": ("step",), "resumed": ("step",), "phase": ("phase",),

@@ -74,6 +74,10 @@ def checkpoint(name: str, inputs: InputSpec, learner: str = "ridge", **options: 
     )
 
 
+def pretrained(path: str) -> dict[str, Any]:
+    return {"encoder": {"name": "pretrained", "options": {"path": path, "sha256": "0" * 64}}}
+
+
 GLYPHS = checkpoint("conv4", ImageInput(height=28, width=28, channels=1, invert=True), "protonet", pooling="max")
 INTENTS = checkpoint("text", TextInput(), random_features=2048)
 
@@ -190,6 +194,8 @@ def refused(param: str, data: DatasetManifest, base: Manifest | None = None, **r
             {"encoder": {"name": "conv4", "options": {"norm": "batch"}}, "learner": "maml"},
         ),
         ("encoder.options.random_features", TEXTS, {"encoder": {"name": "text", "options": {"random_features": 100}}}),
+        ("encoder.options.path", TEXTS, pretrained("/srv/models/x")),
+        ("encoder.options.path", TEXTS, pretrained("x/../../models")),
         ("episode.n_way", DRAWINGS, {"episode": {"n_way": 241}}),
         ("episode.n_way", DRAWINGS, {"episode": {"n_way": 61}, "augment": {"rotations": False}}),
         ("episode.n_way", DRAWINGS, {"episode": {"n_way": [9, 5]}}),
@@ -197,10 +203,10 @@ def refused(param: str, data: DatasetManifest, base: Manifest | None = None, **r
         ("episode.n_query", DRAWINGS, {"episode": {"n_query": 20}}),
         ("episode.n_way", CURVES, {"episode": {"n_way": 5}}),
         ("episode.k_shot", TABLE, {"episode": {"k_shot": 5}}),
-        ("evaluate.0.n_way", DRAWINGS, {"evaluate": [{"n_way": 31, "k_shot": 1}]}),
-        ("evaluate.1.k_shot", DRAWINGS, {"evaluate": [{"k_shot": 1}, {"k_shot": 20}]}),
-        ("evaluate.0.k_shot", DRAWINGS, {"evaluate": [{"k_shot": 10, "n_query": 11}]}),
-        ("evaluate.0.n_way", CURVES, {"evaluate": [{"n_way": 5, "k_shot": 5}]}),
+        ("evaluate[0].n_way", DRAWINGS, {"evaluate": [{"n_way": 31, "k_shot": 1}]}),
+        ("evaluate[1].k_shot", DRAWINGS, {"evaluate": [{"k_shot": 1}, {"k_shot": 20}]}),
+        ("evaluate[0].k_shot", DRAWINGS, {"evaluate": [{"k_shot": 10, "n_query": 11}]}),
+        ("evaluate[0].n_way", CURVES, {"evaluate": [{"n_way": 5, "k_shot": 5}]}),
         ("evaluate", TABLE, {"evaluate": [{"k_shot": 5}]}),
         ("augment.rotations", TEXTS, {"augment": {"rotations": True}}),
         ("augment.warp", VECTORS, {"augment": {"warp": 0.5}}),

@@ -206,6 +206,8 @@ def test_rows_that_shrink_to_the_same_are_one_and_small_tasks_are_measured_too(t
     data = recorded(tmp_path / "classes", rows=4, ways=2)
     work_folder(tmp_path / "classes", data, **SHORT)
     assert [(row.n_way, row.k_shot) for row in ran(tmp_path / "classes").evaluation] == [(2, 1)]
+    work_folder(tmp_path / "classes", data, **SHORT, evaluate=[{"n_way": 5, "k_shot": 20, "episodes": 7}])
+    assert [(row.n_way, row.k_shot, row.episodes) for row in ran(tmp_path / "classes").evaluation] == [(2, 1, 7)]
     data = recorded_numbers(tmp_path / "numbers", rows=3)
     work_folder(tmp_path / "numbers", data, episode={"k_shot": 1}, **SHORT)
     assert [row.k_shot for row in ran(tmp_path / "numbers").evaluation] == [2]
