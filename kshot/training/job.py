@@ -10,6 +10,7 @@ import argparse
 import os
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +19,11 @@ import torch
 
 from kshot.checkpoints import Checkpoint, save_checkpoint
 from kshot.contracts.checkpoints import EvaluationRow, Lineage
-from kshot.contracts.errors import Invalid, KshotError
+from kshot.contracts.errors import Invalid, KshotError, Unavailable
 from kshot.contracts.jobs import EVENTS_FILE, OUT_FOLDER, SPEC_FILE, Exit, JobSpec
 from kshot.contracts.recipe import Recipe
 from kshot.device import add_device_option, choose_device
-from kshot.training.data import load_pool
+from kshot.training.data import dataset_manifest, load_pool
 from kshot.training.descent import Ended, descend, first_optimiser
 from kshot.training.job_events import JobEvents
 from kshot.training.job_watch import JobWatch, Stopped, StopSignal
@@ -88,7 +89,7 @@ def attempt(work: Path, stop: StopSignal, world: World) -> int:
     except (Stopped, Ended):
         return Exit.STOPPED
     except KshotError as error:
-        if error.status >= _OUR_FAULT:
+        if error.status >= _OUR_FAULT and not isinstance(error, Unavailable):  # a model or package this machine lacks
             raise
         job.events.emit("failed", code=error.code, message=error.message, param=error.param)
         return Exit.FAILED
@@ -141,15 +142,24 @@ def _train(job: Job) -> tuple[Model, Run]:
 def _evaluate(job: Job, checkpoint: Checkpoint) -> list[EvaluationRow]:
     recipe, rows = job.spec.recipe, list[EvaluationRow]()
     assert recipe.data is not None
+    found: Iterable[EvaluationRow]
     if recipe.training.scheme == "multitask":
-        names = f"{job.spec.dataset_name} test"
-        found = measure_targets(checkpoint, load_table(recipe.data.name, "test", job.data, recipe.seed), names)
+        found = _rows_of_table(job, recipe.data.name, checkpoint)
     else:
         found = measure(checkpoint, recipe.evaluation, job.data)
     for row in found:
         job.events.emit("evaluated", **row.model_dump(mode="json"))
         rows.append(row)
     return rows
+
+
+def _rows_of_table(job: Job, name: str, checkpoint: Checkpoint) -> Iterator[EvaluationRow]:
+    """None where no rows are held out."""
+    manifest = dataset_manifest(name, job.data)
+    if manifest is not None and "test" in manifest.counts and not manifest.counts["test"].n_examples:
+        return iter(())
+    rows = load_table(name, "test", job.data, job.spec.recipe.seed)
+    return measure_targets(checkpoint, rows, f"{job.spec.dataset_name} test")
 
 
 def _sign(job: Job, checkpoint: Checkpoint) -> Checkpoint:
