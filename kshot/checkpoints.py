@@ -9,15 +9,12 @@ from pydantic import ValidationError
 from safetensors.torch import save
 from torch import Tensor
 
-from kshot.contracts.checkpoints import Manifest
+from kshot.contracts.checkpoints import MANIFEST_FILE, WEIGHTS_FILE, Manifest
 from kshot.contracts.errors import Invalid
 from kshot.contracts.wire import unpack
 from kshot.device import CPU
 from kshot.encoders.base import Encoder
 from kshot.encoders.registry import build_encoder
-
-MANIFEST_FILE = "manifest.json"
-WEIGHTS_FILE = "weights.safetensors"
 
 _ENCODER, _HEAD = "encoder.", "head."
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from kshot.contracts.checkpoints import Manifest
+from kshot.contracts.checkpoints import MANIFEST_FILE, WEIGHTS_FILE, Manifest
 from kshot.contracts.errors import Invalid
 from kshot.contracts.ids import is_id, new_id
 from kshot.contracts.selection import AUTO
@@ -16,17 +16,15 @@ from kshot.storage.checkpoints import PRODUCTION, get_checkpoint, register
 from kshot.storage.job_runs import JobClaim, is_succeeded, succeed
 from kshot.storage.objects import ObjectStore, sha256
 
-_MANIFEST, _WEIGHTS = "manifest.json", "weights.safetensors"
-
 _log = structlog.get_logger()
 
 
 def checkpoint_folders(root: Path) -> Iterator[Path]:
     """``root`` itself where it is a checkpoint, else the checkpoints right below it, by name."""
-    if (root / _MANIFEST).is_file():
+    if (root / MANIFEST_FILE).is_file():
         yield root
     else:
-        yield from sorted(file.parent for file in root.glob(f"*/{_MANIFEST}"))
+        yield from sorted(file.parent for file in root.glob(f"*/{MANIFEST_FILE}"))
 
 
 async def publish(database: AsyncEngine, objects: ObjectStore, folder: Path) -> str:
@@ -105,7 +103,7 @@ def made_by(key: str) -> str | None:
 
 def _checked(folder: Path) -> tuple[Manifest, bytes, bytes]:
     """A folder's manifest, as JSON too, and weights. Raises Invalid where they do not belong together."""
-    manifest_json, weights = _read(folder / _MANIFEST), _read(folder / _WEIGHTS)
+    manifest_json, weights = _read(folder / MANIFEST_FILE), _read(folder / WEIGHTS_FILE)
     manifest = Manifest.model_validate_json(manifest_json)
     if manifest.name == AUTO:
         raise Invalid(f"{folder.name}: no checkpoint may be named {AUTO}, which means a choice among all of them")

@@ -19,8 +19,8 @@ import torch
 
 from benchmarks.accuracy.measuring import Budget, Column, Tasks, measure, measured
 from benchmarks.report import command
-from kshot.checkpoints import MANIFEST_FILE, load_checkpoint, read_manifest
-from kshot.contracts.checkpoints import Manifest
+from kshot.checkpoints import load_checkpoint, read_manifest
+from kshot.contracts.checkpoints import MANIFEST_FILE, Manifest
 from kshot.contracts.recipe import Recipe, read_recipe
 from kshot.training.loop import Unfinished, meta_train
 

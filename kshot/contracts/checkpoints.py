@@ -9,6 +9,8 @@ from kshot.contracts.model import Model
 
 TaskKind = Literal["classification", "regression", "multitask"]
 """``multitask``: several targets of one support, each of them one of the other two kinds."""
+MANIFEST_FILE, WEIGHTS_FILE = "manifest.json", "weights.safetensors"
+"""What a checkpoint's folder holds."""
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
 

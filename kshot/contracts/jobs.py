@@ -13,6 +13,8 @@ SPEC_FILE = "job.json"
 EVENTS_FILE = "events.jsonl"
 OUT_FOLDER = "_out"
 """Below ``checkpoints`` of a work folder; no checkpoint's name begins like that."""
+STATE_FILE = ".progress.safetensors"
+"""Beside the checkpoint that a run makes, until it is complete."""
 
 EventKind = Literal[
     "queued", "started", "resumed", "total", "step", "validation", "saved", "phase", "evaluated", "paused", "released",

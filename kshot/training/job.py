@@ -7,9 +7,6 @@ Exit codes are those of :class:`~kshot.contracts.jobs.Exit`; any other is a deat
 """
 
 import argparse
-import os
-import threading
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +32,10 @@ from kshot.training.progress import Run, load_progress, save_progress
 from kshot.training.signing import signed
 from kshot.training.tables import load_table
 from kshot.training.validation import validation_of
-from kshot.training.world import World, join_world, leave
+from kshot.training.world import World, end_with_parent, join_world, leave
 
 _COMMAND = "POST /v1/training-jobs"
 _LEAST_CLASSES = 2
-_LOOK_S = 1.0
 _OUR_FAULT = 500
 
 
@@ -69,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     add_device_option(parser)
     given = parser.parse_args(arguments)
-    _end_with_parent()
+    end_with_parent()
     torch.set_num_threads(given.threads)
     stop = StopSignal()
     stop.listen()
@@ -185,18 +181,6 @@ def _lineage(job: Job, recipe: Recipe, run: Run) -> Lineage:
             "settings": settings,
         }
     )
-
-
-def _end_with_parent() -> None:
-    """End at once when the trainer is gone: another one may be training the same job already."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_LOOK_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from kshot.contracts.errors import Invalid
+from kshot.contracts.jobs import STATE_FILE
 from kshot.contracts.recipe import Recipe
 from kshot.contracts.wire import pack, unpack
 from kshot.encoders.base import Encoder
 from kshot.learners.base import device_of
 from kshot.training.world import ALONE, World
 
-_FILE = ".progress.safetensors"
 _ENCODER, _HEAD, _OPTIMISER = "encoder.", "head.", "optimiser."
 _GPU_RNG = "gpu_rng"
 
@@ -65,9 +65,9 @@ def save_progress(folder: Path, recipe: Recipe, run: Run) -> None:
     for gpu in gpus(run.device):
         arrays[_GPU_RNG] = torch.cuda.get_rng_state(gpu).numpy()
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f"{_FILE}.part"
+    unfinished = folder / f"{STATE_FILE}.part"
     unfinished.write_bytes(pack(header, arrays))
-    unfinished.replace(folder / _FILE)
+    unfinished.replace(folder / STATE_FILE)
 
 
 def load_progress(folder: Path, recipe: Recipe, run: Run, world: World = ALONE) -> bool:
@@ -76,7 +76,7 @@ def load_progress(folder: Path, recipe: Recipe, run: Run, world: World = ALONE) 
     The run of another recipe, or of an older version of this one, is not continued. In a larger ``world`` all take what
     the first process finds. Raises Invalid where the file is damaged.
     """
-    file = folder / _FILE
+    file = folder / STATE_FILE
     found = world.first and file.is_file()
     content = world.from_first(file.read_bytes() or b"\0" if found else b"")  # an empty file is a damaged one
     if not content:
@@ -108,7 +108,7 @@ def load_progress(folder: Path, recipe: Recipe, run: Run, world: World = ALONE) 
 
 def drop_progress(folder: Path) -> None:
     """The run is complete: its checkpoint says everything."""
-    (folder / _FILE).unlink(missing_ok=True)
+    (folder / STATE_FILE).unlink(missing_ok=True)
 
 
 def fingerprint(recipe: Recipe) -> str:

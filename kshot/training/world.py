@@ -7,8 +7,10 @@ descent). So the random state of any process is everyone's, and the size of the 
 Started by ``torchrun`` (docs/distributed.md); a process by itself is a world of one, and nothing is sent.
 """
 
+import ctypes
 import hashlib
 import os
+import signal
 import socket
 import sys
 import threading
@@ -16,6 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
@@ -32,6 +35,7 @@ OUTCOME = "KSHOT_OUTCOME"
 
 _PATIENCE = timedelta(minutes=10)  # the death of a process is noticed at once, that of a whole host only so
 _LOOK_EVERY = 1.0  # seconds
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ def join_world(device: torch.device = CPU) -> World:
     Reads torchrun's environment; without it this process is the world.
     """
     if _under_torchrun():
-        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+        end_with_parent()
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return World(device=device)
     if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
@@ -151,11 +155,23 @@ def _under_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def _end_with(parent: int) -> None:
-    """A process whose agent is gone must not go on: another agent may have started others in its place."""
-    while os.getppid() == parent:
-        time.sleep(_LOOK_EVERY)
-    os._exit(1)
+@cache
+def end_with_parent() -> None:
+    """A process whose agent or trainer is gone must not go on: others may have been started in its place. Asking twice
+    is asking once.
+
+    Linux kills it at once, even one that hangs, or is stopped. What looks after it elsewhere is a thread.
+    """
+    parent = os.getppid()
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_EVERY)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _loopback() -> str:

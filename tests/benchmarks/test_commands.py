@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 
 from benchmarks.accuracy import omniglot, sinusoid, texts
-from kshot.checkpoints import WEIGHTS_FILE
+from kshot.contracts.checkpoints import WEIGHTS_FILE
 from kshot.contracts.recipe import read_recipe
 from tests.kshot.data_folder import data_folder
 

@@ -10,7 +10,8 @@ from benchmarks.accuracy.rows import rows_of
 from benchmarks.accuracy.runs import Run, Settings, carry_on, read_runs
 from benchmarks.accuracy.sinusoid import columns, heading
 from benchmarks.accuracy.table import Heading
-from kshot.checkpoints import WEIGHTS_FILE, load_checkpoint
+from kshot.checkpoints import load_checkpoint
+from kshot.contracts.checkpoints import WEIGHTS_FILE
 from kshot.contracts.tasks import LearnerOptions
 from kshot.episodes.sinusoids import sinusoids
 from kshot.training.evaluation import evaluate

@@ -8,9 +8,9 @@ import pytest
 
 from kshot.contracts.errors import Invalid
 from kshot.contracts.ids import new_id
-from kshot.contracts.jobs import EVENTS_FILE, OUT_FOLDER
+from kshot.contracts.jobs import EVENTS_FILE, OUT_FOLDER, STATE_FILE
 from kshot.contracts.wire import pack, peek
-from workers.job_folder import STATE_FILE, JobFolder
+from workers.job_folder import JobFolder
 from workers.work_folders import own_folder
 
 _HOLDER = """

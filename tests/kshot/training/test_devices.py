@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kshot.checkpoints import WEIGHTS_FILE, load_checkpoint, read_manifest, save_checkpoint
-from kshot.contracts.checkpoints import EncoderSpec
+from kshot.checkpoints import load_checkpoint, read_manifest, save_checkpoint
+from kshot.contracts.checkpoints import WEIGHTS_FILE, EncoderSpec
 from kshot.contracts.jobs import EVENTS_FILE, SPEC_FILE, EventKind, Exit
 from kshot.device import CPU
 from kshot.episodes.sampling import EpisodeShape

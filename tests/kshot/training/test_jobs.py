@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from kshot.checkpoints import WEIGHTS_FILE, load_checkpoint
+from kshot.checkpoints import load_checkpoint
+from kshot.contracts.checkpoints import WEIGHTS_FILE
 from kshot.contracts.jobs import SPEC_FILE, Exit, JobSpec
 from kshot.contracts.recipe import Recipe
 from kshot.training import job, job_watch

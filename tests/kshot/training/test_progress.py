@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from kshot.checkpoints import WEIGHTS_FILE, load_checkpoint
+from kshot.checkpoints import load_checkpoint
+from kshot.contracts.checkpoints import WEIGHTS_FILE
 from kshot.contracts.errors import Invalid
 from kshot.contracts.recipe import Recipe
 from kshot.training.loop import Unfinished, meta_train

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kshot.checkpoints import WEIGHTS_FILE
-from kshot.contracts.checkpoints import EncoderSpec, ImageInput
+from kshot.contracts.checkpoints import WEIGHTS_FILE, EncoderSpec, ImageInput
 from kshot.contracts.jobs import Exit
 from kshot.contracts.recipe import Recipe
 from kshot.encoders.base import Encoder
@@ -75,6 +75,15 @@ def planned(folder: Path, case: Case) -> tuple[Recipe, Path]:
     training = recipe.training.model_copy(update=CHEAP | ways | changes)
     encoder = EncoderSpec(name=recipe.encoder.name, options=recipe.encoder.options | options)
     return recipe.model_copy(update={"training": training, "encoder": encoder, "evaluation": []}), folder / "data"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As each of two processes has. Two threads on busy cores wait for one another, spinning, for most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
