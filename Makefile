@@ -11,8 +11,9 @@ DATA ?= ../shared/data
 serve: $(VENV)/.serve
 	@$(BIN)/python -m standalone serve
 
+# Two at a time, a file each: most of the time of flow tests is waiting for processes.
 test: lint types rules
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
