@@ -58,6 +58,7 @@ def _inspect(file: Path, asked: Asked) -> DatasetManifest:
     if found not in READERS:
         raise Invalid("no file is uploaded for this format; send JSON with its source", param="format")
     reader = READERS[found]
+    _check_columns(found, asked.columns)
     survey = reader.survey(file, asked.columns)
     counted = _count_rows(survey.table, asked) if survey.table is not None else _count_classes(survey, asked)
     return DatasetManifest(
@@ -74,6 +75,14 @@ def _inspect(file: Path, asked: Asked) -> DatasetManifest:
         pictures=survey.pictures,
         **counted,
     )
+
+
+def _check_columns(found: Format, columns: Columns) -> None:
+    """Raise Invalid where something is said that files of this format have no use for."""
+    for name in ("targets", "group"):
+        if found != "table_csv" and getattr(columns, name):
+            message = f"this is read as {found}; only a CSV table with columns.targets has these: leave this out"
+            raise Invalid(message, param=f"columns.{name}")
 
 
 def read_manifest(folder: Path) -> DatasetManifest:

@@ -1,6 +1,7 @@
 """What a file is, where its sender does not say: by its first bytes, its entries or its header, and its name."""
 
 import codecs
+import re
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -27,6 +28,7 @@ _REFUSED = {
     b"GIF8": "send a zip archive with one folder of PNG or JPEG pictures per class",
     b"%PDF": "PDF files are not read; send their text as CSV",
 }
+_JSON_ARRAY = re.compile(rb"\s*\[\s*[\[{]")
 _TEXT_SUFFIXES = (".csv", ".jsonl", ".ndjson", ".tsv", ".txt")
 ZIPPED: tuple[Format, ...] = ("image_zip", "vector_npz")
 
@@ -40,6 +42,9 @@ def guess_format(file: Path, filename: str, columns: Columns, wanted: Format | N
     with file.open("rb") as opened:
         head = opened.read(_HEAD)
     _refuse(head, filename)
+    if wanted in {None, "text_jsonl"} and _JSON_ARRAY.match(head.removeprefix(codecs.BOM_UTF8)):
+        message = "JSON arrays are not read; send JSON lines: one object a line, no brackets or commas around them"
+        raise UnsupportedMediaType(message, param="file")
     zipped = head.startswith(_ZIPS)
     if wanted is not None:
         if zipped != (wanted in ZIPPED):

@@ -19,6 +19,8 @@ from kshot.inputs.images import decode_image, image_size
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 _UNREAD = frozenset({".bmp", ".gif", ".heic", ".jp2", ".tif", ".tiff", ".webp"})
+_OTHER_KINDS = (b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP", b"\0\0\0\x18ftyp", b"<")
+"""How pictures begin that are whole, and of a kind that is not read."""
 _LOOK = ImageInput(height=32, width=32, channels=3, fit="stretch")
 _LOOKED_AT = 300
 _COLOURLESS = 8
@@ -86,10 +88,14 @@ def _describe(looks: Array, sizes: Sequence[tuple[int, int]]) -> Pictures:
 
 
 def _decode(archive: zipfile.ZipFile, picture: _Picture, spec: ImageInput) -> Array:
+    data = read_entry(archive, picture.name)
     try:
-        return decode_image(read_entry(archive, picture.name), spec)
+        return decode_image(data, spec)
     except KshotError as error:
-        raise type(error)(f"entry {picture.number} of the archive: {error.message}", param="file") from error
+        refusal, message = type(error), error.message
+        if refusal is UnsupportedMediaType and not data.startswith(_OTHER_KINDS):
+            refusal, message = Invalid, "the image is damaged: it is neither PNG nor JPEG, as its name says"
+        raise refusal(f"entry {picture.number} of the archive: {message}", param="file") from error
 
 
 def _pictures(archive: zipfile.ZipFile) -> list[_Picture]:

@@ -13,13 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+from kshot.contracts.checkpoints import TextInput
 from kshot.contracts.errors import Invalid, TooLarge
 
+MOST_CHARS = TextInput().max_chars
+"""Of a text: what could not be asked of the service later is not trained on either."""
 MOST_ROWS = 2_000_000
 MOST_CLASSES = 100_000
 MOST_LABEL_CHARS = 200
 _LONGEST_LINE = 4 * 2**20
 """A row of 65,536 numbers, and no more than a child process can hold of a file that is one line."""
+_OTHER_SEPARATORS = re.compile("[;\t|]")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 """NUL and lone surrogates: neither Postgres nor UTF-8 can hold them."""
 
@@ -31,10 +35,10 @@ class CsvRows:
     header: tuple[str, ...]
     rows: Iterator[tuple[int, list[str]]]
 
-    def place(self, column: str, param: str = "columns") -> int:
-        """Where a column is. Raises Invalid where there is none of that name."""
+    def place(self, column: str, param: str, remedy: str = "") -> int:
+        """Where a column is. Raises Invalid where there is none of that name, with the remedy."""
         if column not in self.header:
-            raise Invalid(f"the CSV file has no column named as {param} says", param=param)
+            raise lacking(f"the CSV file has no column {quoted(column)}", param, remedy)
         return self.header.index(column)
 
 
@@ -52,6 +56,8 @@ def open_csv(source: bytes | Path) -> Iterator[CsvRows]:
             raise Invalid("the CSV file has no header", param="file")
         if len(set(header)) != len(header):
             raise Invalid("the CSV header names a column twice", param="file")
+        if len(header) == 1 and _OTHER_SEPARATORS.search(header[0]):
+            raise Invalid("the CSV header is a single column; expected commas between columns", param="file")
         yield CsvRows(header, _numbered(_records(reader), len(header)))
 
 
@@ -72,6 +78,8 @@ def check_label(label: object, number: int, kind: str = "row") -> str:
     ``number``, ``kind``: what has it, for the message."""
     if isinstance(label, int) and not isinstance(label, bool):
         label = str(label)
+    if label is not None and not isinstance(label, str):
+        raise fault(number, "has a label that is neither a string nor an integer", kind)
     if not isinstance(label, str) or not label.strip():
         raise fault(number, "has no label", kind)
     if len(label) > MOST_LABEL_CHARS:
@@ -84,6 +92,16 @@ def storable(value: str, number: int, kind: str = "row") -> str:
     if _UNSTORABLE.search(value):
         raise fault(number, "holds a NUL character or a lone surrogate", kind)
     return value
+
+
+def quoted(name: str) -> str:
+    """A name of the caller's own, or our default, fit for a message."""
+    return f'"{_UNSTORABLE.sub("?", name)}"'
+
+
+def lacking(what: str, param: str, remedy: str = "") -> Invalid:
+    """Something the file has not, under the name that ``param`` gives."""
+    return Invalid(f"{what}; {remedy or f'say which one in {param}'}", param=param)
 
 
 def fault(number: int, what: str, kind: str = "row") -> Invalid:
@@ -112,15 +130,22 @@ def _open_text(source: bytes | Path) -> Iterator[TextIO]:
 def _lines(file: TextIO) -> Iterator[str]:
     while line := file.readline(_LONGEST_LINE):
         if len(line) == _LONGEST_LINE:
-            raise TooLarge("a line of the file is too long", param="file")
+            raise TooLarge(f"a line of the file has more than {_LONGEST_LINE} characters", param="file")
         yield line
 
 
 def _records(reader: "csv._reader") -> Iterator[Sequence[str]]:  # type: ignore[name-defined,unused-ignore]
     try:
         yield from filter(None, reader)
-    except csv.Error:
-        raise Invalid(f"the file is no CSV near line {reader.line_num}", param="file") from None
+    except csv.Error as error:
+        raise Invalid(_what_is_wrong(error, f"near line {reader.line_num}"), param="file") from None
+
+
+def _what_is_wrong(error: csv.Error, where: str) -> str:
+    if "field limit" not in str(error):
+        return f"the file is no CSV {where}"
+    limit = csv.field_size_limit()
+    return f"a value {where} has more than {limit} characters (texts may have {MOST_CHARS}), or its quote never closes"
 
 
 def _numbered(records: Iterator[Sequence[str]], width: int) -> Iterator[tuple[int, list[str]]]:
@@ -140,9 +165,9 @@ def _object(line: str, number: int) -> Mapping[str, Any]:
     try:
         value = json.loads(line, object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError):
-        raise fault(number, "is no JSON object that can be read") from None
+        raise fault(number, "is no JSON object that can be read; each line holds one whole object") from None
     if not isinstance(value, dict):
-        raise fault(number, "is no JSON object")
+        raise fault(number, "is no JSON object; each line holds one")
     return value
 
 

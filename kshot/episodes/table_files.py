@@ -9,9 +9,12 @@ import numpy as np
 from kshot.contracts.datasets import Columns
 from kshot.contracts.errors import Invalid
 from kshot.contracts.wire import Array
-from kshot.episodes.rows import check_label, fault, open_csv, storable
+from kshot.episodes.rows import check_label, fault, open_csv, quoted, storable
 from kshot.episodes.tables import Table, Target
 from kshot.episodes.vectors import Numbers
+
+_MOST_CLASSES = 200
+"""Of a target: a head has a row for each."""
 
 
 def read_table_csv(source: bytes | Path, columns: Columns) -> Table:
@@ -22,7 +25,7 @@ def read_table_csv(source: bytes | Path, columns: Columns) -> Table:
     or a class alone in its target.
     """
     with open_csv(source) as file:
-        targets = [file.place(name, f"columns.targets.{name}") for name in columns.targets]
+        targets = [file.place(name, f"columns.targets.{name}", "name columns of the file") for name in columns.targets]
         group = None if columns.group is None else file.place(columns.group, "columns.group")
         inputs = [at for at in range(len(file.header)) if at not in targets and at != group]
         numbers = Numbers(len(inputs))
@@ -55,13 +58,24 @@ def _column(target: Target, values: list[str], rows: Sequence[int]) -> tuple[Tar
     column = np.full(len(values), np.nan, np.float32)
     if target.kind == "classification":
         classes, numbers = np.unique([value for value in values if value], return_inverse=True)
-        if len(classes) < 2:
-            raise Invalid("a target of classification needs at least 2 classes", param=f"columns.targets.{target.name}")
+        _check_classes(target.name, len(classes))
         column[given] = numbers
         return replace(target, n_way=len(classes)), column
     for at in given.tolist():
         column[at] = _number(values[at], rows[at])
     return target, column
+
+
+def _check_classes(name: str, count: int) -> None:
+    """Raise Invalid where a target has too few classes, or so many that they are numbers."""
+    param = f"columns.targets.{name}"
+    if count < 2:
+        raise Invalid("a target of classification needs at least 2 classes", param=param)
+    if count > _MOST_CLASSES:
+        message = (
+            f"column {quoted(name)} has {count} classes, and {_MOST_CLASSES} is the most: is this a regression target?"
+        )
+        raise Invalid(message, param=param)
 
 
 def _number(value: str, row: int) -> float:

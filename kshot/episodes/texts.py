@@ -1,15 +1,12 @@
 """Labelled texts in CSV and JSON-lines files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from kshot.contracts.checkpoints import TextInput
 from kshot.contracts.errors import Invalid
 from kshot.episodes.pool import Pool, pool_from_labels
-from kshot.episodes.rows import check_label, fault, json_rows, open_csv, storable
-
-_MOST_CHARS = TextInput().max_chars
-"""What could not be asked of the service later is not trained on either."""
+from kshot.episodes.rows import MOST_CHARS, check_label, fault, json_rows, open_csv, quoted, storable
 
 LabelledTexts = Iterator[tuple[str, str]]
 
@@ -45,12 +42,23 @@ def csv_texts(source: bytes | Path, text: str, label: str) -> LabelledTexts:
 def json_texts(source: bytes | Path, text: str, label: str) -> LabelledTexts:
     """(text, label) of each line, under the keys ``text`` and ``label``; other keys are passed over."""
     for number, row in json_rows(source):
-        yield _text(row.get(text), number), check_label(row.get(label), number)
+        yield (
+            _text(_value(row, text, number, "columns.inputs"), number),
+            check_label(_value(row, label, number, "columns.label"), number),
+        )
+
+
+def _value(row: Mapping[str, Any], key: str, number: int, param: str) -> object:
+    """Where the first row lacks a key, its name is at fault."""
+    if key not in row:
+        message = f"row {number} has no key {quoted(key)}; say which one in {param}"
+        raise Invalid(message, param=param if number == 1 else "file")
+    return row[key]
 
 
 def _text(value: object, number: int) -> str:
     if not isinstance(value, str) or not value.strip():
         raise fault(number, "has no text")
-    if len(value) > _MOST_CHARS:
-        raise fault(number, f"has a text of more than {_MOST_CHARS} characters")
+    if len(value) > MOST_CHARS:
+        raise fault(number, f"has a text of more than {MOST_CHARS} characters")
     return storable(value, number)

@@ -10,11 +10,12 @@ from kshot.contracts.errors import Invalid, TooLarge
 from kshot.contracts.wire import Array
 from kshot.episodes.archives import read_npz
 from kshot.episodes.pool import Pool, pool_from_labels
-from kshot.episodes.rows import check_label, fault, open_csv
+from kshot.episodes.rows import check_label, fault, lacking, open_csv, quoted
 from kshot.inputs.vectors import MAX_WIDTH
 
 _MOST_NUMBERS = 512 * 2**20
 """Of one file: 2 GiB of float32."""
+_REMEDY = "say which one in columns.label, or, where numbers are to be predicted, which ones in columns.targets"
 
 
 class Numbers:
@@ -56,8 +57,9 @@ def read_vector_npz(source: bytes | Path, inputs: str = "inputs", labels: str = 
     Raises Invalid where an array is missing, of the wrong shape or not finite.
     """
     arrays = read_npz(source)
-    if inputs not in arrays or labels not in arrays:
-        raise Invalid("the archive lacks the array of inputs or that of labels", param="columns")
+    for name, param in ((inputs, "columns.inputs"), (labels, "columns.label")):
+        if name not in arrays:
+            raise lacking(f"the archive has no array {quoted(name)}", param)
     vectors, names = arrays[inputs], arrays[labels]
     if vectors.ndim != 2 or vectors.dtype.kind not in "biuf" or names.shape != (len(vectors),) or not vectors.size:
         raise Invalid("expected numbers of shape (n, width) and n labels", param="file")
@@ -76,7 +78,7 @@ def read_vector_npz(source: bytes | Path, inputs: str = "inputs", labels: str = 
 def read_vector_csv(source: bytes | Path, label: str = "label") -> Pool:
     """A pool from UTF-8 CSV: one column is the label, all others are numbers. Raises Invalid, TooLarge."""
     with open_csv(source) as table:
-        at = table.place(label, "columns.label")
+        at = table.place(label, "columns.label", _REMEDY)
         vectors, labels = Numbers(len(table.header) - 1), []
         for number, row in table.rows:
             labels.append(check_label(row.pop(at), number))
