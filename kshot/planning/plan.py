@@ -4,7 +4,7 @@ Pure, and without torch: the front end answers by it at once. Defaults are those
 benchmarks/recipes.
 """
 
-from kshot.contracts.checkpoints import Manifest
+from kshot.contracts.checkpoints import ImageInput, InputSpec, Manifest
 from kshot.contracts.datasets import DatasetManifest
 from kshot.contracts.errors import Invalid
 from kshot.contracts.job_bodies import NewJobRequest
@@ -13,10 +13,13 @@ from kshot.planning.encoder import choose_encoder, choose_encoder_name, choose_i
 from kshot.planning.episodes import choose_episodes, choose_evaluation
 from kshot.planning.learner import choose_learner, choose_n_targets, choose_tasks, learner_options
 from kshot.planning.training import choose_augmentation, choose_training
-from kshot.planning.wanted import Wanted
+from kshot.planning.wanted import TURNS, Wanted
 
 DEFAULT_BUDGET_S = 900.0
 """Of encoders that are trained on pictures, where neither steps nor time are given."""
+_MOST_WORKERS = 16
+_MOST_BYTES = 8 * 2**30
+"""Of the decoded pictures of a training part, which a job holds in memory."""
 
 
 def plan(request: NewJobRequest, dataset: DatasetManifest, base: Manifest | None) -> Recipe:
@@ -27,6 +30,8 @@ def plan(request: NewJobRequest, dataset: DatasetManifest, base: Manifest | None
     """
     if request.steps is not None and request.time_budget is not None:
         raise Invalid("give steps or time_budget, not both", param="time_budget")
+    if request.workers_per_job > _MOST_WORKERS:
+        raise Invalid(f"must be from 1 to {_MOST_WORKERS}", param="workers_per_job")
     wanted = Wanted(request, dataset, base)
     if base is not None and base.input.modality != dataset.modality:
         message = f"base_checkpoint reads {base.input.modality} inputs, the data set holds {dataset.modality}"
@@ -37,6 +42,7 @@ def plan(request: NewJobRequest, dataset: DatasetManifest, base: Manifest | None
     encoder = choose_encoder(wanted, name, inputs, learner_name)
     learner, options = learner_options(wanted, learner_name)
     rotations, warp = choose_augmentation(wanted, encoder, inputs)
+    _check_size(dataset, inputs, TURNS if rotations else 1)
     shape = choose_episodes(wanted, name, learner_name, rotations)
     return Recipe(
         name=request.name,
@@ -59,3 +65,16 @@ def minutes(request: NewJobRequest, recipe: Recipe) -> float | None:
     if recipe.training.steps:
         return None
     return (request.time_budget or DEFAULT_BUDGET_S) / 60
+
+
+def _check_size(dataset: DatasetManifest, inputs: InputSpec, turns: int) -> None:
+    """Raises Invalid where the training part's pictures, each in ``turns`` turns, would not fit into memory."""
+    if not isinstance(inputs, ImageInput) or "train" not in dataset.counts:
+        return
+    n = dataset.counts["train"].n_examples * turns
+    needed = n * inputs.height * inputs.width * inputs.channels
+    if needed > _MOST_BYTES:
+        shape = f"{inputs.height} x {inputs.width} x {inputs.channels}"
+        sizes = f"{needed / 2**30:.1f} GiB of memory, and {_MOST_BYTES // 2**30} GiB is the most"
+        message = f"{n} pictures to train on of {shape} bytes need {sizes}: choose a smaller height and width"
+        raise Invalid(message, param="input.height")

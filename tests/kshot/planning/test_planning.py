@@ -256,5 +256,18 @@ def test_a_base_that_does_not_fit_is_refused(
     assert refused(param, data, base, **request_)
 
 
+def test_what_would_not_fit_is_refused_in_advance() -> None:
+    many = dataset(examples=1000, pictures=PHOTOS.pictures)
+    assert planned(many).input.modality == "image", "60,000 of 192 x 192 x 3 fit"
+    more = dataset(examples=1400, pictures=PHOTOS.pictures)
+    assert "8.7 GiB" in refused("input.height", more)
+    assert planned(more, input={"modality": "image", "height": 96, "width": 96, "channels": 3})
+    large = {"modality": "image", "height": 256, "width": 256, "channels": 1}
+    turned = dataset(examples=600, pictures=DRAWINGS.pictures)
+    assert "8.8 GiB" in refused("input.height", turned, input=large)
+    assert planned(turned, input=large, augment={"rotations": False})
+    assert "16" in refused("workers_per_job", DRAWINGS, workers_per_job=17)
+
+
 def test_a_part_without_classes_is_refused() -> None:
     assert "training part" in refused("dataset", dataset(splits={"train": ("a",)}, sizes={"train": (9,)}))
