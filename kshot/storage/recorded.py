@@ -40,7 +40,8 @@ async def read_recorded_models(
 
     Payloads and feedback of a page have up to ``max_bytes`` together; it has one model at least.
     """
-    sized = _recorded_models(source, task).where(adapted_models.c.id > after).order_by(adapted_models.c.id)
+    beyond = (adapted_models.c.id > after, tasks.c.adapted_model_id > after)  # said of both: a merge join reads both
+    sized = _recorded_models(source, task).where(*beyond).order_by(adapted_models.c.id)
     page = sized.limit(_PAGE).subquery()
     total = func.sum(page.c.bytes).over(order_by=page.c.id)
     place = func.row_number().over(order_by=page.c.id)
