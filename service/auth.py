@@ -6,6 +6,7 @@ from typing import Annotated
 import structlog
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
 
 from kshot.contracts.errors import Forbidden, Unauthenticated
 from kshot.storage.access import Role, any_key, authenticate
@@ -49,6 +50,12 @@ async def get_admin(caller: CallerDep) -> Caller:
 
 
 AdminDep = Annotated[Caller, Depends(get_admin)]
+
+
+async def recheck_admin(request: Request, state: State) -> None:
+    """Whether the caller of an answer that goes on may still have it. Raises Unauthenticated, Forbidden."""
+    _, secret = get_authorization_scheme_param(request.headers.get("authorization"))
+    await get_admin(await _identify(request, state, secret or None))
 
 
 async def _identify(request: Request, state: State, secret: str | None) -> Caller:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from kshot.contracts.checkpoints import VectorInput
 from kshot.contracts.dataset_bodies import NewBuiltInRequest, NewDatasetRequest, SplitRequest
 from kshot.contracts.datasets import DatasetManifest, RecordedFrom
-from kshot.contracts.errors import Invalid, NotFound
+from kshot.contracts.errors import Expired, Invalid, NotFound
 from kshot.contracts.ids import new_id
 from kshot.episodes.datasets import Asked
 from kshot.storage import idempotency
@@ -151,7 +151,7 @@ async def _record(
             digest = sha256(b"datasets" + said)
             bound = await idempotency.take(connection, caller.tenant, order.idempotency_key, digest, manifest.id)
             if bound.object_id != manifest.id:
-                return await get_dataset(connection, bound.object_id), False
+                return await _made_before(connection, bound.object_id), False
         row = await insert_dataset(
             connection,
             tenant=caller.tenant,
@@ -172,3 +172,13 @@ async def _record(
             with store_may_be_full():
                 await to_thread.run_sync(state.objects.adopt, object_key, file)
     return row, True
+
+
+async def _made_before(connection: AsyncConnection, id: str) -> StoredDataset:
+    try:
+        return await get_dataset(connection, id)
+    except NotFound:
+        raise Expired(
+            "the data set that this Idempotency-Key made was deleted; send a fresh key to make it again",
+            param="Idempotency-Key",
+        ) from None

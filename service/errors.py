@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kshot.contracts.api import Problem, ProblemItem
-from kshot.contracts.errors import Invalid, KshotError
+from kshot.contracts.errors import Invalid, KshotError, WorseThanIncumbent
 from kshot.contracts.tasks import LearnerOptions
 
 MEDIA_TYPE = "application/problem+json"
@@ -24,13 +24,18 @@ _OBJECTS = {
     "query": 'expected an object such as {"inputs": [...]}',
     "support": 'expected an object such as {"inputs": [...], "labels": [...]}',
 }
+_NAME = "expected up to 63 lower-case letters, digits and hyphens, not a hyphen first"
 _PATTERNS = {
     "after": "expected the `last_id` of the page before",
     "idempotency-key": "expected 1 to 255 printable ASCII characters, no spaces",
-    "tenant": "expected up to 63 lower-case letters, digits and hyphens, not a hyphen first",
+    "checkpoint": "expected name@alias or name: lower-case letters, digits and hyphens, not a hyphen first",
+    **dict.fromkeys(("tenant", "name", "learner", "encoder", "encoder.name"), _NAME),
 }
 _METADATA = "expected a string of at most 1000 characters, a finite number, true, false or null"
 _CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 422: "invalid"}
+
+
+_Place = tuple[str | int, ...]
 
 
 class InvalidFields(Invalid):
@@ -55,6 +60,8 @@ def problem_response(error: KshotError, request_id: str | None) -> Response:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, WorseThanIncumbent) and error.promotion is not None:
+        headers["Location"] = f"/v1/promotions/{error.promotion}"
     items = error.items if isinstance(error, InvalidFields) else []
     return _respond(
         error.status, error.code, error.message, request_id, param=error.param, items=items, headers=headers
@@ -71,10 +78,14 @@ def unreadable_problem(status: int) -> Response:
     return _respond(status, "unreadable_request", "this is no HTTP request the server reads", None)
 
 
-def fault_items(error: ValidationError, *, with_options: bool = False) -> list[ProblemItem]:
-    """Pydantic's faults as ours: where and what, without the input; a place has one fault, not one per allowed type."""
-    faults = {_place(fault): fault for fault in error.errors(include_input=False, include_context=False)}
-    return [_item(fault, with_options) for fault in faults.values()]
+def fault_items(error: ValidationError, value: object, *, with_options: bool = False) -> list[ProblemItem]:
+    """Pydantic's faults with ``value`` as ours: where and what, without the input. A place has one item, not one for
+    each type it might have; none where a fault further in says more (of an object that might have been a name)."""
+    places: dict[_Place, list[Mapping[str, Any]]] = {}
+    for fault in error.errors(include_input=False, include_context=False):
+        places.setdefault(_place(fault, value), []).append(fault)
+    outer = {place[:n] for place in places for n in range(len(place))}
+    return [_item(place, faults, with_options) for place, faults in places.items() if place not in outer]
 
 
 def request_id_of(request: Request) -> str | None:
@@ -83,17 +94,36 @@ def request_id_of(request: Request) -> str | None:
     return found
 
 
-def _place(fault: Mapping[str, Any]) -> tuple[str | int, ...]:
-    """Where a fault is; of metadata without the name of the allowed type that did not fit."""
-    loc: tuple[str | int, ...] = fault["loc"]
-    return loc[:2] if loc[:1] == ("metadata",) else loc
+def _place(fault: Mapping[str, Any], value: object) -> _Place:
+    """Where in ``value`` a fault is: the parts of its location that are there, or are missing. The others are
+    Pydantic's names of the types that did not fit."""
+    loc: _Place = fault["loc"]
+    missing = len(loc) - 1 if fault["type"] == "missing" else None
+    place: list[str | int] = []
+    for i, part in enumerate(loc):
+        there = isinstance(value, dict) and part in value
+        if there or (isinstance(value, list) and isinstance(part, int) and part < len(value)):
+            value = value[part]  # type: ignore[index]
+        elif i != missing:
+            continue
+        place.append(part)
+    return tuple(place)
 
 
-def _item(fault: Mapping[str, Any], with_options: bool = False) -> ProblemItem:
+def _item(place: _Place, faults: Sequence[Mapping[str, Any]], with_options: bool = False) -> ProblemItem:
     param = ""
-    for part in _place(fault):
+    for part in place:
         param += f"[{part}]" if isinstance(part, int) else f".{part}" if param else str(part)
-    return ProblemItem(param=param[:_MAX_PARAM_CHARS], message=_message(fault, param, with_options))
+    messages = dict.fromkeys(_message(fault, param, with_options) for fault in faults)
+    return ProblemItem(param=param[:_MAX_PARAM_CHARS], message=_joined(list(messages)))
+
+
+def _joined(messages: Sequence[str]) -> str:
+    """Several types a value might have had, in one sentence."""
+    first, *others = messages
+    return ", or ".join(
+        [first, *(other.removeprefix("Input should be ").removeprefix("expected ") for other in others)]
+    )
 
 
 def _message(fault: Mapping[str, Any], param: str, with_options: bool) -> str:
@@ -119,7 +149,7 @@ async def _on_kshot_error(request: Request, error: Exception) -> Response:
 async def _on_validation_error(request: Request, error: Exception) -> Response:
     """FastAPI's 422, about query parameters and headers; its first location part only says which of the two."""
     assert isinstance(error, RequestValidationError)
-    items = [_item({**fault, "loc": fault["loc"][1:]}) for fault in error.errors()]
+    items = [_item(fault["loc"][1:], [fault]) for fault in error.errors()]
     return problem_response(InvalidFields(items), request_id_of(request))
 
 

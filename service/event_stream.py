@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from starlette.responses import Response
@@ -15,26 +15,35 @@ from service.state import State
 
 _LOOK_S = 1.0
 _KEEP_ALIVE_S = 15.0
+_RECHECK_S = 10.0
 _AT_ONCE = 200
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-def stream_events(state: State, job: str, after: int) -> Response:
-    """Events after the one of that number, then each as it comes; ends when the job has."""
-    return EventSourceResponse(_stream(state, job, after), headers=_HEADERS)
+async def stream_events(state: State, job: str, after: int, may_go_on: Callable[[], Awaitable[None]]) -> Response:
+    """Events after the one of that number, then each as it comes; ends when the job has, or ``may_go_on``, asked every
+    10 seconds, raises. 204 where the job has ended and nothing is left to tell: an EventSource stops at that, where it
+    would come back for ever after an empty stream."""
+    finished, events = await _look(state, job, after)
+    if finished and not events:
+        return Response(status_code=204, headers=_HEADERS)
+    return EventSourceResponse(_stream(state, job, after, may_go_on), headers=_HEADERS)
 
 
-async def _stream(state: State, job: str, after: int) -> AsyncIterator[bytes]:
+async def _stream(state: State, job: str, after: int, may_go_on: Callable[[], Awaitable[None]]) -> AsyncIterator[bytes]:
     """Between two looks no database connection is held. While the database is away the stream waits; when the service
     is asked to end, it ends, and the caller comes back with the number of the last event it saw."""
-    sent = time.monotonic()
+    sent = checked = time.monotonic()
     yield KEEPALIVE_COMMENT  # headers go out with the first bytes, and the caller knows that it is connected
     while not state.closing:
         try:
+            if time.monotonic() - checked > _RECHECK_S:
+                await may_go_on()
+                checked = time.monotonic()
             finished, events = await _look(state, job, after)
         except Unavailable:
             finished, events = False, []
-        except KshotError:  # the job is gone
+        except KshotError:  # the job is gone, or the caller's key
             return
         for event in events:
             yield _encoded(event)

@@ -71,7 +71,7 @@ def problems(*statuses: int) -> Responses:
     return {status: _problem(status) for status in sorted(every)}
 
 
-def body_of(model: type[BaseModel], *, json_only: bool = False) -> dict[str, Any]:
+def body_of(model: type[BaseModel], *, json_only: bool = False, required: bool = True) -> dict[str, Any]:
     """``openapi_extra`` for a route whose body we read ourselves."""
     content: dict[str, Any] = {JSON: {"schema": {"$ref": _REF.format(model=model.__name__)}}}
     if model.__name__ in _EXAMPLES:
@@ -79,7 +79,7 @@ def body_of(model: type[BaseModel], *, json_only: bool = False) -> dict[str, Any
     if not json_only:
         content[MULTIPART] = {"schema": _MULTIPART}
         content[SAFETENSORS] = {"schema": _SAFETENSORS}
-    return {"requestBody": {"required": True, "content": content}}
+    return {"requestBody": {"required": required, "content": content}}
 
 
 def dataset_body() -> dict[str, Any]:

@@ -80,7 +80,9 @@ async def answer_promotion(state: State, promotion: Promotion, preference: Prefe
         raise rebuild(promotion.failure.code, promotion.failure.message, promotion.failure.param)
     if promotion.status == "refused" and promotion.comparison is not None:
         figures = describe_loss(promotion.comparison)
-        raise WorseThanIncumbent(f"{figures}; promote with force: true to do it anyway", param="checkpoint")
+        refused = WorseThanIncumbent(f"{figures}; promote with force: true to do it anyway", param="checkpoint")
+        refused.promotion = promotion.id
+        raise refused
     async with state.database.reading() as connection:
         moved = await get_alias(connection, promotion.name, promotion.alias)
     assert moved is not None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
-from anyio import BrokenWorkerProcess, CancelScope, fail_after, to_process, to_thread
+from anyio import BrokenWorkerProcess, CancelScope, CapacityLimiter, fail_after, to_process, to_thread
 from starlette.requests import Request
 
 from kshot.contracts.datasets import DatasetManifest
@@ -165,11 +165,13 @@ def store_may_be_full() -> Iterator[None]:
 
 
 async def _in_child(state: State, work: Callable[..., T], *arguments: object) -> T:
-    """A bomb, a decoder that crashes or hours of work end a process that nobody else needs."""
+    """A bomb, a decoder that crashes or hours of work end a process that nobody else needs. Time spent waiting for one
+    of ``state.checkers`` is not the file's fault and does not count."""
     seconds = state.settings.dataset_check_s
     try:
-        with fail_after(seconds):
-            return await to_process.run_sync(work, *arguments, cancellable=True, limiter=state.checkers)
+        async with state.checkers:
+            with fail_after(seconds):
+                return await to_process.run_sync(work, *arguments, cancellable=True, limiter=CapacityLimiter(1))
     except TimeoutError:
         raise TooLarge(f"reading it takes more than {seconds:g} seconds; send less", param="file") from None
     except BrokenWorkerProcess:

@@ -52,9 +52,11 @@ class PreconditionFailed(KshotError):
 
 
 class WorseThanIncumbent(KshotError):
-    """A promotion was refused: on the same episodes the checkpoint does worse than the one in production."""
+    """A promotion was refused: on the same episodes the checkpoint does worse than the one in production.
+    ``promotion``: its id."""
 
     code, status = "worse_than_incumbent", 409
+    promotion: str | None = None
 
 
 class TooLarge(KshotError):

@@ -103,6 +103,7 @@ class TrainingJob(Answer):
     progress: Progress
     saved_step: int = Field(description="Where a new attempt would go on")
     steps_per_s: float | None
+    time_budget: float | None = Field(description="Seconds it trains; null where `recipe` says how many steps")
     estimated_finish: datetime | None
     attempt: int
     heartbeat_at: datetime | None
@@ -112,6 +113,12 @@ class TrainingJob(Answer):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    queue_state: str | None = Field(
+        default=None,
+        description="While it is open and not paused: `queued`, `running` or `no_worker` (no trainer is alive; it "
+        "waits for one); may grow",
+    )
+    retry_after_ms: int | None = Field(default=None, description="While it is open and not paused: when to ask again")
 
 
 class TrainingEvent(Answer):

@@ -80,15 +80,16 @@ def verdict_of(rows: tuple[ComparedShape, ...]) -> Verdict:
 
 
 def describe_loss(comparison: Comparison) -> str:
-    """In one sentence: the shape in which the challenger falls behind most clearly."""
+    """In one sentence: the shape in which the challenger falls behind most clearly, and by how much."""
     row = min(comparison.rows, key=lambda row: row.ahead.mean + row.ahead.interval)
     shape = f"{row.n_way}-way {row.k_shot}-shot" if row.n_way else f"{row.k_shot}-shot"
     metric = "accuracy" if row.metric == "accuracy" else "mean squared error"
     whose = f" of {row.tasks} tasks" if row.tasks else ""
-    low, high = row.ahead.mean - row.ahead.interval, row.ahead.mean + row.ahead.interval
+    behind = -row.ahead.mean
+    low, high = behind - row.ahead.interval, behind + row.ahead.interval
     return (
-        f"{shape} {metric} {row.challenger.mean:.4g} against {row.incumbent.mean:.4g} in production: ahead by "
-        f"{row.ahead.mean:.3g} (95% interval {low:.3g} to {high:.3g}) over {row.episodes} episodes{whose}"
+        f"{shape} {metric} {row.challenger.mean:.4g} against {row.incumbent.mean:.4g} in production: behind by "
+        f"{behind:.3g} (95% interval {low:.3g} to {high:.3g}) over {row.episodes} episodes{whose}"
     )
 
 

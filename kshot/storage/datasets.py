@@ -118,7 +118,10 @@ async def delete_dataset(connection: AsyncConnection, id: str) -> str | None:
     if row is None:
         raise _no_such()
     if users := await users_of(connection, id):
-        raise Conflict(f"in use by {_listed(users)}; cancel these or wait for them, then delete it")
+        raise Conflict(
+            f"in use by {_listed(users)}; cancel the jobs (job_...) or wait for them, promotions (pro_...) end by "
+            "themselves; then delete it"
+        )
     await connection.execute(update(datasets).where(datasets.c.id == id).values(deleted_at=func.now()))
     key: str | None = row.object_key
     return key

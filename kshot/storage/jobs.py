@@ -122,12 +122,15 @@ async def cancel_job(connection: AsyncConnection, id: str) -> None:
 
 
 async def pause_job(connection: AsyncConnection, id: str) -> None:
-    """Ask a queued or running job to save its state and wait; one that nobody runs waits from now on.
+    """Ask a queued or running job to save its state and wait; one that nobody runs waits from now on. Asking twice is
+    asking once.
 
     Raises NotFound, and Conflict in any other status.
     """
     status, is_run = await _locked(connection, id)
-    if status not in ("queued", "running"):
+    if status == "paused" or (status == "pausing" and is_run):
+        return
+    if status not in ("queued", "running", "pausing"):
         raise Conflict(f"only a queued or running job can be paused; this one is {status}")
     if is_run:
         await _move(connection, id, "pausing")

@@ -54,7 +54,7 @@ def validate(model: type[M], value: object) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise InvalidFields(fault_items(error, with_options="options" in model.model_fields)) from None
+        raise InvalidFields(fault_items(error, value, with_options="options" in model.model_fields)) from None
 
 
 def parse_adapt(raw: Raw) -> Parsed[AdaptSettings]:

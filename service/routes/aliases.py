@@ -19,7 +19,7 @@ from service.bodies.stream import SMALL_BYTES, read_raw
 from service.bodies.strict_json import strict_object
 from service.errors import request_id_of
 from service.finding import find_checkpoint, parse_alias
-from service.openapi import body_of, problems
+from service.openapi import Responses, body_of, problems
 from service.pages import page_of
 from service.preconditions import IfMatchDep, etag
 from service.prefer import PreferenceDep
@@ -27,6 +27,9 @@ from service.promoting import answer_promotion, ask_to_promote, wait_until_decid
 from service.state import StateDep
 
 router = APIRouter(prefix="/aliases", tags=["aliases"])
+_TAGGED: Responses = {
+    200: {"headers": {"ETag": {"schema": {"type": "string"}, "description": "Its version, for `If-Match`"}}}
+}
 
 
 @router.get("", summary="List aliases", response_model=api.Page[api.Alias], responses=problems())
@@ -37,7 +40,7 @@ async def list_names(state: StateDep, caller: CallerDep) -> Response:
     return views.respond(page_of([views.alias(row) for row in rows], len(rows)))
 
 
-@router.get("/{name}", summary="Get an alias", response_model=api.Alias, responses=problems(404))
+@router.get("/{name}", summary="Get an alias", response_model=api.Alias, responses={**_TAGGED, **problems(404)})
 async def get_one(name: str, state: StateDep, caller: CallerDep) -> Response:
     """`name@alias`, or `name` for `name@production`. Its `ETag` is its version, for `If-Match`."""
     own, alias = parse_alias(name)
@@ -54,6 +57,7 @@ async def get_one(name: str, state: StateDep, caller: CallerDep) -> Response:
     response_model=api.Alias,
     openapi_extra=body_of(MoveAliasRequest, json_only=True),
     responses={
+        **_TAGGED,
         202: {"model": Promotion, "description": "Being compared with the one in production; follow Location"},
         **problems(400, 403, 404, 409, 410, 412, 413, 415, 422),
     },
@@ -100,14 +104,13 @@ async def history(name: str, state: StateDep, caller: CallerDep) -> Response:
     "/{name}/rollback",
     summary="Roll an alias back",
     response_model=api.Alias,
-    openapi_extra=body_of(RollbackRequest, json_only=True),
-    responses=problems(400, 403, 404, 409, 412, 413, 415, 422),
+    openapi_extra=body_of(RollbackRequest, json_only=True, required=False),
+    responses={**_TAGGED, **problems(400, 403, 404, 409, 412, 413, 415, 422)},
 )
 async def rollback(name: str, request: Request, state: StateDep, caller: AdminDep, if_match: IfMatchDep) -> Response:
     """To what it pointed at before the present checkpoint came, at once and without a comparison. Rolling back again
-    goes one step further back, never forth; `version` goes anywhere in its history."""
-    raw = await read_raw(request, SMALL_BYTES)
-    wanted = validate(RollbackRequest, strict_object(raw.data))
+    goes one step further back, never forth; `version` goes anywhere in its history. No body is `{}`."""
+    wanted = await _how_far(request)
     own, alias = parse_alias(name)
     async with state.database.transaction() as connection:
         now = await get_alias(connection, own, alias, lock=True)
@@ -125,6 +128,13 @@ async def rollback(name: str, request: Request, state: StateDep, caller: AdminDe
         if moved.version != now.version:
             await note(connection, request, caller, "alias.rollback", f"{own}@{alias}")
     return views.respond(views.alias(moved), 200, etag(moved))
+
+
+async def _how_far(request: Request) -> RollbackRequest:
+    """The body, which may be left out; then it needs no Content-Type either."""
+    if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
+        return RollbackRequest()
+    return validate(RollbackRequest, strict_object((await read_raw(request, SMALL_BYTES)).data))
 
 
 def _target(changes: list[stored.AliasChange], version: int | None) -> stored.AliasChange:

@@ -1,11 +1,14 @@
 """Data sets to meta-train on, for administrators."""
 
+from contextlib import suppress
+
 from anyio import to_thread
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from kshot.contracts import api
 from kshot.contracts.dataset_bodies import Dataset
+from kshot.contracts.errors import Unavailable
 from kshot.storage.datasets import delete_dataset, forget_object, get_dataset, list_datasets, users_of
 from service import views
 from service.adapting import IdempotencyDep
@@ -30,7 +33,7 @@ router = APIRouter(prefix="/datasets", tags=["data sets"])
     openapi_extra=dataset_body(),
     responses={
         200: {"model": Dataset, "description": "The same Idempotency-Key made it before"},
-        **problems(400, 403, 404, 409, 413, 415, 422),
+        **problems(400, 403, 404, 409, 410, 413, 415, 422),
     },
 )
 async def make(request: Request, state: StateDep, caller: AdminDep, idempotency_key: IdempotencyDep) -> Response:
@@ -76,7 +79,8 @@ async def delete(id: str, request: Request, state: StateDep, caller: AdminDep) -
         object_key = await delete_dataset(connection, row.id)
         await note(connection, request, caller, "dataset.delete", row.id)
     if object_key is not None:
-        await to_thread.run_sync(state.objects.delete, object_key)
-        async with state.database.transaction() as connection:
-            await forget_object(connection, row.id)
+        with suppress(OSError, Unavailable):  # it is deleted all the same; the sweep removes the file later
+            await to_thread.run_sync(state.objects.delete, object_key)
+            async with state.database.transaction() as connection:
+                await forget_object(connection, row.id)
     return views.respond(api.Deleted(object="dataset", id=row.id))

@@ -1,5 +1,8 @@
 """Feedback on adapted models: true labels of queries."""
 
+import hashlib
+import json
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -16,7 +19,6 @@ from kshot.storage.feedback import (
     get_prediction,
     insert_feedback,
 )
-from kshot.storage.objects import sha256
 from kshot.storage.results import get_support
 from service import flywheel_views, views
 from service.adapting import IdempotencyDep
@@ -59,7 +61,7 @@ async def give_feedback(
     if model.task == "multitask":
         raise Invalid("feedback on models of several targets is not taken yet", param="labels")
     item = await _read(state, caller, model, parsed, len(raw.data))
-    digest = sha256(b"feedback" + model.id.encode() + raw.data)
+    digest = await state.compute(len(raw.data), lambda: _digest(model.id, parsed))
     async with state.database.transaction() as connection:
         if idempotency_key is not None:
             bound = await idempotency.take(connection, caller.tenant, idempotency_key, digest, item.id)
@@ -69,6 +71,15 @@ async def give_feedback(
         await insert_feedback(connection, item)
         await note(connection, request, caller, "feedback.create", item.id)
     return views.respond(flywheel_views.feedback(item), 201)
+
+
+def _digest(model: str, parsed: Parsed[api.FeedbackSettings]) -> str:
+    """Of what was read: a form that is sent again has another boundary."""
+    assert parsed.support is not None
+    labels = [list(parsed.support.labels), parsed.support.named]
+    digest = hashlib.sha256(json.dumps(["feedback", model, parsed.settings.prediction, labels]).encode())
+    parsed.support.inputs.update(digest)
+    return digest.hexdigest()
 
 
 async def _read(

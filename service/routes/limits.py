@@ -28,6 +28,7 @@ async def get_limits(state: StateDep, caller: CallerDep) -> Response:
             max_joint_labels=settings.max_joint_labels,
             max_query=settings.max_query,
             max_body_bytes=settings.max_body_bytes,
+            max_dataset_bytes=settings.max_dataset_bytes,
             max_decoded_bytes=settings.max_decoded_bytes,
             max_image_pixels=MAX_PIXELS,
             max_image_pixels_per_request=MAX_PIXELS_PER_REQUEST,

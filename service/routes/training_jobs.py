@@ -1,9 +1,11 @@
 """Meta-training jobs, for administrators: start, watch, cancel, pause, resume."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
+from pydantic import BeforeValidator, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
@@ -22,13 +24,13 @@ from kshot.storage.objects import sha256
 from service import views
 from service.adapting import IdempotencyDep
 from service.auditing import note
-from service.auth import AdminDep, Caller
+from service.auth import AdminDep, Caller, recheck_admin
 from service.bodies.requests import validate
 from service.bodies.stream import SMALL_BYTES, read_raw
 from service.bodies.strict_json import strict_object
 from service.errors import request_id_of
 from service.event_stream import stream_events
-from service.job_views import training_event, training_job
+from service.job_views import shown, training_event
 from service.openapi import Responses, body_of, problems
 from service.pages import CursorDep, page_of
 from service.state import State, StateDep
@@ -69,13 +71,13 @@ async def start(request: Request, state: StateDep, caller: AdminDep, idempotency
             digest = sha256(b"training-jobs" + raw.data)
             bound = await idempotency.take(connection, caller.tenant, idempotency_key, digest, job_id)
             if bound.object_id != job_id:
-                return _respond(await jobs.get_job(connection, bound.object_id), 200)
+                return await _respond(state, await jobs.get_job(connection, bound.object_id), 200)
         spec, base = await _spec(connection, job_id, wanted)
         job = jobs.NewJob(caller.tenant, None if base is None else base.id, body, spec, request_id_of(request))
         await jobs.insert_job(connection, job)
         await note(connection, request, caller, "training_job.create", job_id)
         made = await jobs.get_job(connection, job_id)
-    return _respond(made, 201)
+    return await _respond(state, made, 201)
 
 
 @router.get("", summary="List meta-training jobs", response_model=Page[TrainingJob], responses=problems(403, 422))
@@ -83,13 +85,13 @@ async def list_all(state: StateDep, caller: AdminDep, cursor: CursorDep) -> Resp
     """Newest first."""
     async with state.database.reading() as connection:
         rows = await jobs.list_jobs(connection, limit=cursor.limit + 1, after=cursor.after)
-    return views.respond(page_of([training_job(row) for row in rows], cursor.limit))
+    return views.respond(page_of([await shown(state, row) for row in rows], cursor.limit))
 
 
 @router.get("/{id}", summary="Get a meta-training job", response_model=TrainingJob, responses=problems(403, 404))
 async def get_one(id: str, state: StateDep, caller: AdminDep) -> Response:
     """Its progress, and at the end its checkpoint and evaluation, or why there are none."""
-    return views.respond(training_job(await _find(state, id)))
+    return views.respond(await shown(state, await _find(state, id)))
 
 
 @router.post("/{id}/cancel", summary="Cancel a job", status_code=202, response_model=TrainingJob, responses=_STEERED)
@@ -100,7 +102,7 @@ async def cancel(id: str, request: Request, state: StateDep, caller: AdminDep) -
 
 @router.post("/{id}/pause", summary="Pause a job", status_code=202, response_model=TrainingJob, responses=_STEERED)
 async def pause(id: str, request: Request, state: StateDep, caller: AdminDep) -> Response:
-    """A queued or running job saves its state and waits."""
+    """A queued or running job saves its state and waits. Pausing twice is no error."""
     return await _steer(id, request, state, caller, "pause", jobs.pause_job)
 
 
@@ -118,8 +120,9 @@ async def resume(id: str, request: Request, state: StateDep, caller: AdminDep) -
         200: {
             "content": {_EVENT_STREAM: {"schema": {"type": "string"}}},
             "description": "With `Accept: text/event-stream` a stream of server-sent events: `id` is `seq`, `event` is "
-            "`kind`, `data` is the event as JSON. It ends when the job has ended",
+            "`kind`, `data` is the event as JSON. It ends when the job has ended, or the key no longer counts",
         },
+        204: {"description": "A stream is asked for of a job that has ended and has no more to tell"},
         **problems(403, 404, 422),
     },
 )
@@ -131,13 +134,16 @@ async def events(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: Annotated[int, Query(ge=0, le=_LARGEST_SEQ, description="`seq` of the last event seen")] = 0,
     last_event_id: Annotated[
-        int | None, Header(ge=0, le=_LARGEST_SEQ, description="The same for a stream that was broken off")
+        Annotated[int, Field(ge=0, le=_LARGEST_SEQ)] | None,
+        BeforeValidator(lambda sent: sent or None),  # an EventSource that has seen none may send it empty
+        Header(description="The same for a stream that was broken off"),
     ] = None,
 ) -> Response:
     """Oldest first: progress, losses, validations, what was saved, how it ended."""
     await _find(state, id)
     if _EVENT_STREAM in request.headers.get("accept", ""):
-        return stream_events(state, id, after if last_event_id is None else last_event_id)
+        seen = after if last_event_id is None else last_event_id
+        return await stream_events(state, id, seen, partial(recheck_admin, request, state))
     async with state.database.reading() as connection:
         rows = await list_events(connection, id, after=after, limit=limit + 1)
     return views.respond(page_of([training_event(row) for row in rows], limit))
@@ -192,11 +198,11 @@ async def _steer(
         await wish(connection, id)
         await note(connection, request, caller, f"training_job.{verb}", id)
         job = await jobs.get_job(connection, id)
-    return _respond(job, 202)
+    return await _respond(state, job, 202)
 
 
-def _respond(job: jobs.StoredJob, status: int) -> Response:
-    return views.respond(training_job(job), status, {"Location": f"/v1/training-jobs/{job.id}"})
+async def _respond(state: State, job: jobs.StoredJob, status: int) -> Response:
+    return views.respond(await shown(state, job), status, {"Location": f"/v1/training-jobs/{job.id}"})
 
 
 def _check_id(id: str) -> None:

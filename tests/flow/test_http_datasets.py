@@ -92,6 +92,10 @@ def test_an_idempotency_key_makes_one_data_set(http_stack: HttpStack, admin: htt
     other = upload(admin, text_csv(11), "", headers, name=name)
     assert_problem(other, 422, "idempotency_key_reused")
     assert len(query("SELECT id FROM datasets WHERE name = $1", name)) == 1 and staging(http_stack) == []
+    assert admin.delete(f"/v1/datasets/{name}").status_code == 200
+    gone = upload(admin, text_csv(), "", headers, name=name)
+    assert_problem(gone, 410, "expired", "Idempotency-Key")
+    assert "deleted" in gone.json()["detail"]
 
 
 def test_twenty_uploads_of_one_name_make_one(admin: httpx.Client) -> None:

@@ -1,6 +1,7 @@
 """Feedback and recording over HTTP: true labels in, an honest figure out, and nobody's tasks without their word."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,9 @@ def test_once_for_a_prediction_and_once_for_a_key(tenant: Tenants, query: Query)
     first = tell(client, model, body, **{"Idempotency-Key": "one"})
     again = tell(client, model, body, **{"Idempotency-Key": "one"})
     assert (first.status_code, again.status_code) == (201, 200) and first.json() == again.json()
+    headers = {"Idempotency-Key": "one", "Content-Type": "application/json"}
+    apart = client.post(f"/v1/adapted-models/{model}/feedback", content=json.dumps(body, indent=2), headers=headers)
+    assert (apart.status_code, apart.json()) == (200, first.json())  # the same, written otherwise
     assert_problem(tell(client, model, body), 409, "conflict", "prediction")
     changed = {**body, "labels": ["right"]}
     assert_problem(tell(client, model, changed, **{"Idempotency-Key": "one"}), 422, "idempotency_key_reused")

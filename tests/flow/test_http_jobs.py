@@ -85,6 +85,7 @@ def test_a_job_waits_where_no_trainer_is_and_can_be_steered(admin: httpx.Client,
     assert made.headers["location"] == f"{JOBS}/{job['id']}"
     assert NewJobRequest.model_validate(job["request"]) == NewJobRequest(**body("waves-of-jobs"))
     assert (job["status"], job["attempt"], job["dataset"], job["checkpoint"]) == ("queued", 0, waves, None)
+    assert (job["queue_state"], job["retry_after_ms"], job["time_budget"]) == ("no_worker", 1000, None)
     assert job["progress"] == {"step": 0, "total": 60} and job["recipe"]["training"]["steps"] == 60
     assert job == job_of(admin, job["id"])
     assert admin.get(JOBS, params={"limit": 1}).json()["data"] == [job]
@@ -93,14 +94,16 @@ def test_a_job_waits_where_no_trainer_is_and_can_be_steered(admin: httpx.Client,
         return admin.post(f"{JOBS}/{job['id']}/{verb}")
 
     assert_problem(steer("resume"), 409, "conflict")
-    for verb, status in [("pause", "paused"), ("resume", "queued"), ("cancel", "cancelled"), ("cancel", "cancelled")]:
+    steps = [("pause", "paused"), ("pause", "paused"), ("resume", "queued"), *[("cancel", "cancelled")] * 2]
+    for verb, status in steps:
         answer = steer(verb)
         assert (answer.status_code, answer.json()["status"]) == (202, status)
+        assert answer.json()["queue_state"] == ("no_worker" if status == "queued" else None)
     for verb in ("pause", "resume"):
         assert_problem(steer(verb), 409, "conflict")
     rows = query("SELECT action FROM audit_log WHERE object_id = $1 ORDER BY id", job["id"])
     assert [row["action"] for row in rows] == [
-        f"training_job.{verb}" for verb in ("create", "pause", "resume", "cancel", "cancel")
+        f"training_job.{verb}" for verb in ("create", "pause", "pause", "resume", "cancel", "cancel")
     ]
     events = admin.get(f"{JOBS}/{job['id']}/events").json()
     assert [event["kind"] for event in events["data"]] == ["queued", "paused", "queued", "cancelled"]
@@ -171,6 +174,8 @@ def test_jobs_are_for_administrators_and_unknown_ones_alike(http_stack: HttpStac
         odd = admin.request(verb, f"{JOBS}/{new_id('am')}{path}")
         assert_problem(unknown, 404, "not_found")
         assert {**unknown.json(), "request_id": ""} == {**odd.json(), "request_id": ""}
+    events = f"{JOBS}/{new_id('job')}/events"
+    assert_problem(admin.get(events, headers={"Last-Event-ID": "-1"}), 422, "invalid", "last-event-id")
     for wrong in ({"after": -1}, {"after": 2**80}, {"limit": 0}):
         assert_problem(admin.get(f"{JOBS}/{new_id('job')}/events", params=wrong), 422)
 
@@ -241,8 +246,10 @@ def test_streams_resume_wait_and_hold_no_connection(
     assert [event["kind"] for event in whole[-2:]] == ["paused", "cancelled"]
     assert sorted(map(len, heard)) == [*[len(whole) - 2] * 18, len(whole) - 1, len(whole)]
     assert all(events == whole[-len(events) :] for events in heard)
-    with admin.stream("GET", path, headers={"Accept": "text/event-stream", "Last-Event-ID": str(len(whole))}) as stream:
-        assert streamed(stream.iter_lines()) == []  # a job that has ended has no more to say
+    told = admin.get(path, headers={"Accept": "text/event-stream", "Last-Event-ID": str(len(whole))})
+    assert (told.status_code, told.content) == (204, b"")  # a job that has ended has no more to say
+    anew = admin.get(path, headers={"Accept": "text/event-stream", "Last-Event-ID": ""})
+    assert streamed(iter(anew.text.splitlines())) == whole
 
 
 def test_a_stream_ends_when_the_service_does(http_stack: HttpStack, admin: httpx.Client, waves: str) -> None:

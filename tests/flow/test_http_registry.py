@@ -66,7 +66,7 @@ def test_an_alias_moves_from_the_version_its_mover_saw(admin: httpx.Client, thre
 def test_rolling_back_stops_where_it_began(admin: httpx.Client, three: Three) -> None:
     name, (first, second, third) = three
     back = f"/v1/aliases/{name}/rollback"
-    assert [admin.post(back, json={}).json()["checkpoint"] for _ in range(2)] == [second, first]
+    assert [admin.post(back, **body).json()["checkpoint"] for body in ({}, {"json": {}})] == [second, first]
     assert_problem(admin.post(back, json={}), 409, "conflict")
     assert_problem(admin.post(back, json={"version": 99}), 422, param="version")
     assert_problem(admin.post(back, json={"version": "3"}), 422, param="version")
