@@ -138,7 +138,7 @@ async def _users(connection: AsyncConnection, id: str) -> list[str]:
     named = await connection.execute(
         select(aliases.c.name, aliases.c.alias).where(aliases.c.checkpoint_id == id).order_by(*aliases.primary_key)
     )
-    users = [f"the alias {row.name}@{row.alias}" for row in named]
+    users = [f"the alias {row.name}@{row.alias} (point it at another checkpoint first)" for row in named]
     models = await connection.scalar(select(func.count()).where(_live_model(id)))
     if models:
         users.append(f"{models} adapted model{'s' if models > 1 else ''}")

@@ -168,15 +168,22 @@ async def list_revisions(connection: AsyncConnection, model: AdaptedModel) -> li
     if found or model.status != "succeeded":
         return found
     made = (await connection.execute(select(tasks.c.finished_at).where(tasks.c.id == model.task_id))).scalar_one()
-    return [Revision(new_id("evt", made), 1, model.made_with.id, made, "made", _quality(model.quality), None, _MADE)]
+    return [
+        Revision(_made_id(model.task_id), 1, model.made_with.id, made, "made", _quality(model.quality), None, _MADE)
+    ]
 
 
 _MADE = "adapted to its support set"
 
 
+def _made_id(task_id: str) -> str:
+    """Of the line of how a model was made: the same whether that is written down yet or not."""
+    return f"evt_{task_id.partition('_')[2]}"
+
+
 def _made_line(model: Row[Any]) -> dict[str, Any]:
     return {
-        "id": new_id("evt", model.finished_at),
+        "id": _made_id(model.task_id),
         "adapted_model_id": model.id,
         "revision": model.revision,
         "checkpoint_id": model.checkpoint_id,

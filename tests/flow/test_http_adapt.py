@@ -254,4 +254,5 @@ def test_checkpoints_aliases_and_limits(tenant: Tenants) -> None:
     aliases = client.get("/v1/aliases").json()["data"]
     assert {(alias["name"], alias["alias"]) for alias in aliases} >= {("plain", "production")}
     limits = client.get("/v1/limits").json()
+    assert limits["max_dataset_bytes"] == 2**30
     assert limits["max_support"] == 2000 and limits["max_ways"] == 200 and limits["max_body_bytes"] == 32 * 2**20

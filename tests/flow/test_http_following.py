@@ -84,6 +84,7 @@ def test_a_follower_moves_and_comes_back_to_the_bit_and_others_stay(
     still = adapt(client, 1)
     assert made["follow"] and not still["follow"] and made["id"] != still["id"]
     assert [line["outcome"] for line in history(client, made["id"])] == ["made"]
+    assert history(client, made["id"]) == history(client, made["id"])
     before, beside = predict(client, made["id"]), predict(client, still["id"])
     assert before == beside and before[0] == published["first"]
 

@@ -118,6 +118,7 @@ def test_a_worse_challenger_is_refused_with_figures_a_better_one_promoted_and_ro
     with trainer(http_stack, tmp_path):
         refused = admin.put(registered.alias, json=wanted, headers={"Prefer": "wait=60"}, timeout=90)
         assert_problem(refused, 409, "worse_than_incumbent", "checkpoint")
+        assert refused.headers["location"] == waiting.headers["location"]
         decided = admin.get(waiting.headers["location"], params={"wait": 60}).json()
         assert decided["status"] == "refused" and decided["comparison"]["verdict"] == "worse", decided
         assert {row["episodes"] for row in decided["comparison"]["rows"]} == {300}

@@ -108,6 +108,7 @@ def test_a_damaged_copy_is_worse_a_copy_no_worse_and_the_whole_one_better(tmp_pa
         assert row.ahead.mean == pytest.approx(row.challenger.mean - row.incumbent.mean)
         assert row.ahead.mean > row.ahead.interval > 0
     said = describe_loss(worse)
+    assert "behind by 0." in said
     assert "5-way" in said and "in production" in said and "95% interval" in said and "300 episodes" in said
 
 
