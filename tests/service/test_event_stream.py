@@ -1,12 +1,14 @@
 """A stream of events ends when its caller may no longer have it."""
 
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 
-from kshot.contracts.errors import Unauthenticated
-from service import event_stream
+from kshot.contracts.errors import Forbidden, KshotError, Unauthenticated
+from service import auth, event_stream
 
 
 async def test_a_stream_ends_when_the_key_no_longer_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,3 +31,34 @@ async def test_a_stream_ends_when_the_key_no_longer_counts(monkeypatch: pytest.M
         event_stream.KEEPALIVE_COMMENT
     ]
     assert asked == 3
+
+
+@pytest.mark.parametrize(
+    ("sent", "role", "error"),
+    [
+        (b"Bearer ksk_good", "admin", None),
+        (b"Bearer ksk_good", "user", Forbidden),
+        (b"Bearer ksk_revoked", "admin", Unauthenticated),
+        (None, "admin", Unauthenticated),
+    ],
+)
+async def test_a_caller_is_looked_at_again(
+    monkeypatch: pytest.MonkeyPatch, sent: bytes | None, role: str, error: type[KshotError] | None
+) -> None:
+    async def authenticate(_: object, secret: str) -> Any:
+        if secret != "ksk_good":
+            raise Unauthenticated("revoked")
+        return SimpleNamespace(tenant="ten_1", role=role, id="key_1")
+
+    @asynccontextmanager
+    async def reading() -> Any:
+        yield None
+
+    monkeypatch.setattr(auth, "authenticate", authenticate)
+    state: Any = SimpleNamespace(keys_exist=True, database=SimpleNamespace(reading=reading))
+    request = Request({"type": "http", "headers": [] if sent is None else [(b"authorization", sent)]})
+    if error is None:
+        await auth.recheck_admin(request, state)
+    else:
+        with pytest.raises(error):
+            await auth.recheck_admin(request, state)
