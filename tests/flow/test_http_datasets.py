@@ -121,6 +121,16 @@ def test_a_data_set_in_use_is_409_saying_who_uses_it(admin: httpx.Client, query:
     assert admin.delete(f"/v1/datasets/{made['id']}").status_code == 200
 
 
+def test_a_store_that_cannot_delete_does_not_undo_the_deletion(http_stack: HttpStack, admin: httpx.Client) -> None:
+    made = upload(admin, text_csv()).json()
+    (stored,) = (Path(http_stack.environ["KSHOT_OBJECTS"]) / "datasets").glob(f"{made['id']}.*")
+    stored.unlink()
+    stored.mkdir()  # which cannot be unlinked
+    assert admin.delete(f"/v1/datasets/{made['id']}").status_code == 200
+    stored.rmdir()
+    assert_problem(admin.get(f"/v1/datasets/{made['id']}"), 404, "not_found")
+
+
 def test_sinusoids_are_drawn_and_nothing_is_stored(admin: httpx.Client) -> None:
     name, headers = a_name(), {"Idempotency-Key": a_name()}
     first, again = (
