@@ -165,6 +165,7 @@ async def test_a_trainer_leaves_then_a_pause_then_everything_restarts_then_resum
         trainer.signal(signal.SIGTERM)
         assert trainer.process.wait(timeout=10) == 0
     await asyncio.to_thread(restart, stack.servers)
+    await stack.database.dispose()  # our own connections ended with Postgres
     with stack.trainer():
         await steer(stack, resume_job, job)
         await stack.until(job, "succeeded")

@@ -215,7 +215,12 @@ def test_logs_are_structured_with_request_id_and_hold_no_key_and_no_payload(
     support = {"inputs": [secret_text, "another"], "labels": [secret_label, "b"]}
     for body in ({"checkpoint": "words", "support": support}, {"checkpoint": "plain", "support": support}):
         client.post("/adapt", json=body, headers={"X-Request-Id": "find-me"})
-    log = http_stack.api.log.read_text()
+    client.get("/healthz", headers={"X-Request-Id": "the-last"})
+    for _ in range(200):  # a request's line is written after its answer has gone out
+        log = http_stack.api.log.read_text()
+        if log.endswith("\n") and "the-last" in log:
+            break
+        time.sleep(0.02)
     lines = [json.loads(line) for line in log.splitlines()]
     mine = [line for line in lines if line.get("request_id") == "find-me" and line["event"] == "request"]
     assert [line["status"] for line in mine] == [201, 422] and mine[0]["route"].endswith("/adapt")

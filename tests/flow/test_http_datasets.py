@@ -10,7 +10,6 @@ import httpx
 import numpy as np
 import pytest
 
-from kshot.contracts.ids import new_id
 from kshot.episodes.omniglot import read_omniglot
 from tests.flow.conftest import HttpStack, Query
 from tests.flow.dataset_calls import a_name, staging, upload
@@ -105,19 +104,15 @@ def test_twenty_uploads_of_one_name_make_one(admin: httpx.Client) -> None:
     assert sorted(answer.status_code for answer in answers) == [201] + [409] * 19
 
 
-def test_a_data_set_in_use_is_409_saying_who_uses_it(admin: httpx.Client, query: Query) -> None:
+def test_a_data_set_in_use_is_409_saying_who_uses_it(admin: httpx.Client) -> None:
     made = upload(admin, text_csv()).json()
-    job = new_id("job")
-    query(
-        "INSERT INTO training_jobs (id, tenant_id, name, dataset_id, request, spec, status) "
-        "SELECT $1, tenant_id, 'made', id, '{}', '{}', 'paused' FROM datasets WHERE id = $2",
-        job, made["id"],
-    )  # fmt: skip
+    started = admin.post("/v1/training-jobs", json={"dataset": made["id"], "name": "made", "steps": 1, "evaluate": []})
+    job = started.json()["id"]
     refused = admin.delete(f"/v1/datasets/{made['id']}")
     assert_problem(refused, 409, "conflict")
     assert job in refused.json()["detail"]
     assert admin.get(f"/v1/datasets/{made['id']}").json()["used_by"] == [job]
-    query("UPDATE training_jobs SET status = 'cancelled' WHERE id = $1", job)
+    assert admin.post(f"/v1/training-jobs/{job}/cancel").json()["status"] == "cancelled"
     assert admin.delete(f"/v1/datasets/{made['id']}").status_code == 200
 
 
