@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from kshot.contracts import api
+from kshot.contracts import api, flywheel_bodies
 from kshot.contracts.dataset_bodies import NewBuiltInRequest, NewDatasetRequest
 from kshot.contracts.job_bodies import NewJobRequest
 from kshot.contracts.registry_bodies import MoveAliasRequest, RollbackRequest
@@ -18,7 +18,7 @@ from service.errors import MEDIA_TYPE
 _REF = "#/components/schemas/{model}"
 _REQUESTS: list[type[BaseModel]] = [
     api.AdaptRequest, api.ExamplesRequest, api.PredictRequest, api.ChangeRequest, api.NewKeyRequest, api.Problem,
-    api.FeedbackRequest, api.RecordingRequest,
+    flywheel_bodies.FeedbackRequest, flywheel_bodies.RecordingRequest,
     NewDatasetRequest, NewBuiltInRequest, NewJobRequest, MoveAliasRequest, RollbackRequest,
 ]  # fmt: skip
 _PARTS = {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}

@@ -6,10 +6,11 @@ from typing import Annotated, TypeVar
 
 from fastapi import Depends, Query
 
-from kshot.contracts.api import AdaptedModel, Alias, ApiKey, Checkpoint, Page, Revision
+from kshot.contracts.api import AdaptedModel, ApiKey, Page
 from kshot.contracts.dataset_bodies import Dataset
+from kshot.contracts.flywheel_bodies import Revision
 from kshot.contracts.job_bodies import TrainingEvent, TrainingJob
-from kshot.contracts.registry_bodies import AliasChange, Promotion
+from kshot.contracts.registry_bodies import Alias, AliasChange, Checkpoint, Promotion
 
 _CURSOR = r"^[a-z]{2,4}_[0-9A-Z]{26}$"
 

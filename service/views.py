@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from kshot.contracts import api
+from kshot.contracts import api, registry_bodies
 from kshot.contracts.dataset_bodies import Dataset, RecordedSource
 from kshot.contracts.methods import allowed_learners
 from kshot.contracts.selection import Selection
@@ -55,10 +55,10 @@ def adapted_model(row: AdaptedModel) -> api.AdaptedModel:
     )
 
 
-def checkpoint(row: StoredCheckpoint, aliases: list[str]) -> api.Checkpoint:
+def checkpoint(row: StoredCheckpoint, aliases: list[str]) -> registry_bodies.Checkpoint:
     """A checkpoint with the aliases that point at it."""
     manifest = row.manifest
-    return api.Checkpoint(
+    return registry_bodies.Checkpoint(
         id=row.id,
         name=manifest.name,
         description=manifest.description,
@@ -79,9 +79,9 @@ def checkpoint(row: StoredCheckpoint, aliases: list[str]) -> api.Checkpoint:
     )
 
 
-def alias(row: Alias) -> api.Alias:
+def alias(row: Alias) -> registry_bodies.Alias:
     """An alias."""
-    return api.Alias(
+    return registry_bodies.Alias(
         name=row.name, alias=row.alias, checkpoint=row.checkpoint, version=row.version, updated_at=row.updated_at
     )
 

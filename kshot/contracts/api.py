@@ -1,7 +1,6 @@
-"""The bodies of the HTTP API: what the service reads and writes, and what the client sends and receives.
+"""The bodies of the HTTP API; those of data sets, jobs, registry and feedback are in ``*_bodies.py`` beside this file.
 
 Requests are strict (unknown fields refused, nothing coerced). Answers may gain fields, so a reader ignores new ones.
-Longer than 300 lines because the bodies are read side by side.
 """
 
 from datetime import datetime
@@ -9,15 +8,13 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from kshot.contracts.checkpoints import EvaluationRow, InputSpec, Lineage, Name, TaskKind
-from kshot.contracts.following import Outcome
+from kshot.contracts.checkpoints import Name, TaskKind
 from kshot.contracts.model import Model
 from kshot.contracts.selection import CheckpointRef, Selection
 from kshot.contracts.tasks import Failure, Label, LearnerOptions, Quality, TargetKind, Timings, Wanted
 
 MAX_TTL_S = 10 * 365 * 24 * 3600
 DEFAULT_TTL_S = 30 * 24 * 3600
-DEFAULT_RETENTION_DAYS = 90
 
 Reference = Annotated[
     str,
@@ -41,8 +38,7 @@ FOLLOW = (
     "an alias: `name@alias` or `name`"
 )
 
-# The service refuses empty lists itself: it can say what one row should look like.
-Rows = Annotated[list[Any], Field(json_schema_extra={"minItems": 1})]
+Rows = Annotated[list[Any], Field(json_schema_extra={"minItems": 1})]  # the service says what one row looks like
 
 
 class Examples(Model):
@@ -136,30 +132,6 @@ class ChangeRequest(Model):
     follow: bool | None = Field(default=None, description=FOLLOW)
 
 
-class FeedbackSettings(Model):
-    """Everything of a feedback request but inputs and labels."""
-
-    prediction: Annotated[str, Field(max_length=200)] | None = Field(
-        default=None,
-        description="Id of the prediction whose queries these are, in its order. Recorded with `store: true` it brings "
-        "its inputs; else they may be sent along",
-    )
-
-
-class FeedbackRequest(FeedbackSettings):
-    """`POST /v1/adapted-models/{id}/feedback`: the true labels of queries."""
-
-    inputs: Rows | None = None
-    labels: Rows = Field(description="One for each query: a class of the model, or numbers; null where it is not known")
-
-
-class RecordingRequest(Model):
-    """`PUT /v1/recording`: whether this tenant's tasks may be recorded for meta-training."""
-
-    enabled: bool
-    retention_days: Annotated[int, Field(ge=1, le=3650)] = DEFAULT_RETENTION_DAYS
-
-
 class NewKeyRequest(Model):
     """`POST /v1/api-keys`."""
 
@@ -237,46 +209,6 @@ class AdaptedModel(Answer):
     retry_after_ms: int | None = Field(default=None, description="While pending: when to ask again")
 
 
-class Revision(Answer):
-    """A line of an adapted model's history: it was made, or its alias moved to ``checkpoint``."""
-
-    object: Literal["revision"] = "revision"
-    id: str
-    revision: int = Field(description="The one that answers from then on")
-    checkpoint: str
-    at: datetime
-    outcome: Outcome = Field(
-        description="`made`; `followed`: it answers there now; `kept`: it would answer its own examples worse there; "
-        "`failed`: it cannot be made there; may grow"
-    )
-    quality: Quality | None = Field(default=None, description="There")
-    previous_quality: Quality | None = Field(default=None, description="Of the state that answered until then")
-    reason: str
-
-
-class Feedback(Answer):
-    """Feedback as it was recorded."""
-
-    object: Literal["feedback"] = "feedback"
-    id: str
-    model: str
-    prediction: str | None
-    n: int = Field(description="True labels it brought")
-    correct: int | None = Field(default=None, description="Of the answers they were compared with, the right ones")
-    observed: Observed | None = Field(default=None, description="Of this prediction; null where none is named")
-
-
-class Recording(Answer):
-    """Whether this tenant's support sets and feedback are recorded for meta-training, and how long they are kept."""
-
-    object: Literal["recording"] = "recording"
-    enabled: bool
-    retention_days: int = Field(
-        description="How long they are kept from when they came, also past the end of their adapted model"
-    )
-    changed_at: datetime | None = Field(description="Null: never; nothing is recorded by default")
-
-
 class Prediction(Answer):
     """The answers to one predict call."""
 
@@ -290,42 +222,6 @@ class Prediction(Answer):
     )
     timings: Timings
     selection: Selection | None = Field(default=None, description="`auto` only: how the checkpoint was chosen")
-
-
-class Checkpoint(Answer):
-    """A meta-trained checkpoint."""
-
-    object: Literal["checkpoint"] = "checkpoint"
-    id: str
-    name: str
-    description: str
-    aliases: list[str]
-    tasks: list[TaskKind]
-    input: InputSpec
-    learner: str
-    learners: list[str] = Field(description="What `options.learner` may name")
-    n_targets: int | None
-    bytes: int = Field(description="Of its weights; 0 once they are gone")
-    evaluation: list[EvaluationRow]
-    lineage: Lineage
-    job: str | None = Field(default=None, description="Id of the training job that made it")
-    parent: str | None = Field(default=None, description="What it began at: a checkpoint's id, or its name")
-    datasets: list[str] = Field(default=[], description="Ids of the data sets it was meta-trained on")
-    created_at: datetime
-    deleted_at: datetime | None = Field(
-        default=None, description="Since then nothing is made with it; it is still there for the lineage of others"
-    )
-
-
-class Alias(Answer):
-    """`name@alias` and the checkpoint it points at."""
-
-    object: Literal["alias"] = "alias"
-    name: str
-    alias: str
-    checkpoint: str
-    version: int
-    updated_at: datetime
 
 
 class ApiKey(Answer):

@@ -1,4 +1,4 @@
-"""The bodies of aliases and promotions over HTTP."""
+"""The bodies of checkpoints, aliases and promotions over HTTP."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from kshot.contracts.api import Answer
+from kshot.contracts.checkpoints import EvaluationRow, InputSpec, Lineage, TaskKind
 from kshot.contracts.model import Model
 from kshot.contracts.registry import Comparison
 from kshot.contracts.tasks import Failure
@@ -70,3 +71,39 @@ class Promotion(Answer):
         default=None, description="While it is open: `queued`, `running` or `no_worker`; may grow"
     )
     retry_after_ms: int | None = Field(default=None, description="While it is open: when to ask again")
+
+
+class Checkpoint(Answer):
+    """A meta-trained checkpoint."""
+
+    object: Literal["checkpoint"] = "checkpoint"
+    id: str
+    name: str
+    description: str
+    aliases: list[str]
+    tasks: list[TaskKind]
+    input: InputSpec
+    learner: str
+    learners: list[str] = Field(description="What `options.learner` may name")
+    n_targets: int | None
+    bytes: int = Field(description="Of its weights; 0 once they are gone")
+    evaluation: list[EvaluationRow]
+    lineage: Lineage
+    job: str | None = Field(default=None, description="Id of the training job that made it")
+    parent: str | None = Field(default=None, description="What it began at: a checkpoint's id, or its name")
+    datasets: list[str] = Field(default=[], description="Ids of the data sets it was meta-trained on")
+    created_at: datetime
+    deleted_at: datetime | None = Field(
+        default=None, description="Since then nothing is made with it; it is still there for the lineage of others"
+    )
+
+
+class Alias(Answer):
+    """`name@alias` and the checkpoint it points at."""
+
+    object: Literal["alias"] = "alias"
+    name: str
+    alias: str
+    checkpoint: str
+    version: int
+    updated_at: datetime

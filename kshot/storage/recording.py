@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kshot.contracts.api import DEFAULT_RETENTION_DAYS
+from kshot.contracts.flywheel_bodies import DEFAULT_RETENTION_DAYS
 from kshot.storage.flywheel_tables import recording
 from kshot.storage.tables import tenants
 

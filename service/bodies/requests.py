@@ -11,12 +11,11 @@ from kshot.contracts.api import (
     AdaptSettings,
     ExamplesRequest,
     ExamplesSettings,
-    FeedbackRequest,
-    FeedbackSettings,
     PredictRequest,
     PredictSettings,
 )
 from kshot.contracts.errors import Invalid, KshotError, UnsupportedMediaType
+from kshot.contracts.flywheel_bodies import FeedbackRequest, FeedbackSettings
 from kshot.contracts.wire import Array, split
 from service.bodies.multipart import Part, parse_multipart
 from service.bodies.raw_inputs import Files, RawInputs, RawSupport, Tensor, Values

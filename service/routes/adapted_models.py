@@ -6,7 +6,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from kshot.contracts import api
+from kshot.contracts import api, flywheel_bodies
 from kshot.contracts.errors import Invalid, NotFound
 from kshot.contracts.ids import is_id
 from kshot.contracts.tasks import LearnerOptions, Payload
@@ -65,7 +65,7 @@ async def get_model(
 @router.get(
     "/{id}/history",
     summary="The states of an adapted model",
-    response_model=api.Page[api.Revision],
+    response_model=api.Page[flywheel_bodies.Revision],
     responses=problems(404, 410, 422),
 )
 async def list_history(id: str, state: StateDep, caller: CallerDep) -> Response:

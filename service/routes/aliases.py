@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from kshot.contracts import api
+from kshot.contracts import api, registry_bodies
 from kshot.contracts.errors import Conflict, Expired, Invalid, NotFound
 from kshot.contracts.registry_bodies import AliasChange, MoveAliasRequest, Promotion, RollbackRequest
 from kshot.storage import aliases as stored
@@ -32,7 +32,7 @@ _TAGGED: Responses = {
 }
 
 
-@router.get("", summary="List aliases", response_model=api.Page[api.Alias], responses=problems())
+@router.get("", summary="List aliases", response_model=api.Page[registry_bodies.Alias], responses=problems())
 async def list_names(state: StateDep, caller: CallerDep) -> Response:
     """All of them, by name."""
     async with state.database.reading() as connection:
@@ -40,7 +40,9 @@ async def list_names(state: StateDep, caller: CallerDep) -> Response:
     return views.respond(page_of([views.alias(row) for row in rows], len(rows)))
 
 
-@router.get("/{name}", summary="Get an alias", response_model=api.Alias, responses={**_TAGGED, **problems(404)})
+@router.get(
+    "/{name}", summary="Get an alias", response_model=registry_bodies.Alias, responses={**_TAGGED, **problems(404)}
+)
 async def get_one(name: str, state: StateDep, caller: CallerDep) -> Response:
     """`name@alias`, or `name` for `name@production`. Its `ETag` is its version, for `If-Match`."""
     own, alias = parse_alias(name)
@@ -54,7 +56,7 @@ async def get_one(name: str, state: StateDep, caller: CallerDep) -> Response:
 @router.put(
     "/{name}",
     summary="Point an alias at a checkpoint",
-    response_model=api.Alias,
+    response_model=registry_bodies.Alias,
     openapi_extra=body_of(MoveAliasRequest, json_only=True),
     responses={
         **_TAGGED,
@@ -103,7 +105,7 @@ async def history(name: str, state: StateDep, caller: CallerDep) -> Response:
 @router.post(
     "/{name}/rollback",
     summary="Roll an alias back",
-    response_model=api.Alias,
+    response_model=registry_bodies.Alias,
     openapi_extra=body_of(RollbackRequest, json_only=True, required=False),
     responses={**_TAGGED, **problems(400, 403, 404, 409, 412, 413, 415, 422)},
 )

@@ -7,7 +7,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from kshot.contracts import api
+from kshot.contracts import api, registry_bodies
 from kshot.contracts.errors import NotFound
 from kshot.contracts.ids import is_id
 from kshot.storage.aliases import Alias, list_aliases
@@ -25,7 +25,9 @@ router = APIRouter(prefix="/checkpoints", tags=["checkpoints"])
 _log = structlog.get_logger()
 
 
-@router.get("", summary="List checkpoints", response_model=api.Page[api.Checkpoint], responses=problems(422))
+@router.get(
+    "", summary="List checkpoints", response_model=api.Page[registry_bodies.Checkpoint], responses=problems(422)
+)
 async def list_all(state: StateDep, caller: CallerDep, cursor: CursorDep) -> Response:
     """Newest first, each with its evaluation table and lineage; without deleted ones."""
     async with state.database.reading() as connection:
@@ -34,7 +36,9 @@ async def list_all(state: StateDep, caller: CallerDep, cursor: CursorDep) -> Res
     return views.respond(page_of([views.checkpoint(row, aliases[row.id]) for row in rows], cursor.limit))
 
 
-@router.get("/{id}", summary="Get a checkpoint", response_model=api.Checkpoint, responses=problems(404, 422))
+@router.get(
+    "/{id}", summary="Get a checkpoint", response_model=registry_bodies.Checkpoint, responses=problems(404, 422)
+)
 async def get_one(id: str, state: StateDep, caller: CallerDep) -> Response:
     """By id, or by `name@alias`. A deleted one has `deleted_at`: others' lineage may still name it."""
     if is_id(id, "ckpt"):

@@ -6,7 +6,7 @@ import json
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from kshot.contracts import api
+from kshot.contracts import flywheel_bodies
 from kshot.contracts.errors import Invalid, NotFound
 from kshot.contracts.ids import is_id, new_id
 from kshot.contracts.tasks import Payload
@@ -39,10 +39,10 @@ router = APIRouter(prefix="/adapted-models", tags=["adapted models"])
     "/{id}/feedback",
     summary="Tell the true labels of queries",
     status_code=201,
-    response_model=api.Feedback,
-    openapi_extra=body_of(api.FeedbackRequest),
+    response_model=flywheel_bodies.Feedback,
+    openapi_extra=body_of(flywheel_bodies.FeedbackRequest),
     responses={
-        200: {"model": api.Feedback, "description": "The same Idempotency-Key recorded it before"},
+        200: {"model": flywheel_bodies.Feedback, "description": "The same Idempotency-Key recorded it before"},
         **problems(400, 403, 404, 409, 410, 413, 415, 422),
     },
 )
@@ -73,7 +73,7 @@ async def give_feedback(
     return views.respond(flywheel_views.feedback(item), 201)
 
 
-def _digest(model: str, parsed: Parsed[api.FeedbackSettings]) -> str:
+def _digest(model: str, parsed: Parsed[flywheel_bodies.FeedbackSettings]) -> str:
     """Of what was read: a form that is sent again has another boundary."""
     assert parsed.support is not None
     labels = [list(parsed.support.labels), parsed.support.named]
@@ -83,7 +83,7 @@ def _digest(model: str, parsed: Parsed[api.FeedbackSettings]) -> str:
 
 
 async def _read(
-    state: State, caller: Caller, model: AdaptedModel, parsed: Parsed[api.FeedbackSettings], n_bytes: int
+    state: State, caller: Caller, model: AdaptedModel, parsed: Parsed[flywheel_bodies.FeedbackSettings], n_bytes: int
 ) -> NewFeedback:
     support = parsed.support
     if support is None:

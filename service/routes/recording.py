@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from kshot.contracts import api
+from kshot.contracts import flywheel_bodies
 from kshot.storage.recording import get_recording, set_recording
 from service import flywheel_views, views
 from service.auditing import note
@@ -17,7 +17,9 @@ from service.state import StateDep
 router = APIRouter(prefix="/recording", tags=["recording"])
 
 
-@router.get("", summary="Whether your tasks are recorded", response_model=api.Recording, responses=problems())
+@router.get(
+    "", summary="Whether your tasks are recorded", response_model=flywheel_bodies.Recording, responses=problems()
+)
 async def read(state: StateDep, caller: CallerDep) -> Response:
     """Off until your tenant switches it on."""
     async with state.database.reading() as connection:
@@ -27,8 +29,8 @@ async def read(state: StateDep, caller: CallerDep) -> Response:
 @router.put(
     "",
     summary="Let your tasks be recorded, or no longer",
-    response_model=api.Recording,
-    openapi_extra=body_of(api.RecordingRequest, json_only=True),
+    response_model=flywheel_bodies.Recording,
+    openapi_extra=body_of(flywheel_bodies.RecordingRequest, json_only=True),
     responses=problems(400, 403, 413, 415, 422),
 )
 async def decide(request: Request, state: StateDep, caller: CallerDep) -> Response:
@@ -42,7 +44,7 @@ async def decide(request: Request, state: StateDep, caller: CallerDep) -> Respon
     is interrupted, or paused, begins anew without your tasks when it goes on. Checkpoints trained by then stay.
     """
     raw = await read_raw(request, SMALL_BYTES)
-    wanted = validate(api.RecordingRequest, strict_object(raw.data))
+    wanted = validate(flywheel_bodies.RecordingRequest, strict_object(raw.data))
     async with state.database.transaction() as connection:
         found = await set_recording(
             connection, caller.tenant, enabled=wanted.enabled, retention_days=wanted.retention_days
