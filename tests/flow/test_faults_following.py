@@ -42,7 +42,7 @@ async def test_a_worker_killed_before_the_switch_costs_one_attempt(stack: Stack)
                 await stack.scalar(_REPLAY.format("id"), id=task.model_id), task.model_id, task.tenant, copy
             )
             with stack.worker() as killed:
-                await eventually(lambda: bool(stack.states(replay)))
+                await eventually(lambda: f"{replay.task_id}-1.safetensors" in stack.states(replay))  # whole
                 killed.kill()
         heir.signal(signal.SIGCONT)
         assert (await stack.until(replay, "succeeded")).attempt == 2
