@@ -182,6 +182,11 @@ tasks = Table(
     ),
     Column("payload", LargeBinary, comment="contracts.tasks.Payload; NULL once the model is deleted, and of replays"),
     Column(
+        "query",
+        LargeBinary,
+        comment="contracts.tasks.Payload of the query that came with the support; NULL once answered, and without",
+    ),
+    Column(
         "status",
         Text,
         CheckConstraint("status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="status"),
@@ -206,8 +211,9 @@ results = Table(
     "results",
     metadata,
     Column("task_id", Text, ForeignKey("tasks.id"), primary_key=True),
-    Column("object_key", Text, nullable=False),
+    Column("object_key", Text, comment="of its state in the object store; NULL where the state is in this row"),
     Column("object_sha256", Text, nullable=False),
+    Column("state", LargeBinary, comment="a small state itself; NULL in the object store"),
     Column("quality", JSONB),
     Column("qualities", JSONB, comment="of each target, where there are several"),
     Column("selection", JSONB, comment="contracts.selection.Selection, where the checkpoint was chosen"),
