@@ -32,7 +32,7 @@ async def in_thread_if_large(decode: Callable[[A], R], item: A, n_bytes: int) ->
 
 def adapt_work(claim: Claim) -> Work:
     """The work of a claimed task. Raises Invalid where its payload is none."""
-    payload = Payload.decode(claim.payload)
+    payload = _payload_of(claim)
     if payload.support is None:
         raise Invalid("the task holds no support set", param="support")
     _check_query(payload.query, input_shape(payload.support.inputs), "query.inputs")
@@ -41,6 +41,15 @@ def adapt_work(claim: Claim) -> Work:
     assert claim.checkpoint is not None and claim.learner is not None
     key = _support_key(claim.checkpoint, "adapt", claim.learner, payload.support, payload.options)
     return Work(replace(key, background=claim.background), claim, payload)
+
+
+def _payload_of(claim: Claim) -> Payload:
+    """The support and what was asked with it, which may lie in a column of its own."""
+    payload = Payload.decode(claim.payload)
+    if claim.query is None:
+        return payload
+    asked = Payload.decode(claim.query)
+    return replace(payload, query=asked.query, answer=asked.answer)
 
 
 def decided_work(work: Work, candidate: Candidate, chosen: Chosen, started: float) -> Work:

@@ -151,7 +151,7 @@ class Intake:
         works, failed = [], []
         for claim in claims:
             try:
-                works.append(await in_thread_if_large(adapt_work, claim, len(claim.payload)))
+                works.append(await in_thread_if_large(adapt_work, claim, claim.bytes))
             except Exception as error:
                 if not isinstance(error, KshotError):
                     _log.error("task_not_decoded", task_id=claim.task_id, request_id=claim.request_id, exc_info=error)

@@ -31,7 +31,7 @@ class Leases:
     @property
     def bytes(self) -> int:
         """What the payloads of all claims held take in memory."""
-        return sum(len(claim.payload) for claim in self._held.values())
+        return sum(claim.bytes for claim in self._held.values())
 
     @property
     def background(self) -> int:

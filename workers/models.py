@@ -92,6 +92,9 @@ class Models:
             stored = await get_state(connection, id, task_id)
         if stored is None:
             raise Conflict("this adapted model is not ready; ask GET /v1/adapted-models/{id} for its status")
+        if stored.state is not None:
+            return _adapted(model, stored, stored.state, self.device)
+        assert stored.object_key is not None
         try:
             blob = await asyncio.to_thread(self._objects.get, stored.object_key)
         except KshotError as error:

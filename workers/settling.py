@@ -12,7 +12,7 @@ from kshot.contracts.tasks import Failure, Reply
 from kshot.learners.state import dump_state
 from kshot.storage import tasks
 from kshot.storage.objects import ObjectStore, sha256, state_key, state_keys
-from kshot.storage.results import NewResult
+from kshot.storage.results import INLINE_BYTES, NewResult
 from kshot.storage.revisions import Replayed, complete_replay, fail_replay
 from kshot.storage.tasks import Claim
 from workers.leases import Leases
@@ -139,7 +139,7 @@ class Settler:
         """Another attempt owns the task now, or nobody: what this one stored is of no use."""
         claim = ending.claim
         _log.warning("result_dropped", task_id=claim.task_id, attempt=claim.attempt, request_id=claim.request_id)
-        if ending.result is not None:
+        if ending.result is not None and ending.result.object_key is not None:
             await self._delete([ending.result.object_key])
 
     async def _clear_up(self, claim: Claim, done: Replayed) -> None:
@@ -174,19 +174,24 @@ def failure_of(error: Exception) -> Failure:
 
 
 def store_state(objects: ObjectStore, claim: Claim, solved: Solved) -> NewResult:
-    """Put the state under a key of this attempt's own, so that two attempts never write one object. Raises OSError."""
+    """A large state goes to the object store, under a key of this attempt's own: two attempts never write one object.
+    Raises OSError."""
     assert solved.state is not None
     blob = dump_state(solved.state)
-    key = state_key(claim.task_id, claim.attempt)
-    objects.put(key, blob)
+    inline = len(blob) <= INLINE_BYTES
+    key = None if inline else state_key(claim.task_id, claim.attempt)
+    if key is not None:
+        objects.put(key, blob)
     payload, chosen = solved.work.payload, solved.work.chosen
-    kept = None if payload.query is None and chosen is None else replace(payload, query=None).encode()
+    rest = chosen is not None or (payload.query is not None and claim.query is None)
+    kept = replace(payload, query=None).encode() if rest else None
     return NewResult(
         key,
         sha256(blob),
         solved.state.quality,
         solved.predictions,
         solved.timings,
+        state=blob if inline else None,
         payload=kept,
         qualities=solved.state.qualities,
         chosen=chosen,
@@ -210,8 +215,8 @@ async def _stands(connection: AsyncConnection, ending: Ending) -> Replayed:
     before = await tasks.was_ended(connection, ending.claim)
     if before is None or before.failure != ending.failure:
         return Replayed(counts=False)
-    unneeded = ending.result is not None and before.object_key is None
-    return Replayed(True, (ending.result.object_key,) if unneeded and ending.result is not None else ())
+    key = None if ending.result is None or before.kept else ending.result.object_key
+    return Replayed(True, () if key is None else (key,))
 
 
 def _reply(ending: Ending) -> Reply:

@@ -13,6 +13,7 @@ from kshot.storage.tables import OPEN_TASK, adapted_models, predictions, results
 
 _GRACE_S = 60.0  # longer than any transaction that still saw the model alive, and may be giving it more time
 _OPEN = tasks.c.status.in_(OPEN_TASK)
+_ERASED = {"predictions": null(), "state": null()}
 
 
 async def delete_adapted_model(connection: AsyncConnection, tenant: str, id: str) -> dict[str, int]:
@@ -43,7 +44,7 @@ async def delete_adapted_model(connection: AsyncConnection, tenant: str, id: str
     )
     for table in (feedback, adapted_model_history):
         await connection.execute(delete(table).where(table.c.adapted_model_id == id))
-    await connection.execute(update(results).where(results.c.task_id.in_(attempts)).values(predictions=null()))
+    await connection.execute(update(results).where(results.c.task_id.in_(attempts)).values(_ERASED))
     return attempts
 
 
@@ -63,7 +64,7 @@ async def erase_states(connection: AsyncConnection, limit: int) -> dict[str, int
         .where(adapted_models.c.id.in_(models))
         .values(state_erased_at=func.now(), support_left=adapted_models.c.deleted_at.is_(None))
     )
-    await connection.execute(update(results).where(results.c.task_id.in_(attempts)).values(predictions=null()))
+    await connection.execute(update(results).where(results.c.task_id.in_(attempts)).values(_ERASED))
     return attempts
 
 
@@ -117,6 +118,7 @@ async def _cancel(
         .where(tasks.c.adapted_model_id.in_(models), *which)
         .values(
             payload=null() if erase_support else case((_OPEN, null()), else_=tasks.c.payload),
+            query=null(),
             status=case((_OPEN, "cancelled"), else_=tasks.c.status),
             finished_at=func.coalesce(tasks.c.finished_at, func.now()),
         )

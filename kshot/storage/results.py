@@ -15,6 +15,9 @@ from kshot.storage.adapted_models import get_adapted_model
 from kshot.storage.checkpoints import hold_checkpoint
 from kshot.storage.tables import adapted_models, results, tasks
 
+INLINE_BYTES = 64 * 1024
+"""States up to this size lie in their row: no file, no fsync of file and folder, and one query reads a cold model."""
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -28,17 +31,18 @@ class Chosen:
 
 @dataclass(frozen=True)
 class NewResult:
-    """What a completed adaptation leaves: the state's place in the object store and the answer's parts.
+    """What a completed adaptation leaves: the state, or its place in the object store, and the answer's parts.
 
     ``qualities``: one for each target, where there are several. ``payload``: what is kept of the task's payload, which
     is neither what was asked nor the forms for other checkpoints; None where it is to stay as it is.
     """
 
-    object_key: str
+    object_key: str | None
     object_sha256: str
     quality: Quality | None
     predictions: list[dict[str, Any]] | None
     timings: Timings
+    state: bytes | None = None
     payload: bytes | None = None
     qualities: Sequence[Quality | None] = ()
     chosen: Chosen | None = None
@@ -46,19 +50,27 @@ class NewResult:
 
 @dataclass(frozen=True)
 class StoredState:
-    """The state a task made, with the checkpoint and the learner that made it."""
+    """The state a task made (``state``, or what lies under ``object_key``), with the checkpoint and the learner that
+    made it."""
 
     checkpoint: str
     learner: str
-    object_key: str
+    object_key: str | None
     object_sha256: str
+    state: bytes | None = None
 
 
 async def get_state(connection: AsyncConnection, adapted_model: str, task_id: str) -> StoredState | None:
     """The state that a task made of an adapted model; None where it did not (yet), or it is forgotten."""
     row = (
         await connection.execute(
-            select(tasks.c.checkpoint_id, tasks.c.learner, results.c.object_key, results.c.object_sha256)
+            select(
+                tasks.c.checkpoint_id,
+                tasks.c.learner,
+                results.c.object_key,
+                results.c.object_sha256,
+                results.c.state,
+            )
             .join(results, results.c.task_id == tasks.c.id)
             .where(tasks.c.id == task_id, tasks.c.adapted_model_id == adapted_model)
         )
@@ -89,6 +101,7 @@ async def insert_result(connection: AsyncConnection, task_id: str, adapted_model
             task_id=task_id,
             object_key=result.object_key,
             object_sha256=result.object_sha256,
+            state=result.state,
             quality=_plain(result.quality),
             qualities=[_plain(quality) for quality in result.qualities] or null(),
             selection=null() if chosen is None else chosen.selection.model_dump(mode="json"),

@@ -4,7 +4,7 @@ A model has the one state of the task that made it for ever, unless it follows a
 task's before the model's, as everywhere.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -60,11 +60,11 @@ async def complete_replay(connection: AsyncConnection, claim: Claim, result: New
     assert claim.checkpoint is not None and claim.learner is not None
     model = await lock_model(connection, claim.adapted_model)
     if not _still_wanted(model, claim.checkpoint) or await _is_deleted(connection, claim.checkpoint):
-        return Replayed(counts=True, unneeded=(result.object_key,))
+        return Replayed(counts=True, unneeded=_keys([result.object_key]))
     if _is_worse(model, result):
         reason = "its own examples, left out, are answered worse than by the state before"
         await note(connection, model, "kept", claim.checkpoint, reason, quality=result.quality)
-        return Replayed(counts=True, unneeded=(result.object_key,))
+        return Replayed(counts=True, unneeded=_keys([result.object_key]))
     await insert_result(connection, claim.task_id, claim.adapted_model, result)
     reason = f"{model.checkpoint_name}@{model.alias} moved here"
     await switch(connection, model, claim.task_id, claim.checkpoint, claim.learner, reason, result.quality)
@@ -234,7 +234,12 @@ async def _drop_old_states(connection: AsyncConnection, now: str, model: Row[Any
         )
         .returning(results.c.object_key)
     )
-    return tuple(dropped)
+    return _keys(dropped)
+
+
+def _keys(found: Iterable[str | None]) -> tuple[str, ...]:
+    """Of the states that lie in the object store; the others lie in their rows."""
+    return tuple(key for key in found if key is not None)
 
 
 def _quality(stored: dict[str, Any] | None) -> Quality | None:

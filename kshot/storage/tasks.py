@@ -31,6 +31,7 @@ _CLAIMED = (
     tasks.c.checkpoint_id.label("checkpoint"),
     tasks.c.learner,
     case((tasks.c.background, _first.c.payload), else_=tasks.c.payload).label("payload"),
+    tasks.c.query,
     tasks.c.reply_to,
     tasks.c.request_id,
     cast(func.extract("epoch", tasks.c.started_at - tasks.c.created_at) * 1000, Double).label("queue_ms"),
@@ -45,7 +46,8 @@ CLAIM_BYTES = 256 * 1024 * 1024
 @dataclass(frozen=True)
 class NewTask:
     """A task to record; its adapted model is inserted in the same transaction. ``checkpoint`` None: one of the
-    payload's candidates, to be chosen by the worker, and so is then the learner."""
+    payload's candidates, to be chosen by the worker, and so is then the learner. ``query``: what was asked with the
+    support, as a payload of its own, so that it can be erased alone."""
 
     id: str
     tenant: str
@@ -55,6 +57,7 @@ class NewTask:
     payload: bytes
     reply_to: str | None
     request_id: str | None
+    query: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -74,15 +77,21 @@ class Claim:
     request_id: str | None
     queue_ms: float
     background: bool = False
+    query: bytes | None = None
+
+    @property
+    def bytes(self) -> int:
+        """What it brings, encoded."""
+        return len(self.payload) + len(self.query or b"")
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A task that ended: with a failure, or with a state under ``object_key``. Neither: a replay whose state was no
-    better than the one that answers already."""
+    """A task that ended: with a failure, or with a result row (``kept``). Neither: a replay whose state was no better
+    than the one that answers already."""
 
     failure: Failure | None
-    object_key: str | None
+    kept: bool
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,7 @@ async def insert_task(connection: AsyncConnection, task: NewTask) -> None:
             checkpoint_id=task.checkpoint,
             learner=task.learner,
             payload=task.payload,
+            query=task.query,
             reply_to=task.reply_to,
             request_id=task.request_id,
         )
@@ -193,7 +203,7 @@ async def was_ended(connection: AsyncConnection, claim: Claim) -> Ended | None:
     """How this very attempt ended the task before; None where it did not, or the model was deleted since."""
     row = (
         await connection.execute(
-            select(tasks.c.status, tasks.c.failure, results.c.object_key)
+            select(tasks.c.failure, results.c.task_id.is_not(None).label("kept"))
             .join(adapted_models, adapted_models.c.id == tasks.c.adapted_model_id)
             .outerjoin(results, results.c.task_id == tasks.c.id)
             .where(
@@ -207,7 +217,7 @@ async def was_ended(connection: AsyncConnection, claim: Claim) -> Ended | None:
     ).one_or_none()
     if row is None:
         return None
-    return Ended(None if row.failure is None else Failure.model_validate(row.failure), row.object_key)
+    return Ended(None if row.failure is None else Failure.model_validate(row.failure), row.kept)
 
 
 async def release(connection: AsyncConnection, claims: Sequence[Claim]) -> None:
@@ -233,7 +243,7 @@ async def reap(connection: AsyncConnection) -> list[Poisoned]:
             tasks.c.lease_until < func.now(),
             tasks.c.attempt >= tasks.c.max_attempts,
         )
-        .values(status="failed", failure=failure.model_dump(), finished_at=func.now(), payload=None)
+        .values(status="failed", failure=failure.model_dump(), finished_at=func.now(), payload=None, query=None)
         .returning(tasks.c.id, tasks.c.adapted_model_id, tasks.c.checkpoint_id, tasks.c.attempt, tasks.c.background)
     )
     found = [Poisoned(*row) for row in poisoned]
@@ -248,7 +258,12 @@ def _claimable(
     open_now = or_(tasks.c.status == "queued", and_(tasks.c.status == "running", tasks.c.lease_until < func.now()))
     left = tasks.c.max_attempts - tasks.c.attempt
     wanted = (
-        select(tasks.c.id, tasks.c.background, tasks.c.created_at, func.octet_length(_first.c.payload).label("bytes"))
+        select(
+            tasks.c.id,
+            tasks.c.background,
+            tasks.c.created_at,
+            (func.octet_length(_first.c.payload) + func.coalesce(func.octet_length(tasks.c.query), 0)).label("bytes"),
+        )
         .join(_first, and_(_first.c.adapted_model_id == tasks.c.adapted_model_id, ~_first.c.background))
         .where(open_now, left == 1 if last_chance else left > 1)
     )
@@ -277,8 +292,9 @@ def _held_by(claim: Claim) -> Any:
 
 
 async def finish(connection: AsyncConnection, claim: Claim, **values: Any) -> bool:
-    """End a task that is still ours. False: the lease was lost, and nothing was written."""
-    ended = {"finished_at": func.clock_timestamp(), "lease_until": None}
+    """End a task that is still ours; nobody needs what was asked any more. False: the lease was lost, and nothing was
+    written."""
+    ended = {"finished_at": func.clock_timestamp(), "lease_until": None, "query": None}
     done = await connection.execute(update(tasks).where(_held_by(claim)).values(ended | values))
     return done.rowcount == 1
 
