@@ -15,6 +15,7 @@ from standalone import EmbeddedServers, embedded_servers
 from tests.workers import samples
 from tests.workers.place import Place, open_place
 from tests.workers.recorder import Recorder
+from workers import settling
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -46,6 +47,19 @@ async def place(
 ) -> AsyncIterator[Place]:
     async with open_place(servers, database, tmp_path, checkpoint) as opened:
         yield opened
+
+
+@pytest.fixture
+def stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """States lie in the object store, as large ones do."""
+    monkeypatch.setattr(settling, "INLINE_BYTES", 0)
+
+
+@pytest.fixture(params=["in their rows", "in the object store"])
+def either_way(request: pytest.FixtureRequest) -> None:
+    """States lie where small ones do, then where large ones do."""
+    if request.param == "in the object store":
+        request.getfixturevalue("stored")
 
 
 @pytest.fixture

@@ -81,6 +81,3 @@ class Moving:
         """The revision that answers, and its version."""
         model = await self.place.model(claim)
         return model.revision, next(name for name, one in self.versions.items() if one == model.checkpoint)
-
-    def states(self, claim: Claim) -> int:
-        return len(list((self.place.objects._folder / "states").iterdir()))

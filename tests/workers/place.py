@@ -54,12 +54,13 @@ class Place:
         *,
         support: SupportSet | None = None,
         query: Inputs | None = None,
+        asked: Inputs | None = None,
         payload: Payload | None = None,
         digest: str | None = None,
         **changes: Any,
     ) -> str:
-        """A fresh task, queued; its id. A payload with candidates leaves the checkpoint open. ``digest`` of the support
-        and other ``changes`` of its model."""
+        """A fresh task, queued; its id. A payload with candidates leaves the checkpoint open. ``asked``: a query in a
+        column of its own, beside the support. ``digest`` of the support and other ``changes`` of its model."""
         payload = payload or Payload(support or blobs(0), query)
         support, named = payload.support, not payload.candidates
         assert support is not None
@@ -75,7 +76,8 @@ class Place:
         async with self.stack.database.begin() as connection:
             await insert_adapted_model(connection, model)
             body = payload.encode()
-            task = NewTask(task_id, model.tenant, model_id, model.checkpoint, model.learner, body, None, None)
+            own = None if asked is None else Payload(query=asked).encode()
+            task = NewTask(task_id, model.tenant, model_id, model.checkpoint, model.learner, body, None, None, own)
             await tasks.insert_task(connection, task)
         return task_id
 
@@ -101,12 +103,25 @@ class Place:
 
     async def row(self, task_id: str) -> Any:
         async with self.stack.database.connect() as connection:
-            statement = text("SELECT status, attempt, payload, failure FROM tasks WHERE id = :id")
+            statement = text("SELECT status, attempt, payload, query, failure FROM tasks WHERE id = :id")
             return (await connection.execute(statement, {"id": task_id})).one()
 
     async def execute(self, statement: str, **values: Any) -> None:
         async with self.stack.database.begin() as connection:
             await connection.execute(text(statement), values)
+
+    async def states(self, claim: Claim) -> int:
+        """How many states of the claim's model lie anywhere."""
+        async with self.stack.database.connect() as connection:
+            of_model = "FROM tasks WHERE adapted_model_id = :id"
+            in_rows = text(f"SELECT count(state) FROM results WHERE task_id IN (SELECT id {of_model})")
+            tasks_of_it = await connection.scalars(text(f"SELECT id {of_model}"), {"id": claim.adapted_model})
+            found = int(await connection.scalar(in_rows, {"id": claim.adapted_model}) or 0)
+            return found + sum(len(self.state_files(task)) for task in tasks_of_it)
+
+    def state_files(self, task_id: str) -> list[str]:
+        """The names of the states of a task's attempts in the object store."""
+        return sorted(path.name for path in (self.objects._folder / "states").glob(f"*{task_id}*"))
 
     async def results(self, claim: Claim) -> int:
         async with self.stack.database.connect() as connection:

@@ -163,6 +163,35 @@ async def test_after_all_was_taken_out_the_next_item_still_comes(monkeypatch):
     assert await batch == [work]
 
 
+async def test_thousands_of_keys_come_in_the_order_of_their_heads():
+    rng = np.random.default_rng(0)
+    waiting = queues(tasks=2)
+    base, arrivals = adapt(0), rng.permutation(3000)
+    works = [
+        dataclasses.replace(
+            base, key=dataclasses.replace(base.key, shape=(int(rng.integers(1000)),)), arrived=float(at)
+        )
+        for at in arrivals
+    ]
+    for work in works:
+        waiting.put(work)
+    gone = {id(work) for work in works[::7]}
+    assert len(waiting.take_out(lambda work: id(work) in gone)) == len(gone)
+    left: dict[Key, list[Work]] = {}
+    for work in works:
+        if id(work) not in gone:
+            left.setdefault(work.key, []).append(work)
+    waiting.close()
+    while batch := await waiting.next():
+        line = min(left.values(), key=lambda line: line[0].arrived)
+        expected, rest = line[:2], line[2:]
+        assert batch == expected
+        left[batch[0].key] = rest
+        if not rest:
+            del left[batch[0].key]
+    assert not left
+
+
 def test_seeds_and_options_a_learner_ignores_do_not_split_batches():
     def key(learner: str, **options: float) -> Key:
         payload = Payload(blobs(0), options=LearnerOptions(**options))

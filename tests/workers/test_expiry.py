@@ -18,10 +18,6 @@ from workers.executing import solve
 from workers.reaper import erase, reap
 
 
-def states(place: Place, task_id: str) -> list[str]:
-    return sorted(path.name for path in (place.objects._folder / "states").glob(f"*{task_id}*"))
-
-
 async def succeeded(place: Place) -> Claim:
     claim = await place.claim(await place.accepted(query=blobs(0).inputs))
     await place.settler.settle(place.solved(claim))
@@ -41,6 +37,7 @@ async def predictions(place: Place, claim: Claim) -> object:
         return await connection.scalar(statement, {"id": claim.task_id})
 
 
+@pytest.mark.usefixtures("either_way")
 async def test_an_expired_model_is_erased_and_still_said_to_have_expired(place: Place):
     gone = [await succeeded(place) for _ in range(60)]  # more than one transaction takes
     kept = {
@@ -55,14 +52,15 @@ async def test_an_expired_model_is_erased_and_still_said_to_have_expired(place: 
     await erase(place.stack.database, place.objects)
     for claim in gone:
         assert ((await place.row(claim.task_id)).payload, await predictions(place, claim)) == (None, None)
-        assert states(place, claim.task_id) == []
+        assert await place.states(claim) == 0
         with pytest.raises(Expired):
             await place.model(claim)
     for claim in kept.values():
         assert (await place.row(claim.task_id)).payload and await predictions(place, claim)
-        assert len(states(place, claim.task_id)) == 1
+        assert await place.states(claim) == 1
 
 
+@pytest.mark.usefixtures("either_way")
 async def test_a_task_nobody_computed_in_time_is_cancelled(place: Place):
     claim = await place.claimed()
     await expire(place, claim)
@@ -70,14 +68,14 @@ async def test_a_task_nobody_computed_in_time_is_cancelled(place: Place):
     row = await place.row(claim.task_id)
     assert (row.status, row.payload) == ("cancelled", None)
     await place.settler.settle(place.solved(claim))  # too late
-    assert await place.results(claim) == 0
-    assert states(place, claim.task_id) == []
+    assert await place.results(claim) == await place.states(claim) == 0
 
 
+@pytest.mark.usefixtures("stored")
 async def test_a_state_that_cannot_be_deleted_now_is_deleted_later(place: Place):
     claim = await succeeded(place)
     await expire(place, claim)
-    (state,) = states(place, claim.task_id)
+    (state,) = place.state_files(claim.task_id)
     path = place.objects._folder / "states" / state
     path.unlink()
     path.mkdir()  # in its place, what unlink refuses
@@ -89,12 +87,13 @@ async def test_a_state_that_cannot_be_deleted_now_is_deleted_later(place: Place)
     assert (await place.row(claim.task_id)).payload is None
 
 
+@pytest.mark.usefixtures("stored")
 async def test_the_state_of_an_attempt_that_was_killed_goes_when_a_later_one_counts(place: Place):
     claim = await place.claimed()
     place.objects.put(f"states/{claim.task_id}-1.safetensors", b"stored, and never committed")
     heir = await place.taken_by_another(claim)
     await place.settler.settle(place.solved(heir))
-    assert states(place, claim.task_id) == [f"{claim.task_id}-2.safetensors"]
+    assert place.state_files(claim.task_id) == [f"{claim.task_id}-2.safetensors"]
 
 
 async def test_and_when_the_task_is_given_up_as_poison(place: Place):
@@ -103,15 +102,16 @@ async def test_and_when_the_task_is_given_up_as_poison(place: Place):
     await place.execute("UPDATE tasks SET attempt = 3, lease_until = now() WHERE id = :id", id=claim.task_id)
     await reap(place.stack.database, place.objects)
     assert (await place.row(claim.task_id)).failure["code"] == "poison"
-    assert states(place, claim.task_id) == []
+    assert place.state_files(claim.task_id) == []
 
 
+@pytest.mark.usefixtures("either_way")
 async def test_a_state_whose_commit_is_refused_goes(place: Place):
     claim = await place.claimed()
     (spoiled,) = place.solved(claim)
     await place.settler.settle([replace(spoiled, predictions=[{"label": "a \x00 that JSONB cannot hold"}])])
     assert (await place.row(claim.task_id)).status == "failed"
-    assert states(place, claim.task_id) == []
+    assert await place.states(claim) == 0
 
 
 def test_files_half_written_are_removed_after_an_hour(tmp_path: Path):
@@ -127,9 +127,15 @@ def test_files_half_written_are_removed_after_an_hour(tmp_path: Path):
     assert {path.name for path in (tmp_path / "states").iterdir()} == {"a", young.name}
 
 
-async def test_what_was_asked_is_not_kept_and_the_support_is(place: Place):
-    claim = await succeeded(place)
-    kept = adapt_work(replace(claim, payload=(await place.row(claim.task_id)).payload))
+@pytest.mark.parametrize("how", ["query", "asked"])  # in the payload, as older versions had it, and beside it
+async def test_what_was_asked_is_not_kept_and_the_support_is(place: Place, how: str):
+    claim = await place.claim(await place.accepted(**{how: blobs(0).inputs}))
+    (solved,) = place.solved(claim)
+    assert len(solved.predictions) == len(blobs(0).inputs)
+    await place.settler.settle([solved])
+    row = await place.row(claim.task_id)
+    assert row.query is None and (row.payload == claim.payload) == (how == "asked")
+    kept = adapt_work(replace(claim, payload=row.payload, query=None))
     assert kept.payload.query is None
     assert kept.payload.support.classes == blobs(0).classes
     assert solve(place.checkpoint, [kept])[0].state.n_way == 2

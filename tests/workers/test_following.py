@@ -15,6 +15,7 @@ from kshot.storage.expiry import delete_adapted_model
 from kshot.storage.feedback import NewFeedback, insert_feedback
 from kshot.storage.fingerprints import fingerprint_of
 from kshot.storage.following import catch_up
+from kshot.storage.results import get_state
 from kshot.storage.revisions import STATES_KEPT, list_revisions
 from kshot.storage.tables import DEFAULT_TENANT
 from tests.workers.moving import Moving
@@ -35,6 +36,7 @@ async def moving(place: Place, tmp_path: Path) -> AsyncIterator[Moving]:
     yield moving
 
 
+@pytest.mark.usefixtures("either_way")
 async def test_a_follower_goes_over_once_the_new_state_is_there_and_not_before(moving: Moving):
     claim = await moving.follower()
     other = await moving.follower(follow=False)
@@ -53,11 +55,12 @@ async def test_a_follower_goes_over_once_the_new_state_is_there_and_not_before(m
     assert await moving.history(await moving.place.model(claim)) == history
 
 
+@pytest.mark.usefixtures("either_way")
 async def test_a_worse_state_is_not_used_and_both_figures_are_kept(moving: Moving):
     claim = await moving.follower()
-    states = moving.states(claim)
+    states = await moving.place.states(claim)
     await moving.moved("blind")
-    assert await moving.answering(claim) == (1, "first") and moving.states(claim) == states
+    assert await moving.answering(claim) == (1, "first") and await moving.place.states(claim) == states
     async with moving.place.stack.database.connect() as connection:
         kept, _ = await list_revisions(connection, await moving.place.model(claim))
     assert kept.outcome == "kept" and kept.quality.accuracy < kept.previous_quality.accuracy
@@ -65,6 +68,7 @@ async def test_a_worse_state_is_not_used_and_both_figures_are_kept(moving: Movin
         assert await catch_up(connection) == 0, "it declined: it is not asked again"
 
 
+@pytest.mark.usefixtures("either_way")
 async def test_going_back_is_a_switch_to_the_very_state_of_before(moving: Moving):
     claim = await moving.follower()
     before = await moving.place.model(claim)
@@ -77,50 +81,54 @@ async def test_going_back_is_a_switch_to_the_very_state_of_before(moving: Moving
     assert (await moving.place.model(claim)).revision == 4 and await moving.replays() == []
 
 
+@pytest.mark.usefixtures("either_way")
 async def test_few_states_are_kept_and_the_last_ones(moving: Moving):
     claim = await moving.follower()
-    model = await moving.place.model(claim)
-    before = moving.states(claim)
+    before = await moving.place.states(claim)
     for _ in range(STATES_KEPT):
         another = await moving.copy_of("second")
         await moving.moved(another)
         assert await moving.answering(claim) == ((await moving.place.model(claim)).revision, another)
-    assert moving.states(claim) == before - 1 + STATES_KEPT
-    with pytest.raises(NotFound):
-        moving.place.objects.get(model.object_key)
+    assert await moving.place.states(claim) == before - 1 + STATES_KEPT
+    async with moving.place.stack.database.connect() as connection:
+        assert await get_state(connection, claim.adapted_model, claim.task_id) is None
+    assert moving.place.state_files(claim.task_id) == []
 
 
+@pytest.mark.usefixtures("either_way")
 async def test_a_replay_is_superseded_when_the_alias_moves_again(moving: Moving):
     claim = await moving.follower()
-    states = moving.states(claim)
+    states = await moving.place.states(claim)
     await moving.move("blind")
     (running,) = await moving.replays()
     await moving.move("second")
     await moving.settle(running)  # too late
-    assert await moving.answering(claim) == (1, "first") and moving.states(claim) == states
+    assert await moving.answering(claim) == (1, "first") and await moving.place.states(claim) == states
     await moving.settle(*await moving.replays())
     assert await moving.answering(claim) == (2, "second")
     assert [line[2] for line in await moving.history(await moving.place.model(claim))] == ["followed", "made"]
 
 
+@pytest.mark.usefixtures("either_way")
 async def test_a_worker_that_dies_before_the_switch_costs_one_attempt(moving: Moving):
     claim = await moving.follower()
     await moving.move("second")
     (killed,) = await moving.replays(lease_s=-1)
     moving.place.objects.put(f"states/{killed.task_id}-1.safetensors", b"stored, and never committed")
-    states = moving.states(claim)
+    states = await moving.place.states(claim)
     (heir,) = await moving.replays()
     assert (heir.task_id, heir.attempt) == (killed.task_id, 2)
     await moving.settle(heir)
     await moving.settle(killed)  # it wakes up after all
-    assert await moving.answering(claim) == (2, "second") and moving.states(claim) == states
+    assert await moving.answering(claim) == (2, "second") and await moving.place.states(claim) == states
     adapted = await moving.place.models.adapted(claim.tenant, claim.adapted_model)
     assert adapted.learner == "ridge"
 
 
+@pytest.mark.usefixtures("either_way")
 async def test_a_model_deleted_meanwhile_leaves_nothing(moving: Moving):
     claim = await moving.follower()
-    states = moving.states(claim)
+    states = await moving.place.states(claim)
     await moving.moved("second")
     await moving.move("blind")
     (replay,) = await moving.replays()
@@ -129,7 +137,7 @@ async def test_a_model_deleted_meanwhile_leaves_nothing(moving: Moving):
     await moving.settle(replay)
     await moving.place.execute("UPDATE adapted_models SET expires_at = expires_at - interval '2 minutes'")
     await erase(moving.place.stack.database, moving.place.objects)  # as where the process that deleted it died
-    assert moving.states(claim) == states - 1
+    assert await moving.place.states(claim) == states - 1
     with pytest.raises(NotFound):
         await moving.place.model(claim)
 
