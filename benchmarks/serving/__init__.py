@@ -1,0 +1,1 @@
+"""Load through HTTP, against kshot and against the servers it must beat."""
