@@ -1,26 +1,38 @@
 """The front end's side: ring, send predict calls, read replies."""
 
 import asyncio
+import time
 
 import structlog
 
 from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import Doorbell, PredictCall, Reply
-from kshot.queue.streams import ADAPT_STREAM, PREDICT_STREAM, REPLY_PREFIX, Away, by_stream, open_redis, read_message
+from kshot.queue.link import Link
+from kshot.queue.streams import ADAPT_STREAM, PREDICT_STREAM, REPLY_PREFIX, Away, read_message
 
 _BLOCK_MS = 2000
+_READER_TIMEOUT_S = 10.0
+"""Longer than the block."""
+_COUNT = 256
+_TRIM_EVERY_S = 1.0
+_FRESH_S = 0.05
 _log = structlog.get_logger()
 
 
 class FrontQueue:
-    """One per API process: its own reply stream, and futures matched to replies by id."""
+    """One per API process: its own reply stream, and futures matched to replies by id.
+
+    What is asked for in one turn of the event loop goes out together, through ``link``.
+    """
 
     def __init__(self, url: str) -> None:
         self.reply_to = REPLY_PREFIX + new_id("evt")
-        self._sender = open_redis(url)
-        self._reader = open_redis(url, blocking=True)
+        self.link = Link(url)
+        self._reader = Link(url, timeout_s=_READER_TIMEOUT_S)
         self._waiting: dict[str, asyncio.Future[Reply]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._backlog = 0
+        self._backlog_at = float("-inf")
 
     async def start(self) -> None:
         """Begin to read replies. Redis may be away; the reader keeps trying."""
@@ -28,15 +40,15 @@ class FrontQueue:
 
     async def stop(self) -> None:
         """Stop reading and drop the reply stream."""
-        while self._task is not None and not self._task.done():
-            self._task.cancel()  # more than once: `asyncio.wait_for` of Python 3.11 (in redis-py) may swallow it
-            await asyncio.wait([self._task], timeout=0.5)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
         try:
-            await self._sender.delete(self.reply_to)
+            await self.link.ask("DEL", self.reply_to)
         except Away:
             pass
-        await self._sender.aclose()
-        await self._reader.aclose()
+        await self.link.close()
+        await self._reader.close()
 
     def expect(self, id: str) -> "asyncio.Future[Reply]":
         """A future for the reply to ``id``; call before sending, and `forget` it when done."""
@@ -50,7 +62,7 @@ class FrontQueue:
         """Ring the doorbell for a committed task. False where Redis is away: workers will find the row by polling."""
         bell = Doorbell(task_id=task_id, reply_to=self.reply_to)
         try:
-            await self._sender.xadd(ADAPT_STREAM, {"bell": bell.model_dump_json()})
+            await self.link.ask("XADD", ADAPT_STREAM, "*", "bell", bell.model_dump_json())
         except Away as error:
             _log.warning("doorbell_lost", task_id=task_id, error=type(error).__name__)
             return False
@@ -59,36 +71,49 @@ class FrontQueue:
     async def send(self, call: PredictCall, payload: bytes) -> bool:
         """Send a predict call with its payload. False where Redis is away."""
         try:
-            await self._sender.xadd(PREDICT_STREAM, {"call": call.model_dump_json(), "payload": payload})
+            await self.post(call, payload)
         except Away as error:
             _log.warning("predict_not_sent", error=type(error).__name__)
             return False
         return True
 
+    def post(self, call: PredictCall, payload: bytes) -> "asyncio.Future[bytes]":
+        """The same as a future, which ends in one of `Away` where Redis is away."""
+        self._backlog += 1
+        return self.link.ask("XADD", PREDICT_STREAM, "*", "call", call.model_dump_json(), "payload", payload)
+
     async def backlog(self) -> int:
-        """Predict calls in the stream. Raises one of `Away` while Redis is away."""
-        return int(await self._sender.xlen(PREDICT_STREAM))
+        """Predict calls in the stream, as of at most 50 ms ago (and those sent from here since then). Raises one of
+        `Away` while Redis is away."""
+        if time.monotonic() - self._backlog_at > _FRESH_S:
+            self._backlog = int(await self.link.ask("XLEN", PREDICT_STREAM))
+            self._backlog_at = time.monotonic()
+        return self._backlog
 
     async def ping(self) -> bool:
         """Whether Redis answers within a second."""
         try:
-            return bool(await self._sender.ping())
+            return bool(await self.link.ask("PING"))
         except Away:
             return False
 
     async def _read_replies(self) -> None:
         last: str | bytes = "0"
+        trimmed = time.monotonic()
         while True:
             try:
-                streams = await self._reader.xread({self.reply_to: last}, count=256, block=_BLOCK_MS)
+                streams = await self._reader.ask(
+                    "XREAD", "COUNT", _COUNT, "BLOCK", _BLOCK_MS, "STREAMS", self.reply_to, last
+                )
             except Away:
                 await asyncio.sleep(0.5)
                 continue
-            for _, messages in by_stream(streams):
-                for message_id, fields in messages:
-                    last = message_id
-                    self._deliver(fields)
-                await self._trim(last)
+            for message_id, pairs in streams[0][1] if streams else ():
+                last = message_id
+                self._deliver(dict(zip(pairs[::2], pairs[1::2], strict=True)))
+            if streams and time.monotonic() - trimmed > _TRIM_EVERY_S:  # replies read are of no further use
+                trimmed = time.monotonic()
+                self.link.tell("XTRIM", self.reply_to, "MINID", last)
 
     def _deliver(self, fields: dict[bytes, bytes]) -> None:
         reply = read_message(Reply, fields, b"reply")
@@ -97,10 +122,3 @@ class FrontQueue:
         future = self._waiting.pop(reply.id, None)
         if future is not None and not future.done():
             future.set_result(reply)
-
-    async def _trim(self, last: str | bytes) -> None:
-        """Replies read are of no further use."""
-        try:
-            await self._sender.xtrim(self.reply_to, minid=last)
-        except Away:
-            pass
