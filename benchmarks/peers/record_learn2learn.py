@@ -1,14 +1,9 @@
 """Records what learn2learn 0.2.0 answers; tests/kshot/learners/test_against_learn2learn.py compares kshot with it.
 
-learn2learn runs in an environment of its own, never in this project's. Its C files were made for Python 3.9 and are
-made anew; of what it asks for, torch is enough: the rest serves data sets and is stood in for below. Step by step:
+learn2learn runs in an environment of its own, never in this project's (benchmarks/peers/environment.py makes it):
 
-    python3.11 -m venv peers && peers/bin/pip install cython==0.29.37 setuptools wheel numpy safetensors torch==2.13.0
-    peers/bin/pip download learn2learn==0.2.0 --no-binary :all: --no-deps --no-build-isolation
-    tar xzf learn2learn-0.2.0.tar.gz
-    rm learn2learn-0.2.0/learn2learn/data/*.c && peers/bin/cython -3 learn2learn-0.2.0/learn2learn/data/*.pyx
-    peers/bin/pip install --no-deps --no-build-isolation ./learn2learn-0.2.0
-    peers/bin/python benchmarks/peers/record_learn2learn.py tests/kshot/learners/recorded/learn2learn.safetensors
+    python -m benchmarks.peers.environment peers
+    peers/bin/python -m benchmarks.peers.record_learn2learn tests/kshot/learners/recorded/learn2learn.safetensors
 
 Two families of tasks, three tasks of unlike size each, all in double precision: ``values`` (sinusoids, an MLP) and
 ``classes`` (random glyphs, four convolutions with group norm). The file holds, for each family f and task t,
@@ -22,11 +17,8 @@ and, as metadata, each run's settings and loss. Parameters have kshot's names. A
 row of the head (a support decides how many there are): that row's gradient is the sum of the classes' gradients.
 """
 
-import importlib.abc
-import importlib.machinery
 import json
 import sys
-import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,37 +27,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from benchmarks.peers import stand_ins  # noqa: F401 - before learn2learn
+
+from learn2learn.algorithms import MAML, MetaSGD  # isort: skip
+
 torch.set_num_threads(1)
 
 Weights = dict[str, Tensor]
 Task = dict[str, Tensor]
-
-
-class StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Modules whose every attribute is an empty class, for imports that ``learn2learn.algorithms`` never uses."""
-
-    roots = frozenset({"PIL", "gym", "qpth", "requests", "scipy", "torchvision", "tqdm"})
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        known = name.partition(".")[0] in self.roots
-        return importlib.machinery.ModuleSpec(name, self, is_package=True) if known else None
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
-        return StandIn(spec.name)
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        pass
-
-
-class StandIn(types.ModuleType):
-    def __getattr__(self, name: str) -> type:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (), {"__init__": lambda self, *args, **options: None})
-
-
-sys.meta_path.append(StandIns())
-from learn2learn.algorithms import MAML, MetaSGD  # noqa: E402
 
 
 class Mlp(nn.Module):
