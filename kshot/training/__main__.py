@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from kshot.allocator import keep_freed_memory
 from kshot.checkpoints import load_checkpoint, save_checkpoint
 from kshot.contracts.checkpoints import EvaluationRow
 from kshot.contracts.errors import KshotError
@@ -34,6 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, help="stop after so long; the same command goes on from there")
     parser.add_argument("--evaluate-only", action="store_true", help="measure the checkpoint that is there")
     given = parser.parse_args(arguments)
+    keep_freed_memory()
     torch.set_num_threads(given.threads)
     device = choose_device(given.device)
     recipe = read_recipe(given.recipe)

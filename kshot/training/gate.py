@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from kshot.allocator import keep_freed_memory
 from kshot.checkpoints import Checkpoint, load_checkpoint
 from kshot.contracts.errors import Invalid, KshotError
 from kshot.contracts.jobs import Exit
@@ -62,6 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     add_device_option(parser)
     given = parser.parse_args(arguments)
+    keep_freed_memory()
     torch.set_num_threads(given.threads)
     work: Path = given.work
     device = choose_device(given.device)

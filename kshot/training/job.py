@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from kshot.allocator import keep_freed_memory
 from kshot.checkpoints import Checkpoint, save_checkpoint
 from kshot.contracts.checkpoints import EvaluationRow, Lineage
 from kshot.contracts.errors import Invalid, KshotError, Unavailable
@@ -66,6 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     add_device_option(parser)
     given = parser.parse_args(arguments)
     end_with_parent()
+    keep_freed_memory()
     torch.set_num_threads(given.threads)
     stop = StopSignal()
     stop.listen()
