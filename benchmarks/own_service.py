@@ -15,23 +15,23 @@ _START_S = 180
 
 
 @contextmanager
-def own_service() -> Iterator[str]:
-    """Yields the URL of a service that is ready; stops it at the end."""
-    with tempfile.TemporaryDirectory(prefix="kshot-bench-") as folder, service_on(Path(folder)) as url:
+def own_service(**settings: str) -> Iterator[str]:
+    """Yields the URL of a service that is ready; stops it at the end. ``settings``: of the environment, on top."""
+    with tempfile.TemporaryDirectory(prefix="kshot-bench-") as folder, service_on(Path(folder), **settings) as url:
         yield url
 
 
 @contextmanager
-def service_on(folder: Path) -> Iterator[str]:
+def service_on(folder: Path, **settings: str) -> Iterator[str]:
     """The same on a data folder of the caller's, which stays."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     said = folder / "said"
-    settings = {"KSHOT_HOME": f"{folder}/home", "KSHOT_PORT": str(port), "KSHOT_RATE_PER_MINUTE": "1000000"}
+    own = {"KSHOT_HOME": f"{folder}/home", "KSHOT_PORT": str(port), "KSHOT_RATE_PER_MINUTE": "1000000"}
     with said.open("wb") as output:
         service = subprocess.Popen(
-            [sys.executable, "-m", "standalone", "serve"], env=os.environ | settings, stdout=output, stderr=output
+            [sys.executable, "-m", "standalone", "serve"], env=os.environ | own | settings, stdout=output, stderr=output
         )
     try:
         _wait_until_listening(said, service)

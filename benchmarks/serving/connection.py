@@ -6,6 +6,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
+import httpx
 
 JSON = "application/json"
 SAFETENSORS = "application/vnd.safetensors"
@@ -62,6 +63,32 @@ class Connection(asyncio.Protocol):
     def _settle(self, answer: Answer) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(answer)
+
+
+class OrdinaryConnection:
+    """The same through httpx, as most Python callers ask: its own cost is in every figure."""
+
+    def __init__(self, url: str) -> None:
+        self._http = httpx.AsyncClient(base_url=url, timeout=60)
+
+    async def ask(self, request: bytes) -> Answer:
+        """Send a whole request; its answer."""
+        head, body = request.split(b"\r\n\r\n", 1)
+        first, *lines = head.decode().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines if not line.startswith(("Host", "Content-Length")))
+        try:
+            answer = await self._http.post(first.split()[1], content=body, headers=headers)
+        except httpx.TransportError:
+            return Answer(0, b"")
+        return Answer(answer.status_code, answer.content)
+
+    def close(self) -> None:
+        """Sockets close with the process."""
+
+
+async def connect_ordinary(url: str) -> OrdinaryConnection:
+    """A connection to the server at ``url``, through httpx."""
+    return OrdinaryConnection(url)
 
 
 async def connect(url: str) -> Connection:

@@ -4,14 +4,15 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from benchmarks.serving.connection import Connection, connect
+from benchmarks.serving.connection import Connection, OrdinaryConnection, connect
 from benchmarks.serving.processes import cpu_seconds
 
 Requests = Callable[[int], bytes]
 """The i-th request as bytes; no two say the same where that matters."""
+Connector = Callable[[str], Awaitable[Connection | OrdinaryConnection]]
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,14 @@ class _Stretch:
         return Load(self.end - self.start, len(self.latencies), dict(self.failed), p50, p95, p99, cpu_ms)
 
 
-async def closed_loop(url: str, requests: Requests, callers: int, seconds: float, warm_up: float = 1.0) -> Load:
+async def closed_loop(
+    url: str, requests: Requests, callers: int, seconds: float, warm_up: float = 1.0, connector: Connector = connect
+) -> Load:
     """``callers`` callers, each with a connection of its own, each asking again as soon as it is answered."""
-    connections = [await connect(url) for _ in range(callers)]
+    connections = [await connector(url) for _ in range(callers)]
     stretch, numbers = _Stretch(warm_up, seconds), iter(range(10**9))
 
-    async def call(connection: Connection) -> None:
+    async def call(connection: Connection | OrdinaryConnection) -> None:
         while time.perf_counter() < stretch.end:
             request = requests(next(numbers))
             since = time.perf_counter()
@@ -78,7 +81,7 @@ async def closed_loop(url: str, requests: Requests, callers: int, seconds: float
             stretch.note(since, answer.status)
             if answer.status == 0:
                 await asyncio.sleep(0.1)
-                connection = await connect(url)
+                connection = await connector(url)
 
     spending = asyncio.create_task(_cpu(url, stretch))
     await asyncio.gather(*(call(connection) for connection in connections))

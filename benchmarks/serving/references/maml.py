@@ -20,7 +20,7 @@ from torch import nn
 
 import benchmarks.peers.stand_ins  # noqa: F401 (first: learn2learn imports what it needs for data sets alone)
 
-import learn2learn as l2l  # isort: skip
+import learn2learn as l2l  # type: ignore[import-not-found]  # isort: skip
 
 _WEIGHTS = Path(__file__).parents[3] / "checkpoints" / "glyphs-maml" / "weights.safetensors"
 _STEPS, _LR = 5, 0.0012

@@ -65,4 +65,4 @@ def _wait_until_answering(url: str, server: "subprocess.Popen[bytes]") -> None:
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
-    raise RuntimeError(f"the reference server {' '.join(map(str, server.args))} did not start")
+    raise RuntimeError(f"the reference server did not start: {server.args!r}")
