@@ -1,0 +1,266 @@
+"""What is measured: families of contestants that do the same work, each family in interleaved rounds of one run."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way to do a family's work: ``processes`` of ``threads`` each, ``tasks`` in a call of each process.
+
+    ``side``: the module of benchmarks.peers.sides that does it. ``tuned``: glibc keeps freed memory
+    (``MALLOC_MMAP_THRESHOLD_``, ``MALLOC_TRIM_THRESHOLD_``); kshot's side tells glibc itself, as a worker does.
+    ``settings``: what this contestant does otherwise than its family.
+    """
+
+    name: str
+    side: str
+    processes: int = 1
+    threads: int = 1
+    tasks: int = 1
+    tuned: bool = False
+    settings: Settings = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What issue 5 asks of a family: the best of ``ours`` at least ``asked`` times the best of ``theirs``."""
+
+    name: str
+    ours: tuple[str, ...]
+    theirs: tuple[str, ...]
+    asked: float
+
+
+@dataclass(frozen=True)
+class Family:
+    """Contestants on one problem.
+
+    ``problem``: what makes the tasks (benchmarks.peers.problems). ``settings``: of the work, the same for everyone.
+    ``checked``: so many tasks of each contestant are compared with the flat loop. ``tolerance``: how far kshot may be
+    from it, as a share of the largest absolute answer (at least 1), by precision.
+    """
+
+    name: str
+    section: str
+    problem: Settings
+    settings: Settings
+    contestants: tuple[Contestant, ...]
+    targets: tuple[Target, ...] = ()
+    checked: int = 32
+    tolerance: dict[str, float] = field(default_factory=lambda: {"float32": 1e-3, "bfloat16": 0.5})
+
+    def precision(self, contestant: Contestant) -> str:
+        return str(contestant.settings.get("precision", "float32"))
+
+
+BF16 = {"precision": "bfloat16"}
+_PEER_TASKS = 8  # peers loop over the tasks of a call: their rate does not depend on how many there are
+
+
+def families() -> list[Family]:
+    """All that is measured, in the order of the page."""
+    adaptation = [_one_task(pooling) for pooling in _POOLINGS]
+    adaptation += [_many_tasks(pooling, shots, "batch") for shots in (1, 5) for pooling in _POOLINGS]
+    adaptation += [_many_tasks(pooling, 1, "affine") for pooling in _POOLINGS]
+    training = [_meta_training("maml", pooling) for pooling in _POOLINGS]
+    training += [_meta_training("fomaml", pooling) for pooling in _POOLINGS]
+    return [*adaptation, _sinusoids(), _ridge(), _prototypes(), *training, _metric_training()]
+
+
+_POOLINGS = {"stride": "strided", "max": "max-pooled"}
+
+
+def _pictures(pooling: str, shots: int, norm: str, tasks: int) -> Settings:
+    return {"kind": "pictures", "pooling": pooling, "norm": norm, "shots": shots, "tasks": tasks}
+
+
+def _one_task(pooling: str) -> Family:
+    theirs = (
+        Contestant("learn2learn, 2 threads", "learn2learn", threads=2),
+        Contestant("learn2learn, 2 threads, malloc tuned", "learn2learn", threads=2, tuned=True),
+        Contestant("learn2learn, 1 thread, malloc tuned", "learn2learn", threads=1, tuned=True),
+    )
+    ours = (Contestant("kshot, 2 threads", "kshot", threads=2), Contestant("kshot, 1 thread", "kshot"))
+    fast = (Contestant("kshot, bf16, 2 threads", "kshot", threads=2, settings=BF16),)
+    return Family(
+        f"conv4 {_POOLINGS[pooling]}, one 1-shot task",
+        "one task",
+        _pictures(pooling, 1, "batch", 1),
+        _MAML,
+        theirs + ours + fast,
+        (Target("one task alone", _names(ours), _names(theirs), 1.0),),
+    )
+
+
+_MAML: Settings = {"work": "adapt", "learner": "maml", "inner_steps": 5, "inner_lr": 0.1}
+
+
+def _many_tasks(pooling: str, shots: int, norm: str) -> Family:
+    default = Contestant("learn2learn, 1 x 2 threads", "learn2learn", threads=2, tasks=_PEER_TASKS)
+    two = (
+        Contestant("learn2learn, 2 x 1 thread", "learn2learn", 2, tasks=_PEER_TASKS),
+        Contestant("learn2learn, 2 x 1 thread, malloc tuned", "learn2learn", 2, tasks=_PEER_TASKS, tuned=True),
+    )
+    full = (_kshot(8), _kshot(16), _kshot(32)) if shots == 1 else (_kshot(16),)
+    fast = tuple(_kshot(n.tasks, BF16) for n in full if n.tasks >= 16)
+    wide = Contestant("kshot, 1 x 2 threads, 16 tasks", "kshot", threads=2, tasks=16)
+    judged = Contestant("kshot, 2 x 1 thread, 16 tasks, with quality", "kshot", 2, tasks=16, settings={"quality": True})
+    contestants = (default, *two, *full, *fast, wide, *([judged] if norm == "affine" else []))
+    many = [c for c in full if c.tasks >= 16]
+    targets = _adaptation_targets(pooling, shots, default, two, many, fast) if norm == "batch" else ()
+    problem = _pictures(pooling, shots, norm, 32 if shots == 1 else 16)
+    name = f"conv4 {_POOLINGS[pooling]}, {shots}-shot, {_NORMS[norm]}"
+    return Family(name, f"adaptation, {shots}-shot", problem, _MAML, contestants, targets)
+
+
+_NORMS = {"batch": "batch statistics", "affine": "no statistics"}
+
+
+def _kshot(tasks: int, settings: Settings | None = None) -> Contestant:
+    kind = "kshot, bf16" if settings else "kshot"
+    return Contestant(f"{kind}, 2 x 1 thread, {tasks} tasks", "kshot", 2, tasks=tasks, settings=settings or {})
+
+
+def _adaptation_targets(
+    pooling: str,
+    shots: int,
+    default: Contestant,
+    two: tuple[Contestant, ...],
+    full: list[Contestant],
+    fast: tuple[Contestant, ...],
+) -> tuple[Target, ...]:
+    tuned, usual = _names(two), (default.name,)
+    if shots == 5:
+        return (Target("5-shot, float32, against its default", _names(full), usual, 1.9),)
+    asked = {"stride": (1.6, 2.5, 2.1), "max": (1.9, 2.2, 3.1)}[pooling]
+    return (
+        Target("float32 against two processes", _names(full), tuned, asked[0]),
+        Target("float32 against its default", _names(full), usual, asked[1]),
+        Target("bf16 against two processes", _names(fast), tuned, asked[2]),
+    )
+
+
+def _names(contestants: tuple[Contestant, ...] | list[Contestant]) -> tuple[str, ...]:
+    return tuple(contestant.name for contestant in contestants)
+
+
+def _sinusoids() -> Family:
+    peers = [
+        Contestant(f"{side}, {threads} thread{'s' * (threads - 1)}", side, threads=threads, tasks=_PEER_TASKS)
+        for side, threads in (("learn2learn", 2), ("learn2learn", 1), ("torchopt", 1), ("higher", 1))
+    ]
+    ours = {n: Contestant(f"kshot, 1 thread, {n} task{'s' * (n > 1)}", "kshot", tasks=n) for n in (1, 32, 128)}
+    two = Contestant("kshot, 2 x 1 thread, 32 tasks", "kshot", 2, tasks=32)
+    theirs = _names(peers[:2])
+    return Family(
+        "MLP 2x40, sinusoids, 10 shots, 5 steps",
+        "MLP",
+        {"kind": "sinusoids", "shots": 10, "queries": 10, "tasks": 128},
+        {**_MAML, "inner_lr": 0.01},
+        (*peers, Contestant("learn2learn, 2 x 1 thread", "learn2learn", 2, tasks=_PEER_TASKS), *ours.values(), two),
+        (
+            Target("MLP, one task", (ours[1].name,), theirs, 4.0),
+            Target("MLP, 32 tasks, eager", (ours[32].name,), theirs, 30.0),
+            Target("MLP, 32 tasks, what asked of a compiled form", (ours[32].name,), theirs, 50.0),
+        ),
+    )
+
+
+_VECTORS: Settings = {"kind": "vectors", "width": 384, "shots": 5, "tasks": 32}
+
+
+def _ridge() -> Family:
+    peers = [
+        Contestant(name, "scikit_learn", tasks=_PEER_TASKS, settings={"head": name})
+        for name in ("RidgeClassifier", "LogisticRegression")
+    ]
+    ways = {
+        "ridge, shipped, with quality": {"head": "shipped", "quality": True},
+        "ridge, shipped": {"head": "shipped"},
+        "ridge, meta-learned penalty, with quality": {"head": "meta-learned", "quality": True},
+        "ridge, meta-learned penalty": {"head": "meta-learned"},
+    }
+    ours = {
+        n: [Contestant(f"kshot {way}, N={n}", "kshot", tasks=n, settings=own) for way, own in ways.items()]
+        for n in (1, 32)
+    }
+    best, shipped = _names(ours[32]), _names(ours[32][:1])
+    return Family(
+        "ridge on 384-d vectors, 5-way 5-shot, 1 thread",
+        "heads",
+        _VECTORS,
+        {"work": "adapt", "learner": "ridge"},
+        (*peers, *ours[1], *ours[32]),
+        (
+            Target("ridge, N=32, against RidgeClassifier", best, ("RidgeClassifier",), 30.0),
+            Target("ridge, N=32, against LogisticRegression", best, ("LogisticRegression",), 45.0),
+            Target("the same, as shipped and with quality: RidgeClassifier", shipped, ("RidgeClassifier",), 30.0),
+            Target("the same, as shipped and with quality: LogisticRegression", shipped, ("LogisticRegression",), 45.0),
+        ),
+        checked=4,
+    )
+
+
+def _prototypes() -> Family:
+    peer = Contestant("easyfsl", "easyfsl", tasks=_PEER_TASKS)
+    ours = {
+        (n, quality): Contestant(
+            f"kshot prototypes, N={n}" + ", with quality" * quality, "kshot", tasks=n, settings={"quality": quality}
+        )
+        for n in (1, 32)
+        for quality in (False, True)
+    }
+    return Family(
+        "prototypes on 384-d vectors, 5-way 5-shot, 1 thread",
+        "heads",
+        _VECTORS,
+        {"work": "adapt", "learner": "protonet"},
+        (peer, *ours.values()),
+        (
+            Target("prototypes, N=32", (ours[32, False].name,), (peer.name,), 40.0),
+            Target("the same, with quality", (ours[32, True].name,), (peer.name,), 40.0),
+        ),
+    )
+
+
+def _meta_training(learner: str, pooling: str) -> Family:
+    theirs = (
+        Contestant("learn2learn, 1 x 2 threads", "learn2learn", threads=2, tasks=32),
+        Contestant("learn2learn, 2 x 1 thread, malloc tuned", "learn2learn", 2, tasks=16, tuned=True),
+    )
+    ours = (
+        Contestant("kshot, 1 x 2 threads", "kshot", threads=2, tasks=32),
+        Contestant("kshot, 2 x 1 thread", "kshot", 2, tasks=16),
+    )
+    order = {"maml": "second order", "fomaml": "first order"}[learner]
+    second = Contestant("learn2learn second order, 2 x 1 thread", "learn2learn", 2, 1, 16, True, {"learner": "maml"})
+    targets = [Target(f"meta-training, {order}", _names(ours), _names(theirs), {"maml": 1.25, "fomaml": 4.0}[learner])]
+    if learner == "fomaml":
+        targets.append(Target("first order against its second order", _names(ours), (second.name,), 4.0))
+    return Family(
+        f"meta-training, {order}, meta-batch 32, conv4 {_POOLINGS[pooling]}",
+        f"meta-training, {order}",
+        _pictures(pooling, 1, "batch", 32),
+        {**_MAML, "work": "meta", "learner": learner},
+        theirs + ours + ((second,) if learner == "fomaml" else ()),
+        tuple(targets) if pooling == "stride" else (),
+    )
+
+
+def _metric_training() -> Family:
+    plain, easyfsl = (Contestant(side, side, threads=2) for side in ("plain", "easyfsl"))
+    ours, fast = Contestant("kshot", "kshot", threads=2), Contestant("kshot, bf16", "kshot", threads=2, settings=BF16)
+    return Family(
+        "ProtoNet training step, 20-way 5-shot, 5 queries a class, conv4 max-pooled, 1 x 2 threads",
+        "metric training",
+        {"kind": "draw", "ways": 20, "shots": 5, "queries": 5, "pooling": "max", "norm": "batch"},
+        {"work": "metric", "learner": "protonet"},
+        (plain, easyfsl, ours, fast),
+        (
+            Target("ProtoNet step, float32", (ours.name,), (plain.name,), 1.55),
+            Target("ProtoNet step, bf16", (fast.name,), (plain.name,), 2.4),
+        ),
+    )
