@@ -9,7 +9,9 @@ from kshot import __version__
 from kshot.queue.front import FrontQueue
 from kshot.storage.database import open_database
 from kshot.storage.objects import LocalObjects
+from kshot.storage.orders import Room
 from service import errors
+from service.committing import Committer
 from service.context import RequestContext
 from service.database import Database
 from service.metrics import Metrics
@@ -83,18 +85,19 @@ def _include_routes(app: FastAPI) -> None:
 async def _open_state(settings: Settings, metrics: Metrics) -> AsyncIterator[State]:
     redis_url = settings.redis_url.get_secret_value()
     engine = open_database(settings.database_url.get_secret_value(), pool_size=settings.database_connections)
+    database, queue = Database(engine), FrontQueue(redis_url)
     state = State(
         settings=settings,
-        database=Database(engine),
-        queue=FrontQueue(redis_url),
+        database=database,
+        queue=queue,
         objects=LocalObjects(settings.objects),
-        rates=Rates(redis_url, settings.rate_per_minute),
+        rates=Rates(queue.link, settings.rate_per_minute),
         metrics=metrics,
+        committer=Committer(database, Room(settings.max_open_tasks, settings.max_open_per_tenant)),
     )
     await state.queue.start()
     try:
         yield state
     finally:
         await state.queue.stop()
-        await state.rates.close()
         await state.database.close()

@@ -1,20 +1,22 @@
 """Who is calling: a key's tenant and role; on a keyless loopback server, everyone on this machine as admin."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Annotated
 
-import structlog
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from fastapi.security.utils import get_authorization_scheme_param
 
 from kshot.contracts.errors import Forbidden, Unauthenticated
-from kshot.storage.access import Role, any_key, authenticate
+from kshot.storage.access import Role
+from kshot.storage.lookups import Found, Question
 from kshot.storage.tables import DEFAULT_TENANT
 from service.context import is_loopback
+from service.logs import note_caller
 from service.state import State, StateDep
 
 _MAX_SECRET = 500
+_CALLERS_KEPT = 10_000
 _bearer = HTTPBearer(auto_error=False, description="An API key, `ksk_...`")
 
 
@@ -28,15 +30,10 @@ class Caller:
 
 
 async def get_caller(
-    request: Request,
-    state: StateDep,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+    request: Request, state: StateDep, _: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 ) -> Caller:
-    """Authenticate, then count the request against the tenant's rate."""
-    caller = await _identify(request, state, None if credentials is None else credentials.credentials)
-    structlog.contextvars.bind_contextvars(tenant=caller.tenant, key=caller.key)
-    await state.rates.hit(caller.tenant)
-    return caller
+    """Authenticate, and count the request against the tenant's rate."""
+    return (await enter(request, state))[0]
 
 
 CallerDep = Annotated[Caller, Depends(get_caller)]
@@ -52,24 +49,63 @@ async def get_admin(caller: CallerDep) -> Caller:
 AdminDep = Annotated[Caller, Depends(get_admin)]
 
 
+async def enter(request: Request, state: State, model: str | None = None) -> tuple[Caller, Found]:
+    """Authenticate, count the request, and look up the adapted model that it names, in one round trip.
+
+    Whose key it is rarely changes, so the rate of the tenant that it was last time is counted meanwhile. Raises
+    Unauthenticated, Forbidden, RateLimited.
+    """
+    tenant = expected_tenant(request, state)
+    hit = None if tenant is None else state.rates.hit(tenant)
+    caller, found = await _identify(request, state, model)
+    note_caller(request.scope, caller.tenant, caller.key)
+    await (hit if tenant == caller.tenant and hit is not None else state.rates.hit(caller.tenant))
+    return caller, found
+
+
+def expected_tenant(request: Request, state: State) -> str | None:
+    """Whose request this is where nothing has changed since his last one; None: not seen before."""
+    if not state.keys_exist:
+        return DEFAULT_TENANT
+    secret = _secret_of(request)
+    return None if secret is None else state.tenants.get(_digest(secret))
+
+
 async def recheck_admin(request: Request, state: State) -> None:
     """Whether the caller of an answer that goes on may still have it. Raises Unauthenticated, Forbidden."""
-    _, secret = get_authorization_scheme_param(request.headers.get("authorization"))
-    await get_admin(await _identify(request, state, secret or None))
+    caller, _ = await _identify(request, state)
+    await get_admin(caller)
 
 
-async def _identify(request: Request, state: State, secret: str | None) -> Caller:
+async def _identify(request: Request, state: State, model: str | None = None) -> tuple[Caller, Found]:
     if not state.keys_exist:
-        async with state.database.reading() as connection:
-            state.keys_exist = await any_key(connection)
-    if not state.keys_exist:
-        _refuse_foreign_pages(request)
-        return Caller(DEFAULT_TENANT, "admin", None)
+        found = await state.database.find(Question(tenant=DEFAULT_TENANT, model=model))
+        state.keys_exist = found.keys_exist
+        if not state.keys_exist:
+            _refuse_foreign_pages(request)
+            return Caller(DEFAULT_TENANT, "admin", None), found
+    secret = _secret_of(request)
     if secret is None or len(secret) > _MAX_SECRET:
         raise Unauthenticated("send an API key: Authorization: Bearer ksk_...")
-    async with state.database.reading() as connection:
-        key = await authenticate(connection, secret)
-    return Caller(key.tenant, key.role, key.id)
+    found = await state.database.find(Question(secret=secret, model=model))
+    try:
+        key = found.key()
+    except Unauthenticated:
+        state.tenants.pop(_digest(secret), None)
+        raise
+    if len(state.tenants) >= _CALLERS_KEPT:
+        state.tenants.clear()
+    state.tenants[_digest(secret)] = key.tenant
+    return Caller(key.tenant, key.role, key.id), found
+
+
+def _secret_of(request: Request) -> str | None:
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    return secret if scheme.lower() == "bearer" and secret else None
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
 
 
 def _refuse_foreign_pages(request: Request) -> None:

@@ -5,13 +5,12 @@ import re
 import time
 from urllib.parse import urlsplit
 
-import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kshot.contracts.ids import new_id
 from service.errors import internal_problem
-from service.logs import log, where
+from service.logs import begin_request, log, log_request, where
 from service.metrics import Metrics
 
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,100}$")
@@ -40,11 +39,10 @@ class RequestContext:
                 message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
             await send(message)
 
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        begin_request(scope, request_id)
+        self._metrics.in_flight.inc()
         try:
-            with self._metrics.in_flight.track_inprogress():
-                await self._app(scope, receive, send_with_id)
+            await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
             pass
         except Exception as error:
@@ -52,12 +50,13 @@ class RequestContext:
             if status == 499:
                 await internal_problem(request_id)(scope, receive, send_with_id)
         finally:
+            self._metrics.in_flight.dec()
             self._note(scope, status, time.perf_counter() - started)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
         self._metrics.seen(scope["method"], route, status, seconds)
-        log.info("request", method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 2))
+        log_request(scope, route, status, seconds * 1000)
 
 
 def is_loopback(host: str) -> bool:

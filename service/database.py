@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from kshot.contracts.errors import KshotError, Unavailable
 from kshot.storage.database import is_away
+from kshot.storage.lookups import Found, Lookups, Question
 
 
 class Database:
@@ -15,6 +16,7 @@ class Database:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._lookups = Lookups(engine)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -30,8 +32,16 @@ class Database:
             async with self._reading.connect() as connection:
                 yield connection
 
+    async def find(self, question: Question) -> Found:
+        """A key, a model, an alias, as of now; asked together with what other requests ask."""
+        try:
+            return await self._lookups.find(question)
+        except Exception as error:
+            raise _unavailable(error) from error
+
     async def close(self) -> None:
         """Close every connection."""
+        await self._lookups.close()
         await self._engine.dispose()
 
 
@@ -42,6 +52,8 @@ def _away_is_unavailable() -> Iterator[None]:
     except KshotError:
         raise
     except Exception as error:
-        if is_away(error):
-            raise Unavailable("the database is away; try again", retry_after=2) from error
-        raise
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> Exception:
+    return Unavailable("the database is away; try again", retry_after=2) if is_away(error) else error

@@ -5,10 +5,12 @@ import re
 from kshot.contracts.errors import NotFound
 from kshot.contracts.ids import is_id
 from kshot.storage.adapted_models import AdaptedModel, get_adapted_model
-from kshot.storage.checkpoints import PRODUCTION, StoredCheckpoint, list_promoted, resolve
+from kshot.storage.checkpoints import PRODUCTION, StoredCheckpoint, list_promoted
+from kshot.storage.lookups import Question
 from service.auth import Caller
 from service.state import State
 
+_UNKNOWN = "no such checkpoint; GET /v1/checkpoints lists them"
 _REFERENCE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}(@[a-z0-9][a-z0-9-]{0,62})?")
 
 
@@ -17,9 +19,12 @@ async def find_checkpoint(state: State, reference: str) -> tuple[StoredCheckpoin
     if is_id(reference, "ckpt"):
         return await state.checkpoint(reference), None
     if not _REFERENCE.fullmatch(reference):
-        raise NotFound("no such checkpoint; GET /v1/checkpoints lists them", param="checkpoint")
-    async with state.database.reading() as connection:
-        return await resolve(connection, reference)
+        raise NotFound(_UNKNOWN, param="checkpoint")
+    name, alias = parse_alias(reference)
+    found = (await state.database.find(Question(name=name, alias=alias))).checkpoint
+    if found is None:
+        raise NotFound(_UNKNOWN, param="checkpoint")
+    return await state.checkpoint(found), alias
 
 
 def parse_alias(reference: str) -> tuple[str, str]:

@@ -21,11 +21,16 @@ class Metrics:
             buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60),
         )
         self.in_flight = Gauge("kshot_http_requests_in_flight", "Requests being answered", registry=self._registry)
+        self._found: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def seen(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one answered request."""
-        self.requests.labels(method, route, str(status)).inc()
-        self.seconds.labels(method, route).observe(seconds)
+        """Count one answered request. ``route`` is a template, so there are few."""
+        label = (method, route, status)
+        if label not in self._found:
+            self._found[label] = self.requests.labels(method, route, str(status)), self.seconds.labels(method, route)
+        requests, durations = self._found[label]
+        requests.inc()
+        durations.observe(seconds)
 
     def render(self) -> bytes:
         """The text exposition format."""

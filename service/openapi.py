@@ -14,6 +14,7 @@ from kshot.contracts.job_bodies import NewJobRequest
 from kshot.contracts.registry_bodies import MoveAliasRequest, RollbackRequest
 from service.bodies.stream import JSON, MULTIPART, SAFETENSORS
 from service.errors import MEDIA_TYPE
+from service.prefer import PREFER
 
 _REF = "#/components/schemas/{model}"
 _REQUESTS: list[type[BaseModel]] = [
@@ -63,6 +64,19 @@ _EXAMPLES = {
 }
 
 Responses = dict[int | str, dict[str, Any]]
+CALLER_AND_PREFERENCE: dict[str, Any] = {
+    "security": [{"HTTPBearer": []}],
+    "parameters": [
+        {
+            "name": "prefer",
+            "in": "header",
+            "required": False,
+            "schema": {"anyOf": [{"type": "string"}, {"type": "null"}], "title": "Prefer"},
+            "description": PREFER,
+        }
+    ],
+}
+"""``openapi_extra`` of a route that reads these headers itself, because FastAPI takes longer than the answer."""
 
 
 def problems(*statuses: int) -> Responses:

@@ -5,11 +5,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from kshot.contracts.errors import Conflict, DeadlinePassed, Invalid, QueueFull, Unavailable, rebuild
+from kshot.contracts.errors import (
+    Conflict,
+    DeadlinePassed,
+    Invalid,
+    KshotError,
+    QueueFull,
+    Unavailable,
+    rebuild,
+)
 from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import AnswerOptions, PredictCall, Reply, TargetSpec
 from kshot.queue.streams import Away
 from kshot.storage.adapted_models import AdaptedModel
+from kshot.storage.lookups import Servable
 from service.auth import Caller
 from service.state import State
 from service.views import PENDING
@@ -64,7 +73,7 @@ async def ask(
     return call.id, reply
 
 
-def require_ready(model: AdaptedModel) -> None:
+def require_ready(model: AdaptedModel | Servable) -> None:
     """Raises Conflict where the model cannot predict (yet)."""
     if model.status in PENDING:
         raise Conflict("this adapted model is still being made; ask again", param="model", retry_after=1)
@@ -83,16 +92,26 @@ def check_answer(answer: AnswerOptions, task: str, targets: Sequence[TargetSpec]
 
 
 async def _send(state: State, call: PredictCall, payload: bytes, deadline_s: float) -> Reply:
+    """Send and wait: one future, which the reply, the deadline or a Redis that is away ends."""
     future = state.queue.expect(call.id)
+    late = DeadlinePassed("no worker answered in time; try again", retry_after=1)
+    timer = asyncio.get_running_loop().call_later(deadline_s, _end, future, late)
+    sent = state.queue.post(call, payload)
+    sent.add_done_callback(lambda sent: _end(future, _redis_away()) if _failed(sent) else None)
     try:
-        if not await state.queue.send(call, payload):
-            raise _redis_away()
-        async with asyncio.timeout(deadline_s):
-            return await future
-    except TimeoutError:
-        raise DeadlinePassed("no worker answered in time; try again", retry_after=1) from None
+        return await future
     finally:
+        timer.cancel()
         state.queue.forget(call.id)
+
+
+def _end(future: "asyncio.Future[Reply]", error: KshotError) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+def _failed(sent: "asyncio.Future[bytes]") -> bool:
+    return not sent.cancelled() and sent.exception() is not None
 
 
 async def _check_backlog(state: State) -> None:

@@ -8,6 +8,7 @@ from fastapi import Depends, Header
 
 MAX_WAIT_S = 60
 DEFAULT_WAIT_S = 10
+PREFER = "`wait=N` (0-60 s, default 10) before a 202; `respond-async` for a 202 at once"
 _WAIT = re.compile(r"^wait\s*=\s*\"?(\d{1,9})\"?$", re.IGNORECASE)
 
 
@@ -24,9 +25,14 @@ class Preference:
         return {} if self.applied is None else {"Preference-Applied": self.applied}
 
 
+_NONE = Preference()
+
+
 def parse_prefer(header: str | None) -> Preference:
     """``wait=N`` (capped at 60) and ``respond-async``; preferences we do not know are ignored, as the RFC says."""
-    tokens = [token.strip() for token in (header or "").split(",")]
+    if not header:
+        return _NONE
+    tokens = [token.strip() for token in header.split(",")]
     wait = next((int(match.group(1)) for match in map(_WAIT.match, tokens) if match), None)
     respond_async = any(token.lower() == "respond-async" for token in tokens)
     applied = ["respond-async"] if respond_async else []
@@ -39,10 +45,7 @@ def parse_prefer(header: str | None) -> Preference:
 
 
 async def get_preference(
-    prefer: Annotated[
-        str | None,
-        Header(description="`wait=N` (0-60 s, default 10) before a 202; `respond-async` for a 202 at once"),
-    ] = None,
+    prefer: Annotated[str | None, Header(description=PREFER)] = None,
 ) -> Preference:
     """The request's preference."""
     return parse_prefer(prefer)

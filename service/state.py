@@ -15,6 +15,7 @@ from kshot.queue.front import FrontQueue
 from kshot.storage.checkpoints import StoredCheckpoint, get_checkpoint
 from kshot.storage.objects import ObjectStore
 from kshot.storage.workers import LiveWorker, live_workers
+from service.committing import Committer
 from service.database import Database
 from service.metrics import Metrics
 from service.rates import Rates
@@ -29,7 +30,8 @@ _CHECKPOINT_FRESH_S = 5.0
 
 @dataclass
 class State:
-    """The parts of one API process. ``checkers``: of processes that read uploaded data sets."""
+    """The parts of one API process. ``tenants``: whose a key was when it was last seen, by its sha256; a guess, never
+    an answer. ``checkers``: of processes that read uploaded data sets."""
 
     settings: Settings
     database: Database
@@ -37,13 +39,16 @@ class State:
     objects: ObjectStore
     rates: Rates
     metrics: Metrics
+    committer: Committer
     keys_exist: bool = False
+    tenants: dict[bytes, str] = field(default_factory=dict)
     closing: bool = False
     predicting: Counter[str] = field(default_factory=Counter)
     checkers: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
     _decoders: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
     _checkpoints: OrderedDict[str, tuple[float, StoredCheckpoint]] = field(default_factory=OrderedDict)
-    _workers: tuple[float, list[LiveWorker]] = (0.0, [])
+    _workers: tuple[float, list[LiveWorker]] = (-math.inf, [])
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _background: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def compute(self, n_bytes: int, work: Callable[[], T], *, images: bool = False) -> T:
@@ -82,12 +87,13 @@ class State:
         return [worker for worker in await self._alive() if worker.kind == "trainer"]
 
     async def _alive(self) -> list[LiveWorker]:
-        asked, found = self._workers
-        if time.monotonic() - asked > 1:
-            async with self.database.reading() as connection:
-                found = await live_workers(connection, self.settings.worker_seen_s)
-            self._workers = (time.monotonic(), found)
-        return found
+        if time.monotonic() - self._workers[0] > 1:
+            async with self._looking:  # one asks, the others take its answer
+                if time.monotonic() - self._workers[0] > 1:
+                    async with self.database.reading() as connection:
+                        found = await live_workers(connection, self.settings.worker_seen_s)
+                    self._workers = time.monotonic(), found
+        return self._workers[1]
 
     def in_background(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run something no answer waits for. It must handle its own errors."""

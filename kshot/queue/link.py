@@ -54,7 +54,7 @@ class Link:
         if wire is None or wire.ended:
             wire = self._wire = _Wire(self._timeout_s)
             self._connecting = asyncio.create_task(self._connect(wire))
-        wire.put(hiredis.pack_command(words), future)
+        wire.put(_packed(words), future)
 
     async def _connect(self, wire: "_Wire") -> None:
         loop, at = asyncio.get_running_loop(), self._address
@@ -66,7 +66,7 @@ class Link:
                     host, port = at.get("host", "localhost"), at.get("port", 6379)
                     await loop.create_connection(lambda: wire, host, port, ssl=self._tls)
             for words in self._greeting():
-                wire.greet(hiredis.pack_command(words))
+                wire.greet(_packed(words))
         except (OSError, TimeoutError) as error:
             wire.end(error)
         except asyncio.CancelledError:
@@ -143,8 +143,7 @@ class _Wire(asyncio.Protocol):
             self._transport.abort()
         while self._waiting:
             _, future = self._waiting.popleft()
-            if future is not None and not future.done():
-                future.set_exception(error)
+            _refuse(future, error)
 
     def _take(self, answer: Any) -> None:
         if self._greetings:
@@ -153,11 +152,9 @@ class _Wire(asyncio.Protocol):
                 self.end(answer)
             return
         _, future = self._waiting.popleft()
-        if future is None or future.done():
-            return
         if isinstance(answer, ResponseError):
-            future.set_exception(answer)
-        else:
+            _refuse(future, answer)
+        elif future is not None and not future.done():
             future.set_result(answer)
 
     def _look(self) -> None:
@@ -180,3 +177,13 @@ def _tls_context(address: dict[str, Any]) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _refuse(future: "asyncio.Future[Any] | None", error: Exception) -> None:
+    if future is not None and not future.done():
+        future.set_exception(error)
+        future.exception()  # whoever gave up waiting need not hear of it
+
+
+def _packed(words: tuple[Word, ...]) -> bytes:
+    return hiredis.pack_command(words)  # type: ignore[arg-type, no-any-return]  # its stub means a tuple of one

@@ -17,7 +17,7 @@ from kshot.contracts.ids import new_id
 from kshot.storage.tables import api_keys, audit_log, seconds_from_now, tenants
 
 Role = Literal["user", "admin"]
-_PREFIX_LENGTH = 12
+PREFIX_LENGTH = 12
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ async def insert_key(
             tenant_id=tenant,
             name=name,
             role=role,
-            prefix=secret[:_PREFIX_LENGTH],
+            prefix=secret[:PREFIX_LENGTH],
             sha256=_digest(secret),
             expires_at=None if expires_in_s is None else seconds_from_now(expires_in_s),
         )
         .on_conflict_do_nothing()
     )
-    row = (await connection.execute(select(api_keys).where(api_keys.c.prefix == secret[:_PREFIX_LENGTH]))).one()
+    row = (await connection.execute(select(api_keys).where(api_keys.c.prefix == secret[:PREFIX_LENGTH]))).one()
     if not hmac.compare_digest(row.sha256, _digest(secret)):
         raise Conflict("the first 12 characters of this key are another key's; make another one")
     return _key(row)
@@ -78,7 +78,7 @@ async def authenticate(connection: AsyncConnection, secret: str) -> Key:
     row = (
         await connection.execute(
             select(api_keys, (api_keys.c.expires_at < func.now()).label("expired")).where(
-                api_keys.c.prefix == secret[:_PREFIX_LENGTH]
+                api_keys.c.prefix == secret[:PREFIX_LENGTH]
             )
         )
     ).one_or_none()

@@ -13,7 +13,8 @@ MULTIPART = "multipart/form-data"
 SAFETENSORS = "application/vnd.safetensors"
 ANY = (JSON, MULTIPART, SAFETENSORS)
 SMALL_BYTES = 64 * 1024
-"""Limit of bodies that hold settings alone: they are parsed in the event loop."""
+"""Limit of bodies that hold settings alone. Others up to here are read before it is known who sends them, where that
+is guessed from the request before."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,23 @@ async def read_raw(request: Request, limit: int, accepted: tuple[str, ...] = (JS
     return Raw(name, boundary, b"".join([chunk async for chunk in read_chunks(request, limit)]))
 
 
+def announced_small(request: Request) -> bool:
+    """Whether the headers say that the body is small."""
+    announced = request.headers.get("content-length", "")
+    return announced.isdecimal() and len(announced) <= 6 and int(announced) <= SMALL_BYTES
+
+
 def media_type_of(request: Request, accepted: tuple[str, ...]) -> tuple[str, bytes]:
     """One of the accepted media types, and the boundary of multipart. Raises UnsupportedMediaType."""
-    media_type, options = parse_options_header(request.headers.get("content-type", ""))
-    name = media_type.decode("latin-1").lower()
+    name, boundary = request.headers.get("content-type", ""), b""
+    if name not in accepted or name == MULTIPART:
+        media_type, options = parse_options_header(name)
+        name, boundary = media_type.decode("latin-1").lower(), options.get(b"boundary", b"")
     if name not in accepted:
         raise UnsupportedMediaType(f"send Content-Type: {' or '.join(accepted)}", param="Content-Type")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("compressed bodies are not read", param="Content-Encoding")
-    return name, options.get(b"boundary", b"")
+    return name, boundary
 
 
 async def read_chunks(request: Request, limit: int) -> AsyncIterator[bytes]:

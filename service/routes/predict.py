@@ -7,23 +7,27 @@ from starlette.responses import Response
 
 from kshot.contracts import api
 from kshot.contracts.api import PredictSettings
-from kshot.contracts.errors import Invalid, NotFound
+from kshot.contracts.errors import Invalid, KshotError, NotFound
+from kshot.contracts.ids import is_id
 from kshot.contracts.selection import AUTO, CheckpointRef
 from kshot.contracts.tasks import AnswerOptions, LearnerOptions, Payload, SupportSet, TargetSpec
 from kshot.inputs import input_shape
+from kshot.storage import lookups
+from kshot.storage.adapted_models import AdaptedModel
+from kshot.storage.lookups import Found, Servable
 from service import views
-from service.auth import Caller, CallerDep
+from service.auth import Caller, enter, expected_tenant
 from service.bodies.raw_inputs import RawInputs, RawSupport
 from service.bodies.requests import Parsed, parse_predict
-from service.bodies.stream import ANY, read_raw
+from service.bodies.stream import ANY, announced_small, read_raw
 from service.choosing import read_open
 from service.errors import request_id_of
 from service.finding import find_adapted_model, find_checkpoint, find_promoted
 from service.meaning import read_query, read_support
-from service.openapi import body_of, problems
+from service.openapi import CALLER_AND_PREFERENCE, body_of, problems
 from service.predicting import Question, ask, check_answer, require_ready
-from service.prefer import Preference, PreferenceDep
-from service.state import State, StateDep
+from service.prefer import Preference, parse_prefer
+from service.state import State
 from service.waiting import wait_until_done
 
 router = APIRouter(tags=["predict"])
@@ -33,16 +37,16 @@ router = APIRouter(tags=["predict"])
     "/predict",
     summary="Predict with an adapted model, or with an inline support set",
     response_model=api.Prediction,
-    openapi_extra=body_of(api.PredictRequest),
+    openapi_extra={**body_of(api.PredictRequest), **CALLER_AND_PREFERENCE},
     responses=problems(400, 403, 404, 409, 410, 413, 415, 422, 504),
 )
-async def predict(request: Request, state: StateDep, caller: CallerDep, preference: PreferenceDep) -> Response:
+async def predict(request: Request) -> Response:
     """A query's answer does not depend on the other queries of the call."""
-    raw = await read_raw(request, state.settings.max_body_bytes, ANY)
-    n_bytes = len(raw.data)
-    parsed = await state.compute(n_bytes, lambda: parse_predict(raw))
+    state: State = request.app.state.kshot
+    preference = parse_prefer(request.headers.get("prefer"))
+    caller, parsed, found, n_bytes = await _read(request, state)
     if parsed.settings.model is not None:
-        question, named = await _stored(state, caller, parsed, preference, n_bytes)
+        question, named = await _stored(state, caller, parsed, found, preference, n_bytes)
     else:
         question, named = await _one_shot(state, parsed, n_bytes)
     prediction_id, reply = await ask(state, caller, question, request_id_of(request))
@@ -61,32 +65,68 @@ async def predict(request: Request, state: StateDep, caller: CallerDep, preferen
     )
 
 
+async def _read(request: Request, state: State) -> tuple[Caller, Parsed[PredictSettings], Found, int]:
+    """The caller, the body, what was found out about the model it names, and the body's size.
+
+    Of a caller seen before, a small body is read first, so that key and model are looked up together.
+    """
+    caller, found = None, None
+    if expected_tenant(request, state) is None or not announced_small(request):
+        caller, found = await enter(request, state)
+    try:
+        raw = await read_raw(request, state.settings.max_body_bytes, ANY)
+        parsed = await state.compute(len(raw.data), lambda: parse_predict(raw))
+    except KshotError:
+        if caller is None:
+            await enter(request, state)  # whoever may not enter hears that first
+        raise
+    named = parsed.settings.model
+    model = named if named is not None and is_id(named, "am") else None
+    if caller is None or found is None:
+        caller, found = await enter(request, state, model)
+    elif model is not None:
+        found = await state.database.find(lookups.Question(tenant=caller.tenant, model=model))
+    return caller, parsed, found, len(raw.data)
+
+
 async def _stored(
-    state: State, caller: Caller, parsed: Parsed[PredictSettings], preference: Preference, n_bytes: int
+    state: State,
+    caller: Caller,
+    parsed: Parsed[PredictSettings],
+    found: Found,
+    preference: Preference,
+    n_bytes: int,
 ) -> tuple[Question, CheckpointRef | None]:
     settings, query = parsed.settings, parsed.query
     if parsed.support is not None or settings.checkpoint is not None or settings.options != LearnerOptions():
         raise Invalid("either model, or checkpoint, options and support", param="model")
     if query is None:
         raise Invalid("inputs are missing", param="inputs")
-    try:
-        model = await find_adapted_model(state, caller, settings.model or "")
-    except NotFound as error:
-        remedy = "GET /v1/adapted-models lists yours; to adapt in the same call send checkpoint and support"
-        raise NotFound(f"{error.message}; {remedy}", param="model") from None
-    model = await wait_until_done(state, model, preference.wait_s)
-    require_ready(model)
+    model = await _ready(state, caller, found, preference)
     answer = _answer(settings, model.task, model.targets)
     ref = model.made_with
     spec = (await state.checkpoint(ref.id)).manifest.input
-    payload = await state.compute(
-        n_bytes,
-        lambda: Payload(
-            query=read_query(query, spec, model.input_shape, state.settings, "inputs"), answer=answer
-        ).encode(),
-        images=spec.modality == "image",
-    )
+
+    def encode() -> bytes:
+        inputs = read_query(query, spec, model.input_shape, state.settings, "inputs")
+        return Payload(query=inputs, answer=answer).encode()
+
+    payload = await state.compute(n_bytes, encode, images=spec.modality == "image")
     return Question(ref.id, model.id, payload, settings.store, model.task_id), ref
+
+
+async def _ready(state: State, caller: Caller, found: Found, preference: Preference) -> AdaptedModel | Servable:
+    """The model, once it is made where the caller is willing to wait."""
+    try:
+        model: AdaptedModel | Servable = found.model()
+    except NotFound as error:
+        remedy = "GET /v1/adapted-models lists yours; to adapt in the same call send checkpoint and support"
+        raise NotFound(f"{error.message}; {remedy}", param="model") from None
+    if model.status in views.PENDING:
+        pending = await find_adapted_model(state, caller, model.id)
+        model = await wait_until_done(state, pending, preference.wait_s)
+    require_ready(model)
+    return model
 
 
 async def _one_shot(

@@ -1,6 +1,6 @@
 """A stream of events ends when its caller may no longer have it."""
 
-from contextlib import asynccontextmanager
+import hashlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytest
 from starlette.requests import Request
 
 from kshot.contracts.errors import Forbidden, KshotError, Unauthenticated
+from kshot.storage.lookups import Found, Question
 from service import auth, event_stream
 
 
@@ -42,20 +43,16 @@ async def test_a_stream_ends_when_the_key_no_longer_counts(monkeypatch: pytest.M
         (None, "admin", Unauthenticated),
     ],
 )
-async def test_a_caller_is_looked_at_again(
-    monkeypatch: pytest.MonkeyPatch, sent: bytes | None, role: str, error: type[KshotError] | None
-) -> None:
-    async def authenticate(_: object, secret: str) -> Any:
-        if secret != "ksk_good":
-            raise Unauthenticated("revoked")
-        return SimpleNamespace(tenant="ten_1", role=role, id="key_1")
+async def test_a_caller_is_looked_at_again(sent: bytes | None, role: str, error: type[KshotError] | None) -> None:
+    """A key that was seen before, and is revoked by now, does not count."""
 
-    @asynccontextmanager
-    async def reading() -> Any:
-        yield None
+    async def find(question: Question) -> Found:
+        secret = "ksk_good"
+        row = {"key": "key_1", "tenant": "ten_1", "role": role, "sha256": hashlib.sha256(secret.encode()).digest()}
+        return Found(question, row | {"ended": question.secret == "ksk_revoked"})
 
-    monkeypatch.setattr(auth, "authenticate", authenticate)
-    state: Any = SimpleNamespace(keys_exist=True, database=SimpleNamespace(reading=reading))
+    seen = {hashlib.sha256(b"ksk_revoked").digest(): "ten_1"}
+    state: Any = SimpleNamespace(keys_exist=True, database=SimpleNamespace(find=find), tenants=seen)
     request = Request({"type": "http", "headers": [] if sent is None else [(b"authorization", sent)]})
     if error is None:
         await auth.recheck_admin(request, state)

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from kshot.contracts.errors import Invalid, KshotError, RateLimited, error_class
+from kshot.queue.link import Link
 from service.context import is_loopback
 from service.errors import problem_response
 from service.logs import where
@@ -70,14 +71,15 @@ def test_problems_say_when_to_come_back() -> None:
 async def test_a_refused_request_may_come_back_when_the_window_frees() -> None:
     """Without Redis and without requests in the minute before: the next is let in once this minute is over."""
     time.sleep(max(0, time.time() % 60 - 55))  # not across the end of a minute
-    rates = Rates("redis://127.0.0.1:1", per_minute=3)
+    link = Link("redis://127.0.0.1:1")
+    rates = Rates(link, per_minute=3)
     for _ in range(3):
         await rates.hit("ten_a")
     with pytest.raises(RateLimited) as refused:
         await rates.hit("ten_a")
     assert refused.value.retry_after == pytest.approx(60 - time.time() % 60, abs=1)
     await rates.hit("ten_b")
-    await rates.close()
+    await link.close()
 
 
 async def test_readiness_does_not_wait_for_a_database_that_answers_one_question_and_hangs_at_the_next(

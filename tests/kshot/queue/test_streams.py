@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from redis.asyncio import Redis
 
 from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import PredictCall, Reply
@@ -37,6 +38,13 @@ def a_call(front: FrontQueue) -> PredictCall:
     return PredictCall(
         id=new_id("pred"), tenant="t", checkpoint="c", model="m", reply_to=front.reply_to, deadline_ms=1000
     )
+
+
+@pytest.fixture
+async def redis(servers: EmbeddedServers) -> AsyncIterator[Redis]:
+    client = open_redis(servers.redis_url)
+    yield client
+    await client.aclose()
 
 
 async def take_some(queue: WorkQueue):
@@ -91,9 +99,8 @@ async def test_a_stopped_server_is_away_and_comes_back(ends, servers: EmbeddedSe
     assert "task_2" in [bell.task_id for bell in (await take_some(one)).bells]
 
 
-async def test_a_message_nobody_can_read_stops_none_behind_it(ends):
+async def test_a_message_nobody_can_read_stops_none_behind_it(ends, redis: Redis):
     front, one, _ = ends
-    redis = one._sender
     await one.take(10, block=False)  # makes the group
     await redis.xadd("kshot:adapt", {"bell": b'{"of": "another version"}'})
     await redis.xadd("kshot:predict", {"call": b"{}", "payload": b""})
@@ -106,20 +113,18 @@ async def test_a_message_nobody_can_read_stops_none_behind_it(ends):
     assert await redis.xlen("kshot:predict") == 1  # the call, until it is done
 
 
-async def test_bells_of_a_dead_worker_do_not_stay_in_the_stream(ends):
+async def test_bells_of_a_dead_worker_do_not_stay_in_the_stream(ends, redis: Redis):
     front, one, two = ends
     await one.take(10, block=False)
     assert await front.ring("task_1")
-    redis = one._sender
     await redis.xreadgroup("workers", "wrk_dead", {"kshot:adapt": ">"}, count=10)
     await two.take_over(0, 10)
     assert await redis.xlen("kshot:adapt") == 0
 
 
-async def test_a_reply_nobody_can_read_stops_none_behind_it(ends):
+async def test_a_reply_nobody_can_read_stops_none_behind_it(ends, redis: Redis):
     front, one, _ = ends
     waiting = front.expect("am_1")
-    redis = one._sender
     await redis.xadd(front.reply_to, {"reply": b'{"id": "am_1", "of": "a newer version"}'})
     await redis.xadd(front.reply_to, {"other": b""})
     await one.reply([(front.reply_to, Reply(id="am_1", predictions=[{"label": "a"}]))])

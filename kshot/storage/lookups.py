@@ -1,0 +1,223 @@
+"""What nearly every request asks first: its key, the adapted model or the alias it names.
+
+All that is asked for in one turn of the event loop, or while the round trip before is under way, is one statement:
+prepared once, on a connection of its own. Nothing is remembered, so a revoked key ends at once.
+"""
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from kshot.contracts.errors import Expired, NotFound, Unauthenticated
+from kshot.contracts.selection import CheckpointRef
+from kshot.contracts.tasks import Failure, TargetSpec
+from kshot.storage.access import PREFIX_LENGTH, Role
+from kshot.storage.adapted_models import EXPIRED, UNKNOWN
+from kshot.storage.database import is_away
+
+_STATEMENT = """
+SELECT k.id AS key, k.tenant_id AS tenant, k.role, k.sha256,
+    k.revoked_at IS NOT NULL OR coalesce(k.expires_at < now(), false) AS ended,
+    (SELECT true FROM api_keys LIMIT 1) AS keys_exist,
+    m.id AS model, m.checkpoint_id, m.checkpoint_name, m.alias, m.task, m.input_shape::text AS input_shape,
+    CASE WHEN m.task = 'multitask' THEN m.targets::text END AS targets, m.task_id,
+    m.expires_at < now() AND NOT m.pinned AS expired, t.status, t.failure::text AS failure,
+    a.checkpoint_id AS resolved
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
+    WITH ORDINALITY AS q (prefix, tenant, model, name, alias, n)
+LEFT JOIN api_keys k ON k.prefix = q.prefix
+LEFT JOIN adapted_models m
+    ON m.id = q.model AND m.tenant_id = coalesce(k.tenant_id, q.tenant) AND m.deleted_at IS NULL
+LEFT JOIN tasks t ON t.id = m.task_id
+LEFT JOIN aliases a ON a.name = q.name AND a.alias = q.alias
+ORDER BY q.n
+"""
+_BY_INDEX = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
+"""The plan is made once, maybe while the tables are small: each row is found by its index nevertheless."""
+_MOST = 256
+"""Questions of one statement."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What one request asks for. A key by its secret, or else ``tenant``; of that tenant ``model``; an alias."""
+
+    secret: str | None = None
+    tenant: str | None = None
+    model: str | None = None
+    name: str | None = None
+    alias: str | None = None
+
+
+@dataclass(frozen=True)
+class Servable:
+    """What predicting needs to know about an adapted model; see AdaptedModel. ``targets`` only of a multitask."""
+
+    id: str
+    checkpoint: str | None
+    checkpoint_name: str | None
+    alias: str | None
+    task: str
+    targets: tuple[TargetSpec, ...]
+    input_shape: tuple[int, ...]
+    task_id: str
+    status: str
+    failure: Failure | None
+
+    @property
+    def made_with(self) -> CheckpointRef:
+        """Its checkpoint, once it is made."""
+        assert self.checkpoint is not None and self.checkpoint_name is not None
+        return CheckpointRef(id=self.checkpoint, name=self.checkpoint_name, alias=self.alias)
+
+
+@dataclass(frozen=True)
+class KnownKey:
+    """A key that holds: its id, tenant and role."""
+
+    id: str
+    tenant: str
+    role: Role
+
+
+class Found:
+    """The answer to a question; each part is read when it is asked for."""
+
+    def __init__(self, question: Question, row: Any) -> None:
+        self._question = question
+        self._row = row
+
+    @property
+    def keys_exist(self) -> bool:
+        """Whether any key was ever made."""
+        return bool(self._row["keys_exist"])
+
+    @property
+    def checkpoint(self) -> str | None:
+        """The id of the checkpoint that the alias points at; None: no such alias."""
+        found: str | None = self._row["resolved"]
+        return found
+
+    def key(self) -> KnownKey:
+        """The key behind the secret. Unauthenticated: unknown, revoked or expired, in one wording."""
+        row = self._row
+        digest = hashlib.sha256((self._question.secret or "").encode()).digest()
+        matches = hmac.compare_digest(row["sha256"] or bytes(32), digest)
+        if row["key"] is None or not matches or row["ended"]:
+            raise Unauthenticated("the API key is unknown, revoked or expired")
+        return KnownKey(row["key"], row["tenant"], row["role"])
+
+    def model(self) -> Servable:
+        """The adapted model. NotFound: unknown, deleted or another tenant's. Expired: past its time."""
+        row = self._row
+        if row["model"] is None:
+            raise NotFound(UNKNOWN)
+        if row["expired"]:
+            raise Expired(EXPIRED)
+        targets, failure = row["targets"], row["failure"]
+        return Servable(
+            id=row["model"],
+            checkpoint=row["checkpoint_id"],
+            checkpoint_name=row["checkpoint_name"],
+            alias=row["alias"],
+            task=row["task"],
+            targets=() if targets is None else tuple(map(_target, orjson.loads(targets))),
+            input_shape=tuple(orjson.loads(row["input_shape"])),
+            task_id=row["task_id"],
+            status=row["status"],
+            failure=None if failure is None else Failure.model_validate(orjson.loads(failure)),
+        )
+
+
+class Lookups:
+    """One per API process. Takes one connection of the pool and keeps it."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._asked: list[tuple[Question, asyncio.Future[Found]]] = []
+        self._asking: asyncio.Task[None] | None = None
+        self._held: Any = None
+        self._statement: Any = None
+
+    def find(self, question: Question) -> "asyncio.Future[Found]":
+        """The answer, as of now. The future ends in the driver's error where Postgres is away."""
+        future: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
+        self._asked.append((question, future))
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask_all())
+        return future
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.wait([self._asking])
+        self._let_go()
+
+    async def _ask_all(self) -> None:
+        try:
+            while self._asked:
+                now, self._asked = self._asked[:_MOST], self._asked[_MOST:]
+                await self._answer(now)
+        finally:
+            self._asking = None
+
+    async def _answer(self, asked: Sequence[tuple[Question, "asyncio.Future[Found]"]]) -> None:
+        try:
+            rows = await self._rows([question for question, _ in asked])
+        except BaseException as error:
+            for _, future in asked:
+                if not future.done():
+                    future.set_exception(error if isinstance(error, Exception) else ConnectionError("closed"))
+            if not isinstance(error, Exception):
+                raise
+            return
+        for (question, future), row in zip(asked, rows, strict=True):
+            if not future.done():
+                future.set_result(Found(question, row))
+
+    async def _rows(self, questions: Sequence[Question]) -> Sequence[Any]:
+        columns = (
+            [None if q.secret is None else q.secret[:PREFIX_LENGTH] for q in questions],
+            [q.tenant for q in questions],
+            [q.model for q in questions],
+            [q.name for q in questions],
+            [q.alias for q in questions],
+        )
+        fresh = self._statement is None
+        try:
+            return await self._fetch(columns)
+        except Exception as error:
+            if fresh or not is_away(error):
+                raise
+        return await self._fetch(columns)  # the connection had been lost, maybe with a Postgres that is back by now
+
+    async def _fetch(self, columns: tuple[list[str | None], ...]) -> Sequence[Any]:
+        try:
+            if self._statement is None:
+                self._held = await self._engine.raw_connection()
+                driver = self._held.driver_connection
+                await driver.execute(_BY_INDEX)
+                self._statement = await driver.prepare(_STATEMENT)
+            rows: Sequence[Any] = await self._statement.fetch(*columns)
+            return rows
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
+        """End the connection; the pool makes another one in its place."""
+        held, self._held, self._statement = self._held, None, None
+        if held is not None:
+            held.driver_connection.terminate()
+            held.detach()
+
+
+def _target(stored: dict[str, Any]) -> TargetSpec:
+    return TargetSpec(name=stored["name"], kind=stored["kind"], classes=tuple(stored["classes"]))
