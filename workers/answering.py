@@ -29,21 +29,15 @@ class Answerer:
         """Record, reply, acknowledge. What cannot be recorded is not answered but refused: the record is promised."""
         solved = [outcome for outcome in outcomes if isinstance(outcome, Solved)]
         refusal = await self._record(solved)
-        replies = []
-        for outcome in outcomes:
-            call = delivered_of(outcome).call
-            failure = refusal if isinstance(outcome, Solved) else _failure(outcome.error)
-            replies.append((call.reply_to, _reply(call.id, outcome, failure)))
-            _log.info(
-                "predicted",
-                id=call.id,
-                request_id=call.request_id,
-                failure=failure.code if failure else None,
-                **(outcome.timings.model_dump() if isinstance(outcome, Solved) else {}),
-            )
+        failures = [refusal if isinstance(one, Solved) else _failure(one.error) for one in outcomes]
+        calls = [delivered_of(outcome) for outcome in outcomes]
+        _note(calls, outcomes, failures)
+        replies = [
+            (delivered.call.reply_to, _reply(delivered.call.id, outcome, failure))
+            for delivered, outcome, failure in zip(calls, outcomes, failures, strict=True)
+        ]
         try:
-            await self._queue.reply(replies)
-            await self._queue.done([delivered_of(outcome) for outcome in outcomes])
+            await self._queue.reply(replies, calls)
         except Exception as error:
             _log.warning("replies_lost", count=len(replies), error=type(error).__name__)
 
@@ -56,8 +50,10 @@ class Answerer:
 
     async def _record(self, solved: Sequence[Solved]) -> Failure | None:
         """None once recorded; else why the answers must not go out."""
+        if not solved:
+            return None
         try:
-            async with self._database.begin() as connection:
+            async with self._database.connect() as connection:
                 await insert_predictions(connection, [_row(outcome) for outcome in solved])
         except Exception as error:
             _log.warning("predictions_not_recorded", count=len(solved), error=type(error).__name__)
@@ -70,6 +66,26 @@ def delivered_of(outcome: Outcome) -> Delivered:
     origin = outcome.work.origin if isinstance(outcome, Solved) else outcome.origin
     assert isinstance(origin, Delivered)
     return origin
+
+
+def _note(calls: Sequence[Delivered], outcomes: Sequence[Outcome], failures: Sequence[Failure | None]) -> None:
+    """A line for each failure, and one for all that were answered."""
+    answered = []
+    for delivered, outcome, failure in zip(calls, outcomes, failures, strict=True):
+        if failure is not None:
+            call = delivered.call
+            _log.info("prediction_failed", id=call.id, request_id=call.request_id, failure=failure.code)
+        elif isinstance(outcome, Solved):
+            answered.append((delivered.call, outcome.timings))
+    if answered:
+        _log.info(
+            "predicted",
+            ids=[call.id for call, _ in answered],
+            requests=[call.request_id for call, _ in answered],
+            queue_ms=[timings.queue_ms for _, timings in answered],
+            compute_ms=answered[0][1].compute_ms,
+            batch_size=answered[0][1].batch_size,
+        )
 
 
 def _failure(error: Exception) -> Failure:

@@ -8,7 +8,7 @@ import structlog
 
 from kshot.contracts.errors import KshotError
 from kshot.queue.work import Delivered
-from kshot.storage import tasks
+from kshot.storage import claiming
 from kshot.storage.tasks import Claim
 from workers.answering import Answerer
 from workers.batching import Queues
@@ -84,8 +84,8 @@ class Intake:
         """A task at its last attempt. It must run by itself: its neighbours must not go down with it."""
         if time.monotonic() < self._resume_at:
             return None
-        async with self._stack.database.begin() as connection:
-            claims = await tasks.claim(connection, self._stack.worker, self._stack.lease_s, 1, last_chance=True)
+        async with self._stack.database.connect() as connection:
+            claims = await claiming.claim(connection, self._stack.worker, self._stack.lease_s, 1, last_chance=True)
         works = await self._decoded(claims)
         return works[0] if works else None
 
@@ -135,8 +135,8 @@ class Intake:
             return 0
         most = self._stack.limits.replays if background else self._stack.limits.tasks
         try:
-            async with self._stack.database.begin() as connection:
-                claims = await tasks.claim(
+            async with self._stack.database.connect() as connection:
+                claims = await claiming.claim(
                     connection, self._stack.worker, self._stack.lease_s, most, ids, background=background
                 )
         except Exception as error:

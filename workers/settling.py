@@ -9,16 +9,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kshot.contracts.errors import KshotError
 from kshot.contracts.tasks import Failure, Reply
-from kshot.learners.state import dump_state
 from kshot.storage import tasks
-from kshot.storage.objects import ObjectStore, sha256, state_key, state_keys
-from kshot.storage.results import INLINE_BYTES, NewResult
+from kshot.storage.completing import complete_all, is_ordinary
+from kshot.storage.objects import state_keys
+from kshot.storage.results import NewResult
 from kshot.storage.revisions import Replayed, complete_replay, fail_replay
 from kshot.storage.tasks import Claim
 from workers.leases import Leases
 from workers.models import Models
 from workers.patience import is_away, patiently
 from workers.stack import Stack
+from workers.storing import store_states
 from workers.work import Adapted, Failed, Outcome, Solved
 
 INTERNAL = Failure(code=KshotError.code, message="something went wrong on our side; try again")
@@ -35,6 +36,11 @@ class Ending:
     result: NewResult | None = None
     failure: Failure | None = None
 
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether it may be written down in one statement with its neighbours."""
+        return self.result is not None and is_ordinary(self.claim, self.result)
+
 
 class Settler:
     """Ends claims. Whatever it is that is away, a claim is completed later, given back, or left to its lease."""
@@ -48,12 +54,14 @@ class Settler:
 
     async def settle(self, outcomes: Sequence[Outcome]) -> bool:
         """End the claims of a batch. False where some had to be given back because a part they need is away."""
-        endings = await asyncio.gather(*(self._ending(outcome) for outcome in outcomes))
         claims = [claim_of(outcome) for outcome in outcomes]
         try:
-            await self._end([ending for ending in endings if ending is not None])
-            unspent = [claim for claim, ending in zip(claims, endings, strict=True) if ending is None]
-            await self.give_back([claim for claim in unspent if self._leases.holds(claim)])
+            endings = await self._endings(outcomes)
+            await self._end([ending for ending in endings if ending.is_ordinary])
+            await self._end([ending for ending in endings if not ending.is_ordinary])
+            ended = {ending.claim.task_id for ending in endings}
+            unspent = [claim for claim in claims if claim.task_id not in ended and self._leases.holds(claim)]
+            await self.give_back(unspent)
         finally:
             self._leases.let_go(claims)
         return not unspent
@@ -67,20 +75,23 @@ class Settler:
         except Exception as error:
             _log.warning("release_failed", claims=len(claims), error=type(error).__name__)
 
-    async def _ending(self, outcome: Outcome) -> Ending | None:
-        """None where the task can be neither completed nor failed for now."""
-        claim = claim_of(outcome)
-        if isinstance(outcome, Failed):
-            return None if is_away(outcome.error) else Ending(claim, failure=failure_of(outcome.error))
-        try:
-            result = await asyncio.to_thread(store_state, self._objects, claim, outcome)
-        except OSError as error:
-            _log.error("object_store_refused", task_id=claim.task_id, error=error.strerror, request_id=claim.request_id)
-            return None
-        return Ending(claim, solved=outcome, result=result)
+    async def _endings(self, outcomes: Sequence[Outcome]) -> list[Ending]:
+        """Without those that can be neither completed nor failed for now."""
+        solved = [(claim_of(outcome), outcome) for outcome in outcomes if isinstance(outcome, Solved)]
+        results = await store_states(self._objects, self._leases, solved)
+        endings = [
+            Ending(claim, solved=one, result=result)
+            for (claim, one), result in zip(solved, results, strict=True)
+            if result is not None
+        ]
+        return endings + [
+            Ending(claim_of(outcome), failure=failure_of(outcome.error))
+            for outcome in outcomes
+            if isinstance(outcome, Failed) and not is_away(outcome.error)
+        ]
 
     async def _end(self, endings: Sequence[Ending]) -> None:
-        """Commit all in one transaction; where the database objects to one of them, that one fails alone."""
+        """Commit all at once; where the database objects to one of them, that one fails alone."""
         if not endings:
             return
         try:
@@ -100,29 +111,26 @@ class Settler:
         self._leases.let_go([ending.claim for ending in endings])
         await self._announce([ending for ending, done in zip(endings, written, strict=True) if done.counts])
         for ending, done in zip(endings, written, strict=True):
-            await (self._clear_up(ending.claim, done) if done.counts else self._drop(ending))
+            if not done.counts:
+                await self._drop(ending)
+            elif done.unneeded or ending.claim.attempt > 1:
+                await self._clear_up(ending.claim, done)
 
     async def _commit(self, endings: Sequence[Ending]) -> list[Replayed]:
         """Which of them count: those whose lease was still ours (or that an unanswered earlier commit completed)."""
-        async with self._leases.writing, self._database.begin() as connection:
-            return [await _written(connection, ending) for ending in endings]
+        async with self._leases.writing:
+            if endings[0].is_ordinary:
+                async with self._database.connect() as connection:
+                    return await _written_together(connection, endings)
+            async with self._database.begin() as connection:
+                return [await _written(connection, ending) for ending in endings]
 
     async def _announce(self, endings: Sequence[Ending]) -> None:
-        replies = []
         for ending in endings:
-            claim, solved = ending.claim, ending.solved
-            if solved is not None:
-                self._keep(claim, solved)
-            _log.info(
-                "task_ended",
-                task_id=claim.task_id,
-                attempt=claim.attempt,
-                request_id=claim.request_id,
-                failure=ending.failure.code if ending.failure else None,
-                **(solved.timings.model_dump() if solved else {}),
-            )
-            if claim.reply_to is not None:
-                replies.append((claim.reply_to, _reply(ending)))
+            if ending.solved is not None:
+                self._keep(ending.claim, ending.solved)
+        _note(endings)
+        replies = [(ending.claim.reply_to, _reply(ending)) for ending in endings if ending.claim.reply_to is not None]
         try:
             await self._queue.reply(replies)
         except Exception as error:
@@ -173,29 +181,40 @@ def failure_of(error: Exception) -> Failure:
     return Failure(code=error.code, message=error.message, param=error.param)
 
 
-def store_state(objects: ObjectStore, claim: Claim, solved: Solved) -> NewResult:
-    """A large state goes to the object store, under a key of this attempt's own: two attempts never write one object.
-    Raises OSError."""
-    assert solved.state is not None
-    blob = dump_state(solved.state)
-    inline = len(blob) <= INLINE_BYTES
-    key = None if inline else state_key(claim.task_id, claim.attempt)
-    if key is not None:
-        objects.put(key, blob)
-    payload, chosen = solved.work.payload, solved.work.chosen
-    rest = chosen is not None or (payload.query is not None and claim.query is None)
-    kept = replace(payload, query=None).encode() if rest else None
-    return NewResult(
-        key,
-        sha256(blob),
-        solved.state.quality,
-        solved.predictions,
-        solved.timings,
-        state=blob if inline else None,
-        payload=kept,
-        qualities=solved.state.qualities,
-        chosen=chosen,
-    )
+def _note(endings: Sequence[Ending]) -> None:
+    """A line for each failure, and one for all that succeeded."""
+    solved = [ending for ending in endings if ending.solved is not None]
+    for ending in endings:
+        if ending.failure is not None:
+            claim = ending.claim
+            _log.info(
+                "task_failed",
+                task_id=claim.task_id,
+                attempt=claim.attempt,
+                request_id=claim.request_id,
+                failure=ending.failure.code,
+            )
+    if solved:
+        timings = [ending.solved.timings for ending in solved if ending.solved is not None]
+        _log.info(
+            "tasks_succeeded",
+            tasks=[ending.claim.task_id for ending in solved],
+            attempts=[ending.claim.attempt for ending in solved],
+            requests=[ending.claim.request_id for ending in solved],
+            queue_ms=[timing.queue_ms for timing in timings],
+            compute_ms=timings[0].compute_ms,
+            batch_size=timings[0].batch_size,
+        )
+
+
+async def _written_together(connection: AsyncConnection, endings: Sequence[Ending]) -> list[Replayed]:
+    """Write ordinary successes down in one statement."""
+    done = [(ending.claim, ending.result) for ending in endings if ending.result is not None]
+    counting = await complete_all(connection, done)
+    return [
+        Replayed(counts=True) if ending.claim.task_id in counting else await _stands(connection, ending)
+        for ending in endings
+    ]
 
 
 async def _written(connection: AsyncConnection, ending: Ending) -> Replayed:

@@ -1,15 +1,25 @@
 """The workers' side: take doorbells and predict calls, send replies."""
 
+import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from redis.exceptions import ResponseError
 
 from kshot.contracts.tasks import Doorbell, PredictCall, Reply
-from kshot.queue.streams import ADAPT_STREAM, GROUP, PREDICT_STREAM, Messages, by_stream, open_redis, read_message
+from kshot.queue.link import Link
+from kshot.queue.streams import ADAPT_STREAM, GROUP, PREDICT_STREAM, read_message
 
 _BLOCK_MS = 2000
+_READER_TIMEOUT_S = 10.0
+"""Longer than the block."""
 _REPLY_STREAM_LIFE_S = 600
+_CLOCK_S = 5.0
+
+_Entries = Sequence[tuple[bytes, list[bytes]]]
+"""Of one stream: message id, fields and values in turn."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +41,18 @@ class Taken:
 
 
 class WorkQueue:
-    """One per worker: a consumer in the workers' group."""
+    """One per worker: a consumer in the workers' group. What is sent in one turn of the event loop leaves together."""
 
     def __init__(self, url: str, worker: str) -> None:
         self._worker = worker
-        self._sender = open_redis(url)
-        self._reader = open_redis(url, blocking=True)
+        self._sender = Link(url)
+        self._reader = Link(url, timeout_s=_READER_TIMEOUT_S)
+        self._clock = _ServerClock(self._sender)
 
     async def close(self) -> None:
         """Close both connections."""
-        await self._sender.aclose()
-        await self._reader.aclose()
+        await self._sender.close()
+        await self._reader.close()
 
     async def take(self, count: int, *, block: bool = True) -> Taken:
         """Up to ``count`` messages of each stream, waiting up to 2 s for the first.
@@ -49,90 +60,105 @@ class WorkQueue:
         Doorbells are acknowledged and deleted at once (the row holds the truth); predict calls stay pending until
         `done`, so that another worker can take over those of a dead one. Raises one of `Away` while Redis is away.
         """
+        wait = ("BLOCK", _BLOCK_MS) if block else ()
         try:
-            found = await self._reader.xreadgroup(
-                GROUP,
-                self._worker,
-                {ADAPT_STREAM: ">", PREDICT_STREAM: ">"},
-                count=count,
-                block=_BLOCK_MS if block else None,
-            )
+            found = await self._reader.ask(
+                "XREADGROUP", "GROUP", GROUP, self._worker, "COUNT", count, *wait,
+                "STREAMS", ADAPT_STREAM, PREDICT_STREAM, ">", ">",
+            )  # fmt: skip
         except ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
             await self._create_groups()
             return Taken([], [])
-        bells: list[Doorbell] = []
-        calls: list[Delivered] = []
-        for stream, messages in by_stream(found):
-            if stream.decode() == ADAPT_STREAM:
-                read = [read_message(Doorbell, fields, b"bell") for _, fields in messages]
-                bells = [bell for bell in read if bell is not None]
-                await self._remove(ADAPT_STREAM, [message for message, _ in messages])
-            else:
-                calls = await self._delivered(messages)
-        return Taken(bells, calls)
+        by_stream: dict[bytes, _Entries] = dict(found or ())
+        rung = by_stream.get(ADAPT_STREAM.encode(), ())
+        bells = [read_message(Doorbell, _fields(pairs), b"bell") for _, pairs in rung]
+        self._strike(ADAPT_STREAM, [message for message, _ in rung])
+        calls = await self._delivered(by_stream.get(PREDICT_STREAM.encode(), ()))
+        return Taken([bell for bell in bells if bell is not None], calls)
 
     async def take_over(self, idle_ms: int, count: int) -> list[Delivered]:
         """Predict calls that another worker took and did not finish within ``idle_ms``."""
+        consumer = (GROUP, self._worker, idle_ms, "0", "COUNT", count)
         try:
-            answer = await self._sender.xautoclaim(
-                PREDICT_STREAM, GROUP, self._worker, min_idle_time=idle_ms, count=count
-            )
-            stale = await self._sender.xautoclaim(
-                ADAPT_STREAM, GROUP, self._worker, min_idle_time=idle_ms, count=count, justid=True
-            )
+            _, calls, *_ = await self._sender.ask("XAUTOCLAIM", PREDICT_STREAM, *consumer)
+            _, stale, *_ = await self._sender.ask("XAUTOCLAIM", ADAPT_STREAM, *consumer, "JUSTID")
         except ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
             return []
-        await self._remove(ADAPT_STREAM, stale)  # bells: whoever polls Postgres finds their tasks
-        return await self._delivered(answer[1])
+        self._strike(ADAPT_STREAM, stale)  # bells: whoever polls Postgres finds their tasks
+        return await self._delivered(calls)
 
     async def done(self, calls: Sequence[Delivered]) -> None:
         """Acknowledge and delete predict calls that were answered (or that nobody waits for)."""
-        await self._remove(PREDICT_STREAM, [call.message for call in calls])
+        await self.reply((), calls)
 
-    async def reply(self, replies: Sequence[tuple[str, Reply]]) -> None:
-        """Send replies to their reply streams, in one round trip. A stream whose reader is gone expires."""
-        if not replies:
-            return
-        pipeline = self._sender.pipeline(transaction=False)
-        for reply_to, reply in replies:
-            pipeline.xadd(reply_to, {"reply": reply.model_dump_json()})
-        for reply_to in {reply_to for reply_to, _ in replies}:
-            pipeline.expire(reply_to, _REPLY_STREAM_LIFE_S)
-        await pipeline.execute()
+    async def reply(self, replies: Sequence[tuple[str, Reply]], calls: Sequence[Delivered] = ()) -> None:
+        """Send replies to their reply streams, and strike the calls they answer, in one round trip. A stream whose
+        reader is gone expires. Raises one of `Away` where any of it was not done."""
+        asked = [
+            self._sender.ask("XADD", reply_to, "*", "reply", reply.model_dump_json()) for reply_to, reply in replies
+        ]
+        asked += [
+            self._sender.ask("EXPIRE", reply_to, _REPLY_STREAM_LIFE_S)
+            for reply_to in dict.fromkeys(reply_to for reply_to, _ in replies)
+        ]
+        asked += self._strike(PREDICT_STREAM, [call.message for call in calls])
+        for answer in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(answer, BaseException):
+                raise answer
 
-    async def _delivered(self, messages: Messages) -> list[Delivered]:
+    def _strike(self, stream: str, messages: Sequence[bytes]) -> "list[asyncio.Future[Any]]":
+        """Acknowledge and delete messages. Nobody has to wait for the answers: `take_over` finds what stayed."""
         if not messages:
             return []
-        seconds, microseconds = await self._sender.time()
-        now_ms = seconds * 1000 + microseconds / 1000
+        return [self._sender.ask("XACK", stream, GROUP, *messages), self._sender.ask("XDEL", stream, *messages)]
+
+    async def _delivered(self, entries: _Entries) -> list[Delivered]:
+        if not entries:
+            return []
+        now_ms = await self._clock.now_ms()
         delivered, unreadable = [], []
-        for message, fields in messages:
+        for message, pairs in entries:
+            fields = _fields(pairs)
             call = read_message(PredictCall, fields, b"call")
             if call is None:
                 unreadable.append(message)
                 continue
             waited_ms = max(0.0, now_ms - int(message.split(b"-")[0]))
             delivered.append(Delivered(message, call, fields.get(b"payload", b""), waited_ms))
-        await self._remove(PREDICT_STREAM, unreadable)
+        self._strike(PREDICT_STREAM, unreadable)
         return delivered
-
-    async def _remove(self, stream: str, messages: Sequence[bytes]) -> None:
-        if not messages:
-            return
-        pipeline = self._sender.pipeline(transaction=False)
-        pipeline.xack(stream, GROUP, *messages)
-        pipeline.xdel(stream, *messages)
-        await pipeline.execute()
 
     async def _create_groups(self) -> None:
         """Also after Redis lost its data: the group starts at 0, so that calls already sent are found."""
         for stream in (ADAPT_STREAM, PREDICT_STREAM):
             try:
-                await self._sender.xgroup_create(stream, GROUP, id="0", mkstream=True)
+                await self._sender.ask("XGROUP", "CREATE", stream, GROUP, "0", "MKSTREAM")
             except ResponseError as error:
                 if "BUSYGROUP" not in str(error):
                     raise
+
+
+class _ServerClock:
+    """Redis' clock, by which its message ids tell when they were sent: asked now and then, ours in between."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._ahead_ms = 0.0
+        self._asked_at = float("-inf")
+
+    async def now_ms(self) -> float:
+        before = time.monotonic()
+        if before - self._asked_at > _CLOCK_S:
+            seconds, microseconds = await self._link.ask("TIME")
+            now = time.monotonic()
+            self._ahead_ms = int(seconds) * 1000 + int(microseconds) / 1000 - (before + now) / 2 * 1000
+            self._asked_at = now
+        return self._ahead_ms + time.monotonic() * 1000
+
+
+def _fields(pairs: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(pairs[::2], pairs[1::2], strict=True))

@@ -1,4 +1,5 @@
-"""The life of an adapt task: accept, claim, heartbeat, complete or fail, reap ("Delivery semantics", ARCHITECTURE.md).
+"""The life of an adapt task: accept, claim (kshot/storage/claiming.py), heartbeat, complete or fail, reap ("Delivery",
+ARCHITECTURE.md).
 
 A task is claimed by (attempt, worker). Whatever a worker writes later is conditional on that pair still holding
 the lease, so a worker that was stopped past its lease touches nothing.
@@ -8,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Double, Select, and_, case, cast, func, or_, select, tuple_, update
+from sqlalchemy import and_, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -18,29 +19,6 @@ from kshot.storage.results import NewResult, insert_result
 from kshot.storage.tables import adapted_models, results, seconds_from_now, tasks
 
 _REAPER_LOCK = 0x6B73686F74  # "kshot"
-
-_first = tasks.alias("first")
-"""The task that made a model: it alone holds the support set, which replays of it read."""
-
-_CLAIMED = (
-    tasks.c.id.label("task_id"),
-    tasks.c.attempt,
-    tasks.c.worker,
-    tasks.c.tenant_id.label("tenant"),
-    tasks.c.adapted_model_id.label("adapted_model"),
-    tasks.c.checkpoint_id.label("checkpoint"),
-    tasks.c.learner,
-    case((tasks.c.background, _first.c.payload), else_=tasks.c.payload).label("payload"),
-    tasks.c.query,
-    tasks.c.reply_to,
-    tasks.c.request_id,
-    cast(func.extract("epoch", tasks.c.started_at - tasks.c.created_at) * 1000, Double).label("queue_ms"),
-    tasks.c.background,
-)
-"""The fields of a `Claim`."""
-
-CLAIM_BYTES = 256 * 1024 * 1024
-"""Payloads of one claim, together: they are all in memory at once, and decoded beside that."""
 
 
 @dataclass(frozen=True)
@@ -120,44 +98,6 @@ async def insert_task(connection: AsyncConnection, task: NewTask) -> None:
             request_id=task.request_id,
         )
     )
-
-
-async def claim(
-    connection: AsyncConnection,
-    worker: str,
-    lease_s: float,
-    limit: int,
-    ids: Sequence[str] | None = None,
-    *,
-    last_chance: bool = False,
-    background: bool | None = None,
-    max_bytes: int = CLAIM_BYTES,
-) -> list[Claim]:
-    """Claim up to ``limit`` open tasks, callers' first, then oldest first; only those of ``ids`` where given (rung
-    tasks), only replays or none of them as ``background`` says. Fewer where their payloads are larger than
-    ``CLAIM_BYTES`` together, but at least one.
-
-    Tasks with one attempt left are claimed with ``last_chance`` alone, so that a worker can run each by itself:
-    among them is the one that ends its workers, and it must not spend its neighbours' attempts too.
-    """
-    fitting = _claimable(limit, ids, last_chance, background, max_bytes)
-    taken = await connection.execute(
-        update(tasks)
-        .where(
-            tasks.c.id.in_(fitting),
-            _first.c.adapted_model_id == tasks.c.adapted_model_id,
-            ~_first.c.background,
-        )
-        .values(
-            status="running",
-            attempt=tasks.c.attempt + 1,
-            worker=worker,
-            lease_until=seconds_from_now(lease_s),
-            started_at=func.clock_timestamp(),
-        )
-        .returning(*_CLAIMED)
-    )
-    return [Claim(**row) for row in taken.mappings()]
 
 
 async def heartbeat(connection: AsyncConnection, claims: Sequence[Claim], lease_s: float) -> set[str]:
@@ -249,37 +189,6 @@ async def reap(connection: AsyncConnection) -> list[Poisoned]:
     found = [Poisoned(*row) for row in poisoned]
     await _forget_fingerprints(connection, [task.adapted_model for task in found if not task.background])
     return found
-
-
-def _claimable(
-    limit: int, ids: Sequence[str] | None, last_chance: bool, background: bool | None, max_bytes: int
-) -> Select[tuple[str]]:
-    """The ids that one claim takes; see `claim`. Locked, so that another worker's claim passes them over."""
-    open_now = or_(tasks.c.status == "queued", and_(tasks.c.status == "running", tasks.c.lease_until < func.now()))
-    left = tasks.c.max_attempts - tasks.c.attempt
-    wanted = (
-        select(
-            tasks.c.id,
-            tasks.c.background,
-            tasks.c.created_at,
-            (func.octet_length(_first.c.payload) + func.coalesce(func.octet_length(tasks.c.query), 0)).label("bytes"),
-        )
-        .join(_first, and_(_first.c.adapted_model_id == tasks.c.adapted_model_id, ~_first.c.background))
-        .where(open_now, left == 1 if last_chance else left > 1)
-    )
-    if ids is not None:
-        wanted = wanted.where(tasks.c.id.in_(ids))
-    if background is not None:
-        wanted = wanted.where(tasks.c.background == background)
-    oldest = wanted.order_by(tasks.c.background, tasks.c.created_at).limit(limit)
-    picked = oldest.with_for_update(of=tasks, skip_locked=True).cte("picked")
-    in_order = (picked.c.background, picked.c.created_at, picked.c.id)
-    counted = select(
-        picked.c.id,
-        func.sum(picked.c.bytes).over(order_by=in_order).label("bytes"),
-        func.row_number().over(order_by=in_order).label("place"),
-    ).subquery()
-    return select(counted.c.id).where(or_(counted.c.bytes <= max_bytes, counted.c.place == 1))
 
 
 def _held_by(claim: Claim) -> Any:

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import LearnerOptions, Payload
-from kshot.storage import tasks
+from kshot.storage import claiming
 from tests.flow.fault_stack import LEASE_S, Stack, blobs, long_work
 
 pytestmark = pytest.mark.flow
@@ -55,7 +55,7 @@ async def test_eight_claimers_share_five_hundred_tasks_without_a_double(stack: S
         mine: list[str] = []
         while True:
             async with stack.database.begin() as connection:
-                claims = await tasks.claim(connection, name, 60, 7)
+                claims = await claiming.claim(connection, name, 60, 7)
             if not claims:
                 return mine
             mine += [claim.task_id for claim in claims]

@@ -15,7 +15,7 @@ from standalone import EmbeddedServers, embedded_servers
 from tests.workers import samples
 from tests.workers.place import Place, open_place
 from tests.workers.recorder import Recorder
-from workers import settling
+from workers import storing
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -52,7 +52,7 @@ async def place(
 @pytest.fixture
 def stored(monkeypatch: pytest.MonkeyPatch) -> None:
     """States lie in the object store, as large ones do."""
-    monkeypatch.setattr(settling, "INLINE_BYTES", 0)
+    monkeypatch.setattr(storing, "INLINE_BYTES", 0)
 
 
 @pytest.fixture(params=["in their rows", "in the object store"])

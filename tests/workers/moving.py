@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from kshot.contracts.ids import new_id
-from kshot.storage import tasks
+from kshot.storage import claiming
 from kshot.storage.adapted_models import AdaptedModel
 from kshot.storage.aliases import move_alias
 from kshot.storage.revisions import list_revisions
@@ -44,7 +44,7 @@ class Moving:
 
     async def replays(self, lease_s: float = 60) -> list[Claim]:
         async with self.place.stack.database.begin() as connection:
-            claims = await tasks.claim(connection, "wrk_me", lease_s, 9, background=True)
+            claims = await claiming.claim(connection, "wrk_me", lease_s, 9, background=True)
         self.place.leases.hold(claims)
         return claims
 

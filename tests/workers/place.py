@@ -15,7 +15,7 @@ from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import Payload, SupportSet
 from kshot.contracts.wire import Inputs
 from kshot.queue.work import WorkQueue
-from kshot.storage import tasks
+from kshot.storage import claiming, tasks
 from kshot.storage.adapted_models import AdaptedModel, NewAdaptedModel, get_adapted_model, insert_adapted_model
 from kshot.storage.objects import LocalObjects
 from kshot.storage.tables import DEFAULT_TENANT
@@ -83,7 +83,7 @@ class Place:
 
     async def claim(self, task_id: str, lease_s: float = 60) -> Claim:
         async with self.stack.database.begin() as connection:
-            (claim,) = await tasks.claim(connection, self.stack.worker, lease_s, 1, [task_id])
+            (claim,) = await claiming.claim(connection, self.stack.worker, lease_s, 1, [task_id])
         self.leases.hold([claim])
         return claim
 
@@ -91,7 +91,7 @@ class Place:
         """The lease passes, and another worker claims."""
         async with self.stack.database.begin() as connection:
             await tasks.heartbeat(connection, [claim], -1)
-            (other,) = await tasks.claim(connection, "wrk_other", 60, 1, [claim.task_id])
+            (other,) = await claiming.claim(connection, "wrk_other", 60, 1, [claim.task_id])
         return other
 
     def solved(self, claim: Claim) -> list[Outcome]:

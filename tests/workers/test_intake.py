@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from kshot.storage import tasks
+from kshot.storage import claiming
 from tests.workers.place import Place
 from workers import decoding, intake
 from workers.adaptation import AdaptationWorker
@@ -20,7 +20,7 @@ async def test_a_claim_takes_no_more_than_fits_in_memory_oldest_first(place: Pla
 
     async def claim(max_bytes: int) -> list[str]:
         async with place.stack.database.begin() as connection:
-            claims = await tasks.claim(connection, "wrk_me", 60, 10, max_bytes=max_bytes)
+            claims = await claiming.claim(connection, "wrk_me", 60, 10, max_bytes=max_bytes)
         return sorted((claim.task_id for claim in claims), key=ids.index)
 
     assert await claim(2 * size) == ids[:2]

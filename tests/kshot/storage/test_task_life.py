@@ -15,11 +15,12 @@ from kshot.storage.adapted_models import (
     insert_adapted_model,
     list_adapted_models,
 )
+from kshot.storage.claiming import claim
 from kshot.storage.expiry import delete_adapted_model
 from kshot.storage.predictions import NewPrediction, insert_predictions
 from kshot.storage.results import NewResult
 from kshot.storage.tables import DEFAULT_TENANT
-from kshot.storage.tasks import Claim, claim, complete, fail, heartbeat, insert_task, reap, release
+from kshot.storage.tasks import Claim, complete, fail, heartbeat, insert_task, reap, release
 from tests.kshot.storage.conftest import a_model, its_task
 
 TIMINGS = Timings(queue_ms=0, compute_ms=0, batch_size=1)
