@@ -20,6 +20,7 @@ from workers.logs import log_unhandled, set_up_logs
 from workers.settings import StoreSettings, TrainerSettings, WorkerSettings
 
 _STATEMENT_TIMEOUT_S = 10
+_STATE_SHARE = 16
 
 
 def main() -> None:
@@ -64,6 +65,7 @@ async def _work(settings: WorkerSettings) -> None:
     from kshot.queue.work import WorkQueue
     from workers.adaptation import AdaptationWorker
     from workers.batching import Limits
+    from workers.memory import machine_bytes
     from workers.stack import Stack
     from workers.sweeping import Keep
 
@@ -77,6 +79,7 @@ async def _work(settings: WorkerSettings) -> None:
         database=open_database(settings.database_url, statement_timeout_s=_STATEMENT_TIMEOUT_S),
         queue=WorkQueue(settings.redis_url, worker),
         objects=LocalObjects(settings.objects),
+        state_bytes=settings.state_bytes or machine_bytes() // _STATE_SHARE,
         keep=Keep(settings.prediction_days, settings.checkpoint_days),
     )
     try:

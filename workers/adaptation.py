@@ -44,7 +44,7 @@ class AdaptationWorker:
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        self._models = Models(stack.database, stack.objects, stack.device)
+        self._models = Models(stack.database, stack.objects, stack.device, stack.state_bytes)
         self._leases = Leases(stack.database, stack.lease_s)
         self._queues = Queues(stack.limits)
         self._settler = Settler(stack, self._models, self._leases)

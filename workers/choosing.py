@@ -15,9 +15,10 @@ from kshot.inputs import input_shape
 from kshot.learners.base import Support
 from kshot.relations.choice import Choice, choose
 from kshot.storage.results import Chosen
+from workers.cold import Damaged
 from workers.decoding import decided_work
 from workers.executing import as_support
-from workers.models import Damaged, Models
+from workers.models import Models
 from workers.work import Failed, Work
 
 _GONE = "its weights could not be loaded"

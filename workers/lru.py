@@ -15,6 +15,9 @@ class ByteLru(Generic[K, V]):
         self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
         self.bytes = 0
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
     def get(self, key: K) -> V | None:
         """The value, now the most recently used; None on a miss."""
         entry = self._entries.get(key)
@@ -23,13 +26,22 @@ class ByteLru(Generic[K, V]):
         self._entries.move_to_end(key)
         return entry[0]
 
-    def put(self, key: K, value: V, n_bytes: int) -> None:
-        """Keep a value, dropping those unused longest."""
+    def put(self, key: K, value: V, n_bytes: int) -> list[tuple[K, V]]:
+        """Keep a value. Returns those unused longest, which were dropped for it."""
         if n_bytes > self._capacity:
-            return
+            return [(key, value)]
         _, before = self._entries.pop(key, (None, 0))
         self._entries[key] = (value, n_bytes)
         self.bytes += n_bytes - before
+        dropped = []
         while self.bytes > self._capacity:
-            _, (_, freed) = self._entries.popitem(last=False)
+            old, (gone, freed) = self._entries.popitem(last=False)
             self.bytes -= freed
+            dropped.append((old, gone))
+        return dropped
+
+    def pop(self, key: K) -> V | None:
+        """The value, kept no longer; None on a miss."""
+        value, n_bytes = self._entries.pop(key, (None, 0))
+        self.bytes -= n_bytes
+        return value

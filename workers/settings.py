@@ -36,6 +36,8 @@ class WorkerSettings(StoreSettings):
     ``lease_s``: a claim not renewed for this long is another worker's to take; renewed three times in it.
     ``batch_tasks``, ``batch_queries``: items computed in one call, at most.
     ``threads``: CPU threads of one computation; None leaves the choice to torch.
+    ``state_bytes``: memory for adapted models; a quarter of it comes beside that for embeddings. None: a sixteenth of
+    the machine's memory, or of what its control group may have.
     ``prediction_days``, ``checkpoint_days``: how long recorded predictions are kept, and checkpoints of jobs that
     nobody promoted (with the events of finished jobs).
     """
@@ -46,5 +48,6 @@ class WorkerSettings(StoreSettings):
     batch_tasks: Annotated[int, Field(ge=1)] = 64
     batch_queries: Annotated[int, Field(ge=1)] = 256
     threads: Annotated[int, Field(ge=1)] | None = None
+    state_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
     prediction_days: Annotated[float, Field(gt=0)] = 30
     checkpoint_days: Annotated[float, Field(gt=0)] = 30

@@ -22,4 +22,5 @@ class Stack:
     database: AsyncEngine
     queue: WorkQueue
     objects: ObjectStore
+    state_bytes: int = 1 << 30
     keep: Keep = Keep()

@@ -16,6 +16,8 @@ from kshot.contracts.tasks import CountedTarget, Failure, Label
 from kshot.storage.checkpoints import hold_checkpoint
 from kshot.storage.tables import OPEN_TASK, adapted_models, results, seconds_from_now, tasks
 
+UNKNOWN = "no adapted model with this id"
+EXPIRED = "this adapted model has expired; adapt again, with a longer ttl_seconds or pinned"
 NOTHING_TO_FOLLOW = "only a model whose checkpoint was named by an alias can follow it; adapt with name@alias"
 
 _OPEN = tasks.c.status.in_(OPEN_TASK)
@@ -176,10 +178,10 @@ async def get_adapted_model(connection: AsyncConnection, tenant: str, id: str) -
     """One adapted model. NotFound: unknown, deleted or another tenant's. Expired: past its time."""
     row = (await connection.execute(_whole(tenant).where(adapted_models.c.id == id))).one_or_none()
     if row is None:
-        raise NotFound("no adapted model with this id")
+        raise NotFound(UNKNOWN)
     model = _model(row)
     if model.expired:
-        raise Expired("this adapted model has expired; adapt again, with a longer ttl_seconds or pinned")
+        raise Expired(EXPIRED)
     return model
 
 

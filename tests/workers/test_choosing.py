@@ -15,9 +15,10 @@ from tests.workers import samples
 from tests.workers.place import Place
 from tests.workers.samples import blobs, claim, delivered
 from workers.choosing import decide
+from workers.cold import Damaged
 from workers.decoding import adapt_work, predict_work
 from workers.executing import solve
-from workers.models import Damaged, Models
+from workers.models import Models
 from workers.patience import is_away
 from workers.publishing import publish
 from workers.work import Failed, Solved, Work

@@ -9,7 +9,8 @@ from kshot.contracts.errors import AdaptationFailed, NotFound
 from kshot.storage.access import ensure_tenant
 from tests.workers.place import Place
 from tests.workers.samples import blobs
-from workers.models import Damaged, Models
+from workers.cold import Damaged
+from workers.models import Models
 from workers.work import Failed
 
 
