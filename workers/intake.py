@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import structlog
 
@@ -59,10 +60,12 @@ class Intake:
 
     async def _take(self) -> None:
         taken = await self._stack.queue.take(min(await self._room(), _CALLS_AT_ONCE))
+        if (
+            taken.calls
+        ):  # not waited for: some may have to be read from the database, and the next are welcome meanwhile
+            self.steps.start(self._accept(taken.calls))
         if taken.bells:
             await self.steps.run(self._claim([bell.task_id for bell in taken.bells]))
-        if taken.calls:
-            await self.steps.run(self._accept(taken.calls))
 
     async def poll(self) -> None:
         """Claim what no bell announced, until nothing is left: the bell was lost, or a lease expired."""
@@ -161,23 +164,23 @@ class Intake:
             self.ended()
         return works
 
-    async def _accept(self, calls: Sequence[Delivered]) -> None:
+    def _accept(self, calls: Sequence[Delivered]) -> Coroutine[Any, Any, None]:
+        """Counts them at once, before the next are taken."""
         self._calls |= {call.message: len(call.payload) for call in calls}
-        outcomes = await asyncio.gather(*(self._decode(call) for call in calls))
-        failed = []
-        for outcome in outcomes:
-            if isinstance(outcome, Work):
-                self._queues.put(outcome)
-            else:
-                failed.append(outcome)
+        return self._decode_all(calls)
+
+    async def _decode_all(self, calls: Sequence[Delivered]) -> None:
+        failed = [one for one in await asyncio.gather(*map(self._decode, calls)) if one is not None]
         if failed:
             await self._answerer.answer(failed)
             self.ended([call for call in calls if any(call is one.origin for one in failed)])
 
-    async def _decode(self, call: Delivered) -> Work | Failed:
+    async def _decode(self, call: Delivered) -> Failed | None:
+        """Queues the call's work as soon as its state is there; the others of the same read are not waited for."""
         try:
-            return await predict_work(call, self._models)
+            self._queues.put(await predict_work(call, self._models))
         except Exception as error:
             if not isinstance(error, KshotError) and not is_away(error):
                 _log.error("call_not_decoded", request_id=call.call.request_id, model=call.call.model, exc_info=error)
             return Failed(call, error)
+        return None
