@@ -2,13 +2,14 @@
 
 import json
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kshot.contracts.errors import Invalid, UnreadableBody
-from service.bodies.strict_json import strict_json, strict_object
+from service.bodies.strict_json import _slow_json, strict_json, strict_object
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 numbers = st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False)
@@ -23,6 +24,47 @@ json_values = st.recursive(
 def test_sound_json_survives(value: object) -> None:
     assert strict_json(json.dumps(value).encode()) == value
     assert strict_json(json.dumps(value, ensure_ascii=False).encode()) == value
+
+
+def written(value: object) -> str:
+    """JSON in which objects are lists of pairs, so that a key may be there twice."""
+    if isinstance(value, tuple):
+        return "{" + ",".join(f"{json.dumps(key)}:{written(item)}" for key, item in value) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(written, value)) + "]"
+    return json.dumps(value)
+
+
+few = st.sampled_from(["a", "b", ":", "a:b", "\\", '"', "\0", "\ud800", "é"])
+odd_numbers = st.sampled_from([2**63, -(2**63) - 1, 10**30, 1e300, 0, 1.5, -0.0, True, None])
+with_pairs = st.recursive(
+    few | odd_numbers,
+    lambda inner: st.lists(inner, max_size=4) | st.lists(st.tuples(few, inner), max_size=4).map(tuple),
+    max_leaves=20,
+)
+
+
+def outcome(read: Callable[[], object]) -> object:
+    try:
+        return read()
+    except (Invalid, UnreadableBody) as error:
+        return type(error), error.message
+
+
+def as_coordinates(value: object) -> object:
+    """Integers inside a list of lists as floats: there they are the same to every reader of ours."""
+    if isinstance(value, dict):
+        return {key: as_coordinates(item) for key, item in value.items()}
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        return json.loads(json.dumps(value), parse_int=float)
+    return [as_coordinates(item) for item in value] if isinstance(value, list) else value
+
+
+@given(with_pairs)
+def test_the_fast_reader_answers_as_the_slow_one(value: object) -> None:
+    text = written(value).encode()
+    fast, slow = outcome(lambda: strict_json(text)), outcome(lambda: _slow_json(text, "the body"))
+    assert json.dumps(as_coordinates(fast), default=str) == json.dumps(as_coordinates(slow), default=str)
 
 
 @pytest.mark.parametrize("body", [b'{"a": NaN}', b"[Infinity]", b"-Infinity"])
