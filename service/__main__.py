@@ -3,9 +3,11 @@
 import argparse
 import asyncio
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from pydantic import ValidationError
@@ -15,11 +17,13 @@ from service.app import create_app
 from service.context import is_loopback
 from service.keys import create_key, prepare_keys
 from service.logs import configure_logs
+from service.processes import supervise
 from service.protocol import as_uvicorn_http, protocol_with_deadline
 from service.settings import Settings
 
 _KEEP_ALIVE_S = 75
 _DRAIN_S = 10
+_MOST_PROCESSES = 64
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     serving = commands.add_parser("serve", help="serve the HTTP API")
     serving.add_argument("--host", default="127.0.0.1")
     serving.add_argument("--port", type=int, default=8000)
+    serving.add_argument("--processes", type=_count, default=1, help="API processes behind the one port")
+    serving.add_argument("--socket", type=int, help=argparse.SUPPRESS)  # how `supervise` starts each of them
     making = commands.add_parser("create-key", help="make an API key and print it, once")
     making.add_argument("--tenant", default="default")
     making.add_argument("--role", choices=["user", "admin"], default="user")
@@ -38,7 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = Settings()
         if options.command == "serve":
-            return _serve(settings, options.host, options.port)
+            if options.socket is not None:
+                return _run(settings, [socket.socket(fileno=options.socket)], with_parent=True)
+            return _serve(settings, options.host, options.port, options.processes)
         print(asyncio.run(create_key(settings, tenant=options.tenant, role=options.role, name=options.name)))
     except ValidationError as error:
         for fault in error.errors(include_input=False):
@@ -54,13 +62,21 @@ class _Server(uvicorn.Server):
     """uvicorn waits for answers under way; those without an end are told of it first."""
 
     on_exit: Callable[[], None]
+    with_parent = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.with_parent:  # its end closes the pipe that is our standard input
+            asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self.handle_exit, signal.SIGTERM, None)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.with_parent:
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
         self.on_exit()
         super().handle_exit(sig, frame)
 
 
-def _serve(settings: Settings, host: str, port: int) -> int:
+def _serve(settings: Settings, host: str, port: int, processes: int) -> int:
     keys_exist = asyncio.run(prepare_keys(settings))
     if not keys_exist and not is_loopback(f"[{host}]" if ":" in host else host):
         print(
@@ -69,11 +85,17 @@ def _serve(settings: Settings, host: str, port: int) -> int:
             file=sys.stderr,
         )
         return 2
+    if processes > 1:
+        return supervise(host, port, processes, patience_s=_DRAIN_S + 5)
+    return _run(settings, None, host=host, port=port)
+
+
+def _run(settings: Settings, sockets: list[socket.socket] | None, *, with_parent: bool = False, **where: Any) -> int:
+    """Serve in this process, until a signal."""
     app = create_app(settings)
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
+        **where,
         loop="uvloop",
         http=as_uvicorn_http(protocol_with_deadline(settings.header_deadline_s)),
         ws="none",
@@ -85,11 +107,19 @@ def _serve(settings: Settings, host: str, port: int) -> int:
         timeout_graceful_shutdown=_DRAIN_S,
     )
     server = _Server(config)
+    server.with_parent = with_parent
     server.on_exit = lambda: setattr(app.state.kshot, "closing", True)
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn drains, then raises the signal again: that is the end
         signal.signal(number, lambda *_: None)
-    server.run()
+    server.run(sockets)
     return 0 if server.started else 1
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if not 0 < count <= _MOST_PROCESSES:
+        raise argparse.ArgumentTypeError(f"from 1 to {_MOST_PROCESSES}")
+    return count
 
 
 if __name__ == "__main__":

@@ -1,0 +1,104 @@
+"""Several API processes behind one port: a parent that opens it, starts them, and replaces whichever ends.
+
+Each is a whole front end with its own reply stream and its own connections to Postgres (``KSHOT_DATABASE_CONNECTIONS``
+each) and Redis (two each). A request goes to whichever accepts it first; rates, keys and models are the same for all.
+`/metrics` counts what the process that answers it has served.
+"""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from types import FrameType
+
+from service.logs import log
+
+_SHORT_LIFE_S = 5.0
+_PAUSE_S = 1.0
+_LOOK_S = 0.1
+
+
+def supervise(host: str, port: int, count: int, patience_s: float) -> int:
+    """Run ``count`` processes until SIGTERM or SIGINT, then let them answer what is under way.
+
+    Returns the exit code: that of a process that ended by itself before any served for long (nothing can be served
+    then), else 0. A child whose parent is gone, however it went, ends too: its standard input is a pipe from here.
+    """
+    stopping = _Stopping()
+    with _open_port(host, port) as shared:
+        children = [_Child(shared) for _ in range(count)]
+        try:
+            while not stopping.asked:
+                code = _replace_ended(children, shared)
+                if code is not None:
+                    return code
+                time.sleep(_LOOK_S)
+        finally:
+            _stop(children, patience_s)
+    return 0
+
+
+class _Stopping:
+    """Whether a signal asked us to end."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked = True
+
+
+class _Child:
+    """One API process."""
+
+    def __init__(self, shared: socket.socket) -> None:
+        number = shared.fileno()
+        command = [sys.executable, "-m", "service", "serve", "--socket", str(number)]
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(  # noqa: S603 (our own)
+            command, stdin=subprocess.PIPE, pass_fds=[number], start_new_session=True
+        )
+
+    @property
+    def age_s(self) -> float:
+        return time.monotonic() - self.started
+
+
+def _open_port(host: str, port: int) -> socket.socket:
+    """Bound, but not listening: nobody connects before the first process is there to answer."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    shared = socket.socket(family)
+    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    shared.bind((host, port))
+    return shared
+
+
+def _replace_ended(children: list[_Child], shared: socket.socket) -> int | None:
+    """The exit code where one gave up right after its start and none has lived longer: another try would end alike."""
+    for i, child in enumerate(children):
+        code = child.process.poll()
+        if code is None:
+            continue
+        short = child.age_s < _SHORT_LIFE_S
+        if short and code > 0 and all(other.age_s < _SHORT_LIFE_S for other in children):
+            return code
+        log.warning("api_process_ended", code=code, replaced=True)
+        if short:
+            time.sleep(_PAUSE_S)
+        children[i] = _Child(shared)
+    return None
+
+
+def _stop(children: list[_Child], patience_s: float) -> None:
+    for child in children:
+        child.process.terminate()
+    deadline = time.monotonic() + patience_s
+    for child in children:
+        try:
+            child.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.process.kill()
+            child.process.wait()
