@@ -6,22 +6,20 @@ from fastapi import Depends, Header, Request
 from starlette.responses import Response
 
 from kshot.contracts import api
-from kshot.contracts.checkpoints import InputSpec
 from kshot.contracts.errors import KshotError, NotFound, rebuild
 from kshot.contracts.tasks import Payload
-from kshot.contracts.wire import Inputs
 from kshot.storage.adapted_models import AdaptedModel
 from service import views
-from service.accepting import Order, Prepared, accept
+from service.accepting import accept, as_order
 from service.auth import Caller
 from service.errors import request_id_of
 from service.meaning import read_query
 from service.openapi import Responses, problems
 from service.predicting import Question, ask
 from service.prefer import Preference
-from service.settings import Settings
+from service.preparing import Order, Prepared
 from service.state import State
-from service.waiting import pending_answer, wait_until_done
+from service.waiting import expecting, pending_answer, wait_until_done
 
 RESPONSES: Responses = {
     200: {
@@ -58,8 +56,11 @@ async def answer_order(
     request: Request, state: State, caller: Caller, prepared: Prepared, key: str | None, preference: Preference
 ) -> Response:
     """Accept, wait as long as the caller prefers, answer. Raises what accepting raises, and the worker's failure."""
-    accepted = await accept(state, caller, prepared, key, request_id_of(request))
-    model = await wait_until_done(state, accepted.model, preference.wait_s)
+    new = as_order(state, caller, prepared, request_id_of(request))
+    with expecting(state, new.task.id) as reply:
+        accepted = await accept(state, caller, prepared, new, key)
+        own_reply = reply if accepted.model.task_id == new.task.id else None
+        model = await wait_until_done(state, accepted.model, preference.wait_s, own_reply)
     headers = {"Location": f"/v1/adapted-models/{model.id}", **preference.headers}
     if model.status in views.PENDING:
         body = await pending_answer(state, model)
@@ -82,12 +83,7 @@ async def _predict_again(
     order = prepared.order
     if order.query is None:
         return None
-    spec = (await state.checkpoint(model.made_with.id)).manifest.input
-    payload = await state.compute(
-        len(prepared.payload),
-        lambda: Payload(query=_query_for(order, model, spec, state.settings)).encode(),
-        images=order.choice is not None and spec.modality == "image",
-    )
+    payload = prepared.query or await _query_for(state, order, model)
     question = Question(model.made_with.id, model.id, payload, task=model.task_id)
     try:
         _, reply = await ask(state, caller, question, request_id_of(request))
@@ -98,8 +94,12 @@ async def _predict_again(
     return reply.predictions
 
 
-def _query_for(order: Order, model: AdaptedModel, spec: InputSpec, limits: Settings) -> Inputs | None:
-    """The query in the form the model takes: where its checkpoint was chosen, that may not be the order's first."""
-    if order.choice is None or order.choice.query is None:
-        return order.query
-    return read_query(order.choice.query, spec, model.input_shape, limits)
+async def _query_for(state: State, order: Order, model: AdaptedModel) -> bytes:
+    """The query in the form the model takes: its checkpoint was chosen, and that may not be the order's first form."""
+    assert order.choice is not None and order.choice.query is not None
+    raw, spec = order.choice.query, (await state.checkpoint(model.made_with.id)).manifest.input
+
+    def encode() -> bytes:
+        return Payload(query=read_query(raw, spec, model.input_shape, state.settings)).encode()
+
+    return await state.compute(len(raw), encode, images=spec.modality == "image")

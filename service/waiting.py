@@ -2,6 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 from kshot.contracts import api
 from kshot.contracts.tasks import Reply
@@ -15,15 +19,27 @@ _FIRST_LOOK_S = 0.25
 _LAST_LOOK_S = 1.0
 
 
-async def wait_until_done(state: State, model: AdaptedModel, wait_s: float) -> AdaptedModel:
-    """The model once it is no longer pending, or as it is after ``wait_s`` seconds."""
+@contextmanager
+def expecting(state: State, task_id: str) -> Iterator["asyncio.Future[Reply]"]:
+    """The reply to a task. Begin before it is recorded: a worker may be faster than whoever waits."""
+    try:
+        yield state.queue.expect(task_id)
+    finally:
+        state.queue.forget(task_id)
+
+
+async def wait_until_done(
+    state: State, model: AdaptedModel, wait_s: float, reply: "asyncio.Future[Reply] | None" = None
+) -> AdaptedModel:
+    """The model once it is no longer pending, or as it is after ``wait_s`` seconds. ``reply``: to its task, where that
+    is expected already."""
     if model.status not in PENDING or wait_s <= 0:
         return model
-    reply = state.queue.expect(model.task_id)
-    try:
-        return await _look_until_done(state, model, reply, time.monotonic() + wait_s)
-    finally:
-        state.queue.forget(model.task_id)
+    deadline = time.monotonic() + wait_s
+    if reply is not None:
+        return await _look_until_done(state, model, reply, deadline)
+    with expecting(state, model.task_id) as its_reply:
+        return await _look_until_done(state, model, its_reply, deadline)
 
 
 async def pending_answer(state: State, model: AdaptedModel) -> api.AdaptedModel:
@@ -39,13 +55,37 @@ async def pending_answer(state: State, model: AdaptedModel) -> api.AdaptedModel:
 async def _look_until_done(
     state: State, model: AdaptedModel, reply: "asyncio.Future[Reply]", deadline: float
 ) -> AdaptedModel:
-    pause = _FIRST_LOOK_S
+    pause, heard = _FIRST_LOOK_S, False
     while model.status in PENDING and (left := deadline - time.monotonic()) > 0:
-        if reply.done():  # it came, but the row is not final yet: the attempt was lost and another one runs
+        if heard:  # but the row is not final yet: the attempt was lost and another one runs
             await asyncio.sleep(min(pause, left))
         else:
             await asyncio.wait([reply], timeout=min(pause, left))
+            heard = reply.done()
+            if heard and (made := _made(model, reply.result())) is not None:
+                return made
         pause = min(_LAST_LOOK_S, 2 * pause)
         async with state.database.reading() as connection:
             model = await get_adapted_model(connection, model.tenant, model.id)
     return model
+
+
+def _made(model: AdaptedModel, reply: Reply) -> AdaptedModel | None:
+    """The model as its row tells it now, from the reply alone: that is sent once the row is committed. None where a
+    reply does not hold all of it: of failures, of several targets, of a checkpoint that a worker chose."""
+    if reply.failure is not None or reply.timings is None or model.task == "multitask" or model.checkpoint is None:
+        return None
+    return replace(
+        model,
+        status="succeeded",
+        quality=None if reply.quality is None else reply.quality.model_dump(),
+        predictions=None if reply.predictions is None else [_as_stored(one) for one in reply.predictions],
+        timings=reply.timings.model_dump(),
+    )
+
+
+def _as_stored(prediction: dict[str, Any]) -> dict[str, Any]:
+    """With its keys in the order that Postgres keeps (shorter ones first), so that reading it later gives the same
+    bytes."""
+    ordered = sorted(prediction.items(), key=lambda item: (len(item[0].encode()), item[0].encode()))
+    return {key: _as_stored(value) if isinstance(value, dict) else value for key, value in ordered}

@@ -141,10 +141,11 @@ async def insert_adapted_model(connection: AsyncConnection, model: NewAdaptedMod
 
 
 async def find_same(
-    connection: AsyncConnection, tenant: str, fingerprint: str, payload_sha256: bytes
+    connection: AsyncConnection, tenant: str, fingerprint: str, asked_sha256: bytes
 ) -> tuple[AdaptedModel, bool] | None:
     """The tenant's live model with this fingerprint, held until the transaction ends: nobody deletes it meanwhile.
-    Beside it: whether it is not made yet and was asked for with this very payload, so with the same query.
+    Beside it: whether it is not made yet and was asked for with this very payload and query (``asked_sha256``: of the
+    two, one after the other).
 
     An expired model gives its fingerprint up to the next.
     """
@@ -158,7 +159,8 @@ async def find_same(
         )
         .values(fingerprint=None)
     )
-    asked = case((_OPEN, func.sha256(tasks.c.payload) == payload_sha256), else_=False).label("asked")
+    sent = tasks.c.payload.op("||")(func.coalesce(tasks.c.query, b""))
+    asked = case((_OPEN, func.sha256(sent) == asked_sha256), else_=False).label("asked")
     wanted = _whole(tenant).add_columns(asked).where(adapted_models.c.fingerprint == fingerprint)
     row = (await connection.execute(wanted.with_for_update(of=adapted_models, key_share=True))).one_or_none()
     return None if row is None else (_model(row), bool(row.asked))

@@ -87,7 +87,8 @@ async def erase_supports(connection: AsyncConnection, limit: int) -> int:
     who = tenants.outerjoin(recording, and_(recording.c.tenant_id == tenants.c.id, recording.c.enabled))
     found = await connection.scalars(select(left.c.id).select_from(who.join(left, true())).limit(limit))
     models = await _locked(connection, limit, adapted_models.c.id.in_(list(found)))
-    await connection.execute(update(tasks).where(tasks.c.adapted_model_id.in_(models)).values(payload=None))
+    erased = {"payload": None, "query": None}
+    await connection.execute(update(tasks).where(tasks.c.adapted_model_id.in_(models)).values(erased))
     await connection.execute(update(feedback).where(feedback.c.adapted_model_id.in_(models)).values(payload=None))
     await connection.execute(
         update(adapted_models).where(adapted_models.c.id.in_(models)).values(support_left=False)

@@ -11,7 +11,6 @@ from kshot.contracts.selection import AUTO
 from kshot.inputs import input_shape
 from kshot.storage.adapted_models import NOTHING_TO_FOLLOW
 from kshot.storage.checkpoints import StoredCheckpoint
-from service.accepting import Order, Prepared, prepare
 from service.adapting import RESPONSES, IdempotencyDep, answer_order
 from service.auth import CallerDep
 from service.bodies.raw_inputs import RawSupport
@@ -22,6 +21,7 @@ from service.finding import find_checkpoint, find_promoted
 from service.meaning import read_query, read_support
 from service.openapi import body_of
 from service.prefer import PreferenceDep
+from service.preparing import Order, Prepared, prepare
 from service.settings import Settings
 from service.state import State, StateDep
 

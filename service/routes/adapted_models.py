@@ -22,7 +22,6 @@ from kshot.storage.objects import ObjectStore, state_keys
 from kshot.storage.results import get_support
 from kshot.storage.revisions import list_revisions
 from service import flywheel_views, views
-from service.accepting import Order, Prepared, prepare
 from service.adapting import RESPONSES, IdempotencyDep, answer_order
 from service.auditing import note
 from service.auth import CallerDep
@@ -35,6 +34,7 @@ from service.openapi import body_of, problems
 from service.pages import CursorDep, page_of
 from service.predicting import require_ready
 from service.prefer import MAX_WAIT_S, PreferenceDep
+from service.preparing import Order, Prepared, prepare
 from service.settings import Settings
 from service.state import State, StateDep
 from service.waiting import pending_answer, wait_until_done

@@ -13,9 +13,9 @@ from kshot.contracts.checkpoints import ImageInput, InputSpec, TextInput, Vector
 from kshot.contracts.errors import Invalid
 from kshot.contracts.tasks import LearnerOptions
 from kshot.storage.checkpoints import StoredCheckpoint
-from service.accepting import Order, prepare
 from service.bodies.raw_inputs import Files, RawInputs, RawSupport, Tensor, Values
 from service.choosing import OpenMeaning, read_open
+from service.preparing import Order, prepare
 from tests.flow.http_stack import drawing_file
 from tests.service.test_meaning import BOTH, LIMITS, manifest
 

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from kshot.contracts.ids import new_id
 from kshot.storage.adapted_models import AdaptedModel, NewAdaptedModel, get_adapted_model
 from kshot.storage.admission import count_open
+from kshot.storage.expiry import delete_adapted_model, erase_states
 from kshot.storage.orders import NewOrder, Room, insert_orders
 from kshot.storage.tables import DEFAULT_TENANT
 from tests.kshot.storage.conftest import a_model, another_tenant, its_task
@@ -112,3 +113,18 @@ async def test_an_error_records_none(database: AsyncEngine, checkpoint: str):
     with pytest.raises(asyncpg.ForeignKeyViolationError):
         await record(database, good, bad)
     assert await rows(database, "SELECT 1 FROM adapted_models WHERE id = :id", id=good.id) == []
+
+
+@pytest.mark.parametrize("how", ["deleted", "expired"])
+async def test_support_and_query_of_an_order_nobody_took_are_erased(database: AsyncEngine, checkpoint: str, how: str):
+    model = a_model(checkpoint, ttl_s=3600.0 if how == "deleted" else -3600.0)
+    async with database.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        order = NewOrder(model, replace(its_task(model), query=b"query"), None)
+        assert await insert_orders(connection, [order], ROOM)
+    async with database.begin() as connection:
+        if how == "deleted":
+            await delete_adapted_model(connection, DEFAULT_TENANT, model.id)
+        else:
+            await erase_states(connection, 1000)
+    read = "SELECT payload, query, status FROM tasks WHERE id = :id"
+    assert await rows(database, read, id=model.task_id) == [(None, None, "cancelled")]
