@@ -64,15 +64,15 @@ class Intake:
             taken.calls
         ):  # not waited for: some may have to be read from the database, and the next are welcome meanwhile
             self.steps.start(self._accept(taken.calls))
-        if taken.bells:
-            await self.steps.run(self._claim([bell.task_id for bell in taken.bells]))
+        if taken.bells:  # each is good for one task, not for its own: a neighbour may have waited longer
+            await self.steps.run(self._claim(len(taken.bells)))
 
     async def poll(self) -> None:
         """Claim what no bell announced, until nothing is left: the bell was lost, or a lease expired."""
         found = self._task_room()
         while found > 0:
             await self._room()
-            found = await self.steps.run(self._claim(None))
+            found = await self.steps.run(self._claim(self._stack.limits.tasks))
 
     async def replay(self) -> None:
         """Claim replays, for which nobody waits, a small batch at a time, until nothing is left. The next one only
@@ -81,7 +81,7 @@ class Intake:
         while found > 0:
             while self._leases.background:
                 await self._change()
-            found = await self.steps.run(self._claim(None, background=True))
+            found = await self.steps.run(self._claim(self._stack.limits.replays, background=True))
 
     async def claim_last_chance(self) -> Work | None:
         """A task at its last attempt. It must run by itself: its neighbours must not go down with it."""
@@ -133,14 +133,13 @@ class Intake:
             return 0
         return _BATCHES_AHEAD * self._stack.limits.queries - len(self._calls)
 
-    async def _claim(self, ids: Sequence[str] | None, *, background: bool = False) -> int:
+    async def _claim(self, most: int, *, background: bool = False) -> int:
         if time.monotonic() < self._resume_at:
             return 0
-        most = self._stack.limits.replays if background else self._stack.limits.tasks
         try:
             async with self._stack.database.connect() as connection:
                 claims = await claiming.claim(
-                    connection, self._stack.worker, self._stack.lease_s, most, ids, background=background
+                    connection, self._stack.worker, self._stack.lease_s, most, background=background
                 )
         except Exception as error:
             _log.warning("claim_failed", error=type(error).__name__)
