@@ -131,7 +131,7 @@ class Found:
             input_shape=tuple(orjson.loads(row["input_shape"])),
             task_id=row["task_id"],
             status=row["status"],
-            failure=None if failure is None else Failure.model_validate(orjson.loads(failure)),
+            failure=None if failure in (None, "null") else Failure.model_validate(orjson.loads(failure)),
         )
 
 
