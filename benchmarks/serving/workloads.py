@@ -58,13 +58,15 @@ def _row(numbers: Floats) -> str:
     return f"[0.#, {json.dumps(numbers[1:].tolist())[1:]}"
 
 
-def adapt_tensors(path: str = "/adapt", key: str | None = None, shots: int = 5, width: int = _WIDTH) -> Requests:
+def adapt_tensors(
+    path: str = "/adapt", key: str | None = None, shots: int = 5, width: int = _WIDTH, pool: int = _POOL
+) -> Requests:
     """The same task as one safetensors buffer."""
-    tasks = [vector_task(shots, width, seed) for seed in range(_POOL)]
+    tasks = [vector_task(shots, width, seed) for seed in range(pool)]
     metadata = {"header": json.dumps({"checkpoint": "vectors"})}
 
     def request(number: int) -> bytes:
-        support, labels, query = tasks[number % _POOL]
+        support, labels, query = tasks[number % pool]
         support[:, 0] = query[:, 0] = number % 2**24 / 2**24  # float32 holds 24 bits exactly
         tensors: dict[str, NDArray[Any]] = {
             "support.inputs": support,
