@@ -1,4 +1,5 @@
-"""Accepting a support set: one transaction records everything; the doorbell comes after the commit and may fail."""
+"""Accepting a support set: one transaction, or one statement for several, records everything; the doorbell comes after
+the commit and may fail."""
 
 from dataclasses import dataclass, replace
 
@@ -49,10 +50,11 @@ async def accept(
     ``new``: what is to be recorded (`as_order`).
     """
     made = None if idempotency_key is not None else await state.committer.record(new)
-    accepted = Accepted(made, own=True, answers=True) if made is not None else None
-    if accepted is None:
+    if made is None:
         asked = await state.compute(prepared.n_bytes, prepared.asked)
         accepted = await _accept_alone(state, caller, prepared, new, asked, idempotency_key)
+    else:
+        accepted = Accepted(made, own=True, answers=True)
     if accepted.model.task_id == new.task.id:
         state.in_background(state.queue.ring(new.task.id))
     return accepted
