@@ -17,6 +17,16 @@ from standalone.unprivileged import Account, private_folder
 
 READY_LINE = 7  # of postmaster.pid, counted from 0: the line pg_ctl reads too
 PREDECESSOR_PATIENCE = 30.0  # seconds
+_TUNED = {  # for many small commits; nothing here weakens what a commit promises
+    "max_connections": "200",
+    "shared_buffers": "256MB",
+    "max_wal_size": "4GB",  # a checkpoint has each page written whole once more: seldom, then
+    "min_wal_size": "512MB",  # files of the log are used again, not made and synced anew
+    "checkpoint_timeout": "15min",
+    "random_page_cost": "1.1",
+    "autovacuum_vacuum_scale_factor": "0.05",  # a task's row is written three times within milliseconds
+    "autovacuum_vacuum_cost_limit": "1000",
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,7 @@ class Postgres:
             "unix_socket_permissions": "0700",
             "timezone": "UTC",
             "log_timezone": "UTC",
+            **_TUNED,
         }
         return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
 

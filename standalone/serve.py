@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from standalone.errors import StandaloneError
@@ -22,6 +22,8 @@ from standalone.supervisor import StopAsked, Supervisor
 CHECKOUT = Path(__file__).resolve().parents[1]
 DEVICES = ("auto", "cpu", "cuda")
 LOOPBACK = "127.0.0.1"
+MOST_WORKERS = 64
+MOST_USUAL_WORKERS = 4
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Settings:
 
     port: int
     device: str
+    workers: int
 
     @property
     def url(self) -> str:
@@ -37,7 +40,7 @@ class Settings:
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
-    """``KSHOT_PORT`` and ``KSHOT_DEVICE``, checked.
+    """``KSHOT_PORT``, ``KSHOT_DEVICE`` and ``KSHOT_WORKERS``, checked.
 
     Raises:
         StandaloneError: a value makes no sense, or the port is taken.
@@ -47,7 +50,21 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         raise StandaloneError(f"KSHOT_PORT={port} is no port: give a number from 1 to 65535")
     if device not in DEVICES:
         raise StandaloneError(f"KSHOT_DEVICE={device} is none of {', '.join(DEVICES)}")
-    return Settings(int(port), device)
+    workers = environ.get("KSHOT_WORKERS") or str(_usual_workers(device))
+    if not workers.isascii() or not workers.isdigit() or not 0 < int(workers) <= MOST_WORKERS:
+        raise StandaloneError(f"KSHOT_WORKERS={workers} is no number from 1 to {MOST_WORKERS}")
+    return Settings(int(port), device, int(workers))
+
+
+def _usual_workers(device: str) -> int:
+    """One for a GPU; else one for each core, up to a number that leaves memory for other things."""
+    on_gpu = device == "cuda" or (device == "auto" and Path("/dev/nvidia0").exists())
+    return 1 if on_gpu else min(_cores(), MOST_USUAL_WORKERS)
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_port(port: int, patience: float = 2.0) -> None:
@@ -102,8 +119,8 @@ def serve(home: Home, environ: Mapping[str, str], say: Callable[[str], None]) ->
 
 
 def _bring_up(supervisor: Supervisor, stack: "_Stack", say: Callable[[str], None]) -> None:
-    """Migrate; then checkpoints, API and worker side by side; then the self-check, and the trainer, which nobody waits
-    for."""
+    """Migrate; then checkpoints, API and a worker side by side; then the self-check, and what nobody waits for: further
+    workers and the trainer."""
     started = time.monotonic()
     supervisor.run_once(stack.migrate)
     say(f"database: migrated in {time.monotonic() - started:.1f} s")
@@ -118,7 +135,7 @@ def _bring_up(supervisor: Supervisor, stack: "_Stack", say: Callable[[str], None
     except StandaloneError:
         say(f"the service is up, but look at it before you trust it (logs: {stack.home.logs})")
     say(last_lines(stack.self_check.log, 1).strip())
-    supervisor.start((stack.trainer,))
+    supervisor.start((*stack.more_workers, stack.trainer))
 
 
 def _environment(
@@ -175,9 +192,8 @@ class _Stack:
 
     @property
     def worker(self) -> Part:
-        command = self._command("worker", "-m", "workers", "adapt")
         return Part(
-            command,
+            self._worker_command("worker"),
             label="worker",
             ready=lambda _pid: _readiness(self.settings.url) == "ready",
             look_every=0.1,
@@ -185,6 +201,17 @@ class _Stack:
             stop_patience=35.0,
             attempts=2,
         )
+
+    @property
+    def more_workers(self) -> list[Part]:
+        names = [f"worker-{number + 1}" for number in range(1, self.settings.workers)]
+        return [Part(self._worker_command(name), label=name, stop_patience=35.0) for name in names]
+
+    def _worker_command(self, name: str) -> Command:
+        """Workers share the cores: each computes with as many threads as come to it."""
+        threads = str(max(_cores() // self.settings.workers, 1))
+        command = self._command(name, "-m", "workers", "adapt")
+        return replace(command, env={"KSHOT_THREADS": threads, **self.environ})
 
     @property
     def trainer(self) -> Part:

@@ -46,6 +46,8 @@ class Valkey:
             "appendonly": "yes",
             "appendfsync": "everysec",
             "save": "",
+            "auto-aof-rewrite-min-size": "512mb",  # else calls that travel whole rewrite it every few seconds
+            "no-appendfsync-on-rewrite": "yes",
             "maxmemory": "1gb",  # predict calls travel whole: a full server refuses more, and callers are told 503
             "maxmemory-policy": "noeviction",
         }

@@ -55,6 +55,9 @@ def _adapt(settings: WorkerSettings) -> None:
     import torch
     import uvloop
 
+    from kshot.allocator import keep_freed_memory
+
+    keep_freed_memory()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     uvloop.run(_work(settings))

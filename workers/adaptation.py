@@ -1,6 +1,7 @@
 """The adaptation worker: take work in, compute batch after batch, end each item, drain when asked to stop."""
 
 import asyncio
+import gc
 import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -61,6 +62,7 @@ class AdaptationWorker:
         await asyncio.wait([stopped, warm], return_when=asyncio.FIRST_COMPLETED)
         if stopped.done():
             return await _cancel([warm])
+        gc.freeze()  # what was imported and loaded so far stays: no later collection need look through it
         _log.info("worker_ready", worker=self._stack.worker, device=str(self._stack.device))
         beat_s = self._stack.lease_s / 3
         hearts = _start(every(beat_s, self._leases.beat), every(_SEEN_S, self._seen))

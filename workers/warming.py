@@ -19,6 +19,7 @@ from workers.models import Models
 
 _RETRY_S = 1.0
 _ANY_WIDTH = 8
+_TOGETHER = 4
 
 _log = structlog.get_logger()
 
@@ -34,11 +35,13 @@ async def warm_up(database: AsyncEngine, models: Models, torch_thread: Executor)
 
 
 def try_once(checkpoint: Checkpoint) -> None:
-    """Adapt to the smallest support set there is, and predict with it."""
+    """Adapt to the smallest support set there is, and predict with it; then to several at once, which may take another
+    way through the learner (grouped convolutions, stacked heads) with first times of its own."""
     manifest = checkpoint.manifest
     learner = get_learner(manifest.learner.name)
-    state = learner.adapt(checkpoint, [_smallest_support(manifest)], LearnerOptions())[0]
-    learner.predict(checkpoint, [state], [_blank(manifest.input, 1)])
+    for n in (1, _TOGETHER):
+        states = learner.adapt(checkpoint, [_smallest_support(manifest)] * n, LearnerOptions())
+        learner.predict(checkpoint, states, [_blank(manifest.input, 1)] * n)
 
 
 async def _production(database: AsyncEngine) -> list[str]:

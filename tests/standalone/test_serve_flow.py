@@ -46,6 +46,7 @@ class Serving:
             "KSHOT_HOME": str(home),
             "KSHOT_PORT": str(self.port),
             "KSHOT_DEVICE": "cpu",
+            "KSHOT_WORKERS": "2",
             "OMP_NUM_THREADS": "1",
         }
         self.process = subprocess.Popen(
@@ -91,7 +92,11 @@ class Serving:
             "postgres": "/postgres -D",
             "valkey": "valkey",
         }
-        return {name: pid for name, mark in marks.items() for pid, words in commands.items() if mark in words}
+        named: dict[str, int] = {}
+        for name, mark in marks.items():
+            pids = sorted(pid for pid, words in commands.items() if mark in words)
+            named |= {name if i == 0 else f"{name}-{i + 1}": pid for i, pid in enumerate(pids)}
+        return named
 
     def stop(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
@@ -167,11 +172,11 @@ def test_whatever_is_killed_comes_back_unaided(serving: Serving, name: str) -> N
 def test_sigterm_stops_everything_a_second_start_finds_its_data_and_sigkill_leaves_nothing(serving: Serving) -> None:
     model = serving.call("/adapt", EXAMPLE)["id"]
     pids = serving.children()
-    assert set(pids) == {"api", "worker", "trainer", "postgres", "valkey"}
+    assert set(pids) == {"api", "worker", "worker-2", "trainer", "postgres", "valkey"}
     assert serving.stop(signal.SIGTERM) == 0, serving.said
     assert all(is_gone(pid) for pid in pids.values())
-    stops = re.findall(r"  (\w+)[\w. ]*: stopped\n", serving.said.rpartition("stopping")[2])
-    assert stops == ["trainer", "api", "worker", "valkey", "postgres"]
+    stops = re.findall(r"  ([\w-]+)[\w. ]*: stopped\n", serving.said.rpartition("stopping")[2])
+    assert stops == ["trainer", "worker-2", "api", "worker", "valkey", "postgres"]
 
     again = Serving(serving.home)
     try:

@@ -38,7 +38,15 @@ def test_a_port_in_use_names_the_variable_to_set() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("KSHOT_PORT", "eighty"), ("KSHOT_PORT", "70000"), ("KSHOT_PORT", "0"), ("KSHOT_DEVICE", "tpu")]
+    ("name", "value"),
+    [
+        ("KSHOT_PORT", "eighty"),
+        ("KSHOT_PORT", "70000"),
+        ("KSHOT_PORT", "0"),
+        ("KSHOT_DEVICE", "tpu"),
+        ("KSHOT_WORKERS", "0"),
+        ("KSHOT_WORKERS", "many"),
+    ],
 )
 def test_senseless_settings_are_named(name: str, value: str) -> None:
     ended = serve({name: value})
