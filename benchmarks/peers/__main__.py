@@ -17,7 +17,7 @@ from benchmarks.peers.measuring import Pace, Race
 from benchmarks.peers.page import Page, Results
 from benchmarks.peers.processes import started
 
-_USUAL, _QUICK = Pace(rounds=7, seconds=0.3), Pace(rounds=1, seconds=0.0)
+_USUAL, _QUICK = Pace(rounds=5, seconds=0.3), Pace(rounds=1, seconds=0.0)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

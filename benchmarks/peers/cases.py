@@ -40,17 +40,16 @@ class Family:
 
     ``problem``: what makes the tasks (benchmarks.peers.problems). ``settings``: of the work, the same for everyone.
     ``checked``: so many tasks of each contestant are compared with the flat loop. ``tolerance``: how far kshot may be
-    from it, as a share of the largest absolute answer (at least 1), by precision.
+    from it by precision, see :class:`benchmarks.peers.measuring.Measured`. Second derivatives multiply round-off.
     """
 
     name: str
-    section: str
     problem: Settings
     settings: Settings
     contestants: tuple[Contestant, ...]
     targets: tuple[Target, ...] = ()
     checked: int = 32
-    tolerance: dict[str, float] = field(default_factory=lambda: {"float32": 1e-3, "bfloat16": 0.5})
+    tolerance: dict[str, float] = field(default_factory=lambda: {"float32": 1e-3, "bfloat16": 0.2})
 
     def precision(self, contestant: Contestant) -> str:
         return str(contestant.settings.get("precision", "float32"))
@@ -87,7 +86,6 @@ def _one_task(pooling: str) -> Family:
     fast = (Contestant("kshot, bf16, 2 threads", "kshot", threads=2, settings=BF16),)
     return Family(
         f"conv4 {_POOLINGS[pooling]}, one 1-shot task",
-        "one task",
         _pictures(pooling, 1, "batch", 1),
         _MAML,
         theirs + ours + fast,
@@ -95,7 +93,8 @@ def _one_task(pooling: str) -> Family:
     )
 
 
-_MAML: Settings = {"work": "adapt", "learner": "maml", "inner_steps": 5, "inner_lr": 0.1}
+# Small steps: by larger ones, round-off grows to differences on untrained weights, whoever takes them.
+_MAML: Settings = {"work": "adapt", "learner": "maml", "inner_steps": 5, "inner_lr": 0.01}
 
 
 def _many_tasks(pooling: str, shots: int, norm: str) -> Family:
@@ -104,16 +103,19 @@ def _many_tasks(pooling: str, shots: int, norm: str) -> Family:
         Contestant("learn2learn, 2 x 1 thread", "learn2learn", 2, tasks=_PEER_TASKS),
         Contestant("learn2learn, 2 x 1 thread, malloc tuned", "learn2learn", 2, tasks=_PEER_TASKS, tuned=True),
     )
-    full = (_kshot(8), _kshot(16), _kshot(32)) if shots == 1 else (_kshot(16),)
-    fast = tuple(_kshot(n.tasks, BF16) for n in full if n.tasks >= 16)
+    sizes = (8, 16, 32) if (shots, norm) == (1, "batch") else (16,)
+    full, fast = [_kshot(n) for n in sizes], _kshot(16, BF16)
     wide = Contestant("kshot, 1 x 2 threads, 16 tasks", "kshot", threads=2, tasks=16)
     judged = Contestant("kshot, 2 x 1 thread, 16 tasks, with quality", "kshot", 2, tasks=16, settings={"quality": True})
-    contestants = (default, *two, *full, *fast, wide, *([judged] if norm == "affine" else []))
-    many = [c for c in full if c.tasks >= 16]
-    targets = _adaptation_targets(pooling, shots, default, two, many, fast) if norm == "batch" else ()
-    problem = _pictures(pooling, shots, norm, 32 if shots == 1 else 16)
-    name = f"conv4 {_POOLINGS[pooling]}, {shots}-shot, {_NORMS[norm]}"
-    return Family(name, f"adaptation, {shots}-shot", problem, _MAML, contestants, targets)
+    many = _names([contestant for contestant in full if contestant.tasks >= 16])
+    targets = _adaptation_targets(pooling, shots, (default, *two), many, fast) if norm == "batch" else ()
+    return Family(
+        f"conv4 {_POOLINGS[pooling]}, {shots}-shot, {_NORMS[norm]}",
+        _pictures(pooling, shots, norm, max(sizes)),
+        _MAML,
+        (default, *two, *full, fast, wide, *([judged] if norm == "affine" else [])),
+        targets,
+    )
 
 
 _NORMS = {"batch": "batch statistics", "affine": "no statistics"}
@@ -125,21 +127,22 @@ def _kshot(tasks: int, settings: Settings | None = None) -> Contestant:
 
 
 def _adaptation_targets(
-    pooling: str,
-    shots: int,
-    default: Contestant,
-    two: tuple[Contestant, ...],
-    full: list[Contestant],
-    fast: tuple[Contestant, ...],
+    pooling: str, shots: int, theirs: tuple[Contestant, ...], full: tuple[str, ...], fast: Contestant
 ) -> tuple[Target, ...]:
-    tuned, usual = _names(two), (default.name,)
+    """``theirs``: learn2learn's default, in two processes, and these with malloc tuned, which issue 5 had not tried."""
+    default, two, tuned = ((contestant.name,) for contestant in theirs)
     if shots == 5:
-        return (Target("5-shot, float32, against its default", _names(full), usual, 1.9),)
-    asked = {"stride": (1.6, 2.5, 2.1), "max": (1.9, 2.2, 3.1)}[pooling]
+        return (
+            Target("5-shot, float32, against its default", full, default, 1.9),
+            Target("5-shot, bf16, against its default", (fast.name,), default, 2.4 if pooling == "stride" else 2.8),
+        )
+    against_two, against_default, by_bf16 = {"stride": (1.6, 2.5, 2.1), "max": (1.9, 2.2, 3.1)}[pooling]
     return (
-        Target("float32 against two processes", _names(full), tuned, asked[0]),
-        Target("float32 against its default", _names(full), usual, asked[1]),
-        Target("bf16 against two processes", _names(fast), tuned, asked[2]),
+        Target("float32 against its default", full, default, against_default),
+        Target("float32 against two processes", full, two, against_two),
+        Target("float32 against two processes, malloc tuned too", full, tuned, against_two),
+        Target("bf16 against two processes", (fast.name,), two, by_bf16),
+        Target("bf16 against two processes, malloc tuned too", (fast.name,), tuned, by_bf16),
     )
 
 
@@ -157,9 +160,8 @@ def _sinusoids() -> Family:
     theirs = _names(peers[:2])
     return Family(
         "MLP 2x40, sinusoids, 10 shots, 5 steps",
-        "MLP",
         {"kind": "sinusoids", "shots": 10, "queries": 10, "tasks": 128},
-        {**_MAML, "inner_lr": 0.01},
+        _MAML,
         (*peers, Contestant("learn2learn, 2 x 1 thread", "learn2learn", 2, tasks=_PEER_TASKS), *ours.values(), two),
         (
             Target("MLP, one task", (ours[1].name,), theirs, 4.0),
@@ -190,7 +192,6 @@ def _ridge() -> Family:
     best, shipped = _names(ours[32]), _names(ours[32][:1])
     return Family(
         "ridge on 384-d vectors, 5-way 5-shot, 1 thread",
-        "heads",
         _VECTORS,
         {"work": "adapt", "learner": "ridge"},
         (*peers, *ours[1], *ours[32]),
@@ -215,7 +216,6 @@ def _prototypes() -> Family:
     }
     return Family(
         "prototypes on 384-d vectors, 5-way 5-shot, 1 thread",
-        "heads",
         _VECTORS,
         {"work": "adapt", "learner": "protonet"},
         (peer, *ours.values()),
@@ -242,11 +242,11 @@ def _meta_training(learner: str, pooling: str) -> Family:
         targets.append(Target("first order against its second order", _names(ours), (second.name,), 4.0))
     return Family(
         f"meta-training, {order}, meta-batch 32, conv4 {_POOLINGS[pooling]}",
-        f"meta-training, {order}",
         _pictures(pooling, 1, "batch", 32),
         {**_MAML, "work": "meta", "learner": learner},
         theirs + ours + ((second,) if learner == "fomaml" else ()),
         tuple(targets) if pooling == "stride" else (),
+        tolerance={"float32": 2e-2},
     )
 
 
@@ -255,7 +255,6 @@ def _metric_training() -> Family:
     ours, fast = Contestant("kshot", "kshot", threads=2), Contestant("kshot, bf16", "kshot", threads=2, settings=BF16)
     return Family(
         "ProtoNet training step, 20-way 5-shot, 5 queries a class, conv4 max-pooled, 1 x 2 threads",
-        "metric training",
         {"kind": "draw", "ways": 20, "shots": 5, "queries": 5, "pooling": "max", "norm": "batch"},
         {"work": "metric", "learner": "protonet"},
         (plain, easyfsl, ours, fast),
@@ -263,4 +262,5 @@ def _metric_training() -> Family:
             Target("ProtoNet step, float32", (ours.name,), (plain.name,), 1.55),
             Target("ProtoNet step, bf16", (fast.name,), (plain.name,), 2.4),
         ),
+        tolerance={"float32": 1e-3, "bfloat16": 0.4},
     )

@@ -32,8 +32,9 @@ class Measured:
     """A contestant's figures. ``rates``: tasks per second in each round.
 
     ``difference``: from the flat loop, as a share of its largest answer (at least 1); of gradients, of each tensor's
-    largest. ``tolerance``: what it may be; None for peers, which need not do the same arithmetic. ``same``: share of
-    queries with the flat loop's class. ``right``: share of queries with the right class.
+    largest entry (at least a hundredth of the largest of all: the head's is 0 but for round-off). ``tolerance``: what
+    it may be; None for peers, which need not do the same arithmetic. ``same``: share of queries with the flat loop's
+    class. ``right``: share of queries with the right class.
     """
 
     name: str
@@ -148,10 +149,9 @@ class Race:
 
 def difference(answers: Tensors, expected: Tensors) -> float | None:
     """The largest difference, see :class:`Measured`; None where there is nothing to compare with."""
-    shares = []
-    for name, found, right in _both(answers, expected):
-        largest = right.abs().max().clamp(min=1.0 if name == "answers" else 1e-12)
-        shares.append(float((found - right).abs().max() / largest))
+    both = list(_both(answers, expected))
+    least = 1.0 if "answers" in answers else 0.01 * max((float(b.abs().max()) for _, _, b in both), default=0.0)
+    shares = [float((a - b).abs().max() / b.abs().max().clamp(min=least)) for _, a, b in both]
     return max(shares) if shares else None
 
 

@@ -13,23 +13,24 @@ from benchmarks.report import about
 _INTRODUCTION = """# kshot beside its peers
 
 learn2learn 0.2.0, easyfsl 1.5.0, TorchOpt 0.7.3, higher 0.2.1 and scikit-learn 1.9.1 in an environment of their own
-(`benchmarks/peers/constraints.txt`), all on torch 2.13.0. A family is one run: its contestants take turns (A B C A B C),
-figures are medians over the rounds, ratios medians of each round's ratio with the least and the most. kshot is measured
-by its learners' public interface, `adapt_only` and `predict` (with quality: `adapt`), on uint8 pictures; peers get
-theirs as float tensors ready for the network. "2 x 1 thread": two processes of one thread at the same time, with so
+(`benchmarks/peers/constraints.txt`), all on torch 2.13.0. A family is one run in which contestants take turns, A B C
+A B C; figures are medians over the rounds, ratios medians of each round's ratio with the least and the most. kshot is
+measured by its learners' public interface, `adapt_only` and `predict` (with quality: `adapt`), on uint8 pictures; peers
+get theirs as float tensors ready for the network. "2 x 1 thread": two processes of one thread at the same time, with so
 many tasks a call *each*; a peer loops over its tasks, so their number makes no difference to it. kshot's processes have
-told glibc to keep freed memory, as its workers do; "malloc tuned" peers have the same by environment. learn2learn
+told glibc to keep freed memory, as its workers do; peers with "malloc tuned" have the same by environment. learn2learn
 adapts with `first_order=True`, without which it is slower, and its networks have kshot's order of maximum and ReLU.
+What counts for a target is the fastest of the contestants it names, on both sides.
 
-Norms. "batch statistics": learn2learn has `nn.BatchNorm2d` by the rows at hand, so its queries are answered by their
+Norms. "Batch statistics": learn2learn has `nn.BatchNorm2d` by the rows at hand, so its queries are answered by their
 own statistics; kshot has norm `task`, the same in the inner loop, but answers by the support's statistics, for which it
 passes the support once more. Hence learn2learn's difference from the flat loop there; in meta-training both take the
-rows at hand and the gradients agree. "no statistics": a scale and a shift (norm `affine`, which `glyphs-maml` has) on
+rows at hand and the gradients agree. "No statistics": a scale and a shift (norm `affine`, which `glyphs-maml` has) on
 both sides, the same arithmetic throughout.
 
 Difference: the largest from the flat loop (float32, examples/), as a share of its largest answer (at least 1); of
-gradients, of each tensor's largest. Same: queries named as the flat loop names them. Right: queries named rightly, on
-synthetic tasks and untrained weights.
+gradients, of each tensor's largest entry (at least a hundredth of the largest of all). Same: queries named as the flat
+loop names them. Right: queries named rightly, on synthetic tasks and untrained weights.
 """
 
 
@@ -76,28 +77,28 @@ class Page:
 
     def __init__(self, folder: Path) -> None:
         self._stem = folder / "peers"
-        self._results = _read(self._stem.with_suffix(".json"))
+        self.results = _read(self._stem.with_suffix(".json"))
 
     def keep(self, results: Results) -> None:
         """Write everything, with ``results`` in the place of what there was of this family."""
-        self._results[results.family] = results
+        self.results[results.family] = results
         order = [family.name for family in families()]
-        self._results = {name: self._results[name] for name in order if name in self._results}
+        self.results = {name: self.results[name] for name in order if name in self.results}
         self._stem.parent.mkdir(parents=True, exist_ok=True)
-        rows = [asdict(results) for results in self._results.values()]
+        rows = [asdict(results) for results in self.results.values()]
         self._stem.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
         verdicts = sorted(
-            (verdict for results in self._results.values() for verdict in results.verdicts),
+            (verdict for results in self.results.values() for verdict in results.verdicts),
             key=lambda verdict: verdict.found / verdict.asked,
         )
-        tables = [self.text(name) for name in self._results]
+        tables = [self.text(name) for name in self.results]
         self._stem.with_suffix(".md").write_text("\n".join([_INTRODUCTION, _targets(verdicts), *tables]))
         if verdicts:
             draw(self._stem.with_suffix(".png"), verdicts)
 
     def text(self, family: str) -> str:
         """A family's table in Markdown."""
-        results = self._results[family]
+        results = self.results[family]
         origin, first = results.about, results.measured[0]
         lines = [f"## {family}", "", f"{origin['date']}, commit {origin['commit']}, `{origin['command']}`, "]
         lines += [f"{origin['machine']}, {len(first.rates)} rounds. Relative to {first.name}:", ""]

@@ -1,6 +1,6 @@
 """The targets as a picture: what was found beside what was asked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -47,3 +47,27 @@ def draw(file: Path, verdicts: Sequence[Verdict]) -> None:
     field.grid(axis="x", alpha=0.3)
     field.set_title("Times as fast as the peer (bar: asked; red: missed)", fontsize=10)
     sheet.savefig(file, dpi=110, metadata={"Software": None})
+
+
+def draw_operators(file: Path, trees: Mapping[str, Mapping[str, Mapping[str, float]]], shown: int) -> None:
+    """A field for each piece of work: milliseconds of a task by operator, a bar for each tree."""
+    works = list(next(iter(trees.values())))
+    sheet = Sheet(figsize=(11, 2.6 * len(works)), layout="constrained")
+    fields = sheet.subplots(len(works), 1, squeeze=False).reshape(-1)
+    for field, work in zip(fields, works, strict=True):
+        most: dict[str, float] = {}
+        for tree in trees.values():
+            for name, ms in tree[work].items():
+                most[name] = max(most.get(name, 0.0), ms)
+        names = sorted(most, key=lambda name: -most[name])[:shown]
+        for place, (label, tree) in enumerate(trees.items()):
+            heights = [i + 0.4 * place - 0.2 for i in range(len(names))]
+            total = f"{label}: {sum(tree[work].values()):.3g} ms in all"
+            colour = (_MISSED, _MET)[place % 2]
+            field.barh(heights, [tree[work].get(name, 0.0) for name in names], 0.38, color=colour, label=total)
+        field.set_yticks(range(len(names)), [name.removeprefix("aten::") for name in names], fontsize=7)
+        field.set_ylim(len(names) - 0.4, -0.6)
+        field.set_title(work, fontsize=10)
+        field.set_xlabel("ms a task", fontsize=8)
+        field.legend(fontsize=8, frameon=False, loc="lower right")
+    sheet.savefig(file, dpi=100, metadata={"Software": None})
