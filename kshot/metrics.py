@@ -41,13 +41,19 @@ def class_scores(answers: Array, truth: Array) -> ClassScores:
     """``answers``, ``truth``: whole numbers (n,), n >= 1."""
     classes = np.union1d(answers, truth)
     answered, true = answers[:, None] == classes, truth[:, None] == classes
-    both, said, there = (answered & true).sum(0), answered.sum(0), true.sum(0)
-    return ClassScores(
-        accuracy=float(np.mean(answers == truth)),
-        macro_f1=float(np.mean(2 * both / (said + there))),
-        recall=float(np.mean(both / np.maximum(there, 1))),
-        precision=float(np.mean(both / np.maximum(said, 1))),
+    return counted_scores((answered & true).sum(0)[None], answered.sum(0)[None], true.sum(0)[None])[0]
+
+
+def counted_scores(both: Array, answered: Array, true: Array) -> list[ClassScores]:
+    """The scores of B tasks from numbers of rows (B, C) by class: answered rightly, answered so, truly so."""
+    counts = (answered + true > 0).sum(1)
+    figures = (
+        both.sum(1) / true.sum(1),
+        (2 * both / np.maximum(answered + true, 1)).sum(1) / counts,
+        (both / np.maximum(true, 1)).sum(1) / counts,
+        (both / np.maximum(answered, 1)).sum(1) / counts,
     )
+    return [ClassScores(*own) for own in zip(*(figure.tolist() for figure in figures), strict=True)]
 
 
 def value_scores(values: Array, truth: Array) -> ValueScores:

@@ -1,5 +1,6 @@
 """Canonical vectors -> tensors."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,12 +12,14 @@ _ROUND_OFF = 1e-6
 
 
 def vector_tensor(inputs: Inputs, spec: VectorInput, device: torch.device) -> Tensor:
-    """float32 (n, width) -> the same as a tensor. Raises Invalid for another width than the spec names."""
+    """float32 (n, width) -> the same as a tensor, which may share its memory with what came in, so it must not be
+    written to. Raises Invalid for another width than the spec names."""
     if isinstance(inputs, list) or inputs.ndim != 2:
         raise Invalid("expected vectors, one row per input")
     if spec.width is not None and inputs.shape[1] != spec.width:
         raise Invalid(f"expected vectors of width {spec.width}, not {inputs.shape[1]}")
-    return torch.tensor(inputs, dtype=torch.float32, device=device)
+    array = np.ascontiguousarray(inputs, dtype=np.float32)
+    return torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)
 
 
 def column_moments(x: Tensor) -> tuple[Tensor, Tensor]:

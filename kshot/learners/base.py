@@ -5,12 +5,14 @@ the tasks beside it, nor a query's on the other queries; the order of the suppor
 nothing; the same call gives the same bytes; the batched path equals a plain loop.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +20,7 @@ from kshot.checkpoints import Checkpoint
 from kshot.contracts.checkpoints import TaskKind
 from kshot.contracts.errors import AdaptationFailed, Invalid
 from kshot.contracts.tasks import LearnerOptions, Quality
-from kshot.contracts.wire import Inputs
+from kshot.contracts.wire import Array, Inputs
 from kshot.device import CPU
 from kshot.encoders.base import Encoder
 
@@ -148,21 +150,41 @@ def check_supports(learner: Learner, supports: Sequence[Support]) -> None:
     for support in supports:
         if support.task not in learner.tasks:
             raise Invalid(f"learner {learner.name} does not do {support.task}", param="options.learner")
-        if len(support.targets) == 0 or len(support.targets) != len(support.inputs):
+        n = support.targets.shape[0]
+        if n == 0 or n != len(support.inputs):
             raise Invalid("a support needs as many labels as inputs, and at least one", param="support.labels")
-        if support.n_way is not None and len(torch.unique(support.targets)) != support.n_way:
-            raise Invalid("every class of the support needs at least one example", param="support.labels")
+    if not _every_class_occurs([(s.targets.cpu().numpy(), s.n_way) for s in supports if s.n_way is not None]):
+        raise Invalid("every class of the support needs at least one example", param="support.labels")
+
+
+def _every_class_occurs(tasks: Sequence[tuple[Array, int]]) -> bool:
+    """For all tasks at once: whether the labels (n,) are those from 0 to the number of ways, and no others."""
+    if not tasks:
+        return True
+    labels, lengths = np.concatenate([own for own, _ in tasks]), [len(own) for own, _ in tasks]
+    ways = np.array([n_way for _, n_way in tasks])
+    if labels.min() < 0 or bool((labels >= np.repeat(ways, lengths)).any()):
+        return False
+    places = labels + np.repeat(ways.cumsum() - ways, lengths)
+    return bool(np.bincount(places, minlength=ways.sum()).all())
 
 
 def check_finite(states: list[State]) -> list[State]:
     """The states themselves; raises AdaptationFailed where any of their numbers is not finite."""
-    finite = [tensor.isfinite().all() for state in states for tensor in state.tensors.values()]
-    if not bool(torch.stack(finite).all()):
+    check_numbers(tensor for state in states for tensor in state.tensors.values())
+    return states
+
+
+def check_numbers(tensors: Iterable[Tensor]) -> None:
+    """Raises AdaptationFailed where any number is not finite."""
+    own = list(tensors)
+    if all(math.isfinite(tensor.sum()) for tensor in own):  # a sum hides no infinity, but may be one of finite numbers
+        return
+    if not bool(torch.stack([tensor.isfinite().all() for tensor in own]).all()):
         raise AdaptationFailed(
             "adapting gave numbers that are not finite; check the scale of the inputs, of labels that are numbers, "
             "and the options"
         )
-    return states
 
 
 def device_of(encoder: Encoder, head: Head) -> torch.device:

@@ -1,6 +1,6 @@
-"""Ragged tasks as rectangular tensors: embed many at once, group by size, pad and mask."""
+"""Ragged tasks as rectangular tensors and back: embed many at once, group by size, pad and mask, take apart."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,8 @@ from kshot.encoders.base import Encoder
 from kshot.learners.base import State, Support
 
 _ROWS_PER_PASS = 256
+_VECTORS_PER_PASS = 1 << 14
+_NO_CLASS = -1
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,34 @@ class Packed:
     outputs: Tensor
 
 
+@dataclass(frozen=True)
+class Embeddings:
+    """Blocks of embeddings, one after the other: ``flat`` (n, d), the rows of each block in ``lengths``."""
+
+    flat: Tensor
+    lengths: list[int]
+
+    def blocks(self) -> list[Tensor]:
+        """Each block (n_i, d)."""
+        return list(torch.split(self.flat, self.lengths))
+
+    def padded(self, group: Sequence[int]) -> Tensor:
+        """The blocks of these numbers, ascending, as :func:`pad` makes them; neighbours of one length are no copy."""
+        n = self.lengths[group[0]]
+        if any(self.lengths[i] != n for i in group) or group[-1] - group[0] >= len(group):
+            blocks = self.blocks()
+            return pad([blocks[i] for i in group])
+        start = sum(self.lengths[: group[0]])
+        return self.flat[start : start + n * len(group)].reshape(len(group), n, -1)
+
+
 def embed(encoder: Encoder, blocks: Sequence[Inputs], device: torch.device) -> list[Tensor]:
-    """Each block's embeddings (n, d), through as few passes of the encoder as memory allows.
+    """Each block's embeddings (n, d), as :func:`embed_all` makes them."""
+    return embed_all(encoder, blocks, device).blocks()
+
+
+def embed_all(encoder: Encoder, blocks: Sequence[Inputs], device: torch.device) -> Embeddings:
+    """All blocks' embeddings, through as few passes of the encoder as memory allows.
 
     In ``train()`` mode it is a single pass, since batch statistics belong to the whole batch. Raises Invalid for an
     encoder whose norms belong to one task.
@@ -41,13 +69,20 @@ def embed(encoder: Encoder, blocks: Sequence[Inputs], device: torch.device) -> l
     if encoder.statistic_names:
         raise Invalid("this checkpoint's encoder needs its own learner: its norms adapt too", param="options.learner")
     joined = concatenate(blocks)
-    step = len(joined) if encoder.training else _ROWS_PER_PASS
-    passes = [encoder.embed(joined[start : start + step], device) for start in range(0, len(joined), step)]
-    return list(torch.split(torch.cat(passes), [len(block) for block in blocks]))
+    step = len(joined) if encoder.training else _rows_per_pass(joined)
+    if len(joined) <= step:
+        flat = encoder.embed(joined, device)
+    else:
+        flat = torch.cat([encoder.embed(joined[at : at + step], device) for at in range(0, len(joined), step)])
+    return Embeddings(flat, [len(block) for block in blocks])
+
+
+def _rows_per_pass(inputs: Inputs) -> int:
+    return _ROWS_PER_PASS if isinstance(inputs, list) or inputs.ndim > 2 else _VECTORS_PER_PASS
 
 
 def concatenate(blocks: Sequence[Inputs]) -> Inputs:
-    """Blocks of inputs of one modality as one block."""
+    """Blocks of inputs of one modality as one block, never the memory of any of them."""
     texts: list[str] = []
     arrays = []
     for block in blocks:
@@ -58,29 +93,47 @@ def concatenate(blocks: Sequence[Inputs]) -> Inputs:
     return np.concatenate(arrays) if arrays else texts
 
 
-def pack(supports: Sequence[Support], x: Sequence[Tensor]) -> Packed:
-    """Tasks of one kind, with one tensor (n, ...) each, padded to the largest among them."""
-    device, dtype = x[0].device, x[0].dtype
-    width = max(support.n_outputs for support in supports)
-    targets = [_columns(support, width).to(device, dtype) for support in supports]
+def pack(supports: Sequence[Support], x: Sequence[Tensor] | Tensor) -> Packed:
+    """Tasks of one kind, with one tensor (n, ...) each, padded to the largest among them; or padded already."""
+    x = x if isinstance(x, Tensor) else pad(x)
     return Packed(
         task=supports[0].task,
-        x=pad(x),
-        targets=pad(targets),
-        rows=mask([len(support.targets) for support in supports], device),
-        outputs=mask([support.n_outputs for support in supports], device),
+        x=x,
+        targets=_targets(supports, max(support.n_outputs for support in supports)).to(x),
+        rows=mask([support.targets.shape[0] for support in supports], x.device),
+        outputs=mask([support.n_outputs for support in supports], x.device),
     )
 
 
-def _columns(support: Support, width: int) -> Tensor:
-    if support.n_way is not None:
-        return torch.nn.functional.one_hot(support.targets, width)
-    return torch.nn.functional.pad(support.targets, (0, width - support.targets.shape[1]))
+def _targets(supports: Sequence[Support], width: int) -> Tensor:
+    """(B, N, width): one-hot classes, or values; zero in padding."""
+    targets = [support.targets for support in supports]
+    if supports[0].n_way is None:
+        return pad([torch.nn.functional.pad(values, (0, width - values.shape[1])) for values in targets])
+    classes = pad(targets, _NO_CLASS)
+    return classes.unsqueeze(2) == torch.arange(width, device=classes.device)
 
 
-def pad(blocks: Sequence[Tensor]) -> Tensor:
-    """(n_i, ...) each -> (B, max n, ...), zeros after each block's rows."""
-    return pad_sequence(list(blocks), batch_first=True)
+def pad(blocks: Sequence[Tensor], filler: float = 0.0) -> Tensor:
+    """(n_i, ...) each -> (B, max n, ...), ``filler`` after each block's rows."""
+    if all(block.shape == blocks[0].shape for block in blocks):
+        return torch.stack(list(blocks))
+    return pad_sequence(list(blocks), batch_first=True, padding_value=filler)
+
+
+def unpadded(stacked: Mapping[str, Tensor], rows: Mapping[str, Sequence[int]]) -> list[dict[str, Tensor]]:
+    """Tensors of B tasks, (B, ...) each, task by task: views, those named in ``rows`` without their padding."""
+    parts = [cut(tensor, [rows[name]] if name in rows else []) for name, tensor in stacked.items()]
+    return [dict(zip(stacked, own, strict=True)) for own in zip(*parts, strict=True)]
+
+
+def cut(stacked: Tensor, sizes: Sequence[Sequence[int]]) -> Sequence[Tensor]:
+    """Views of (B, N, C, ...), task by task, without padding. ``sizes``: for N, for C and so on, that of each task."""
+    own: Sequence[Tensor] = stacked.unbind()
+    for dimension, lengths in enumerate(sizes):
+        if min(lengths) < stacked.shape[dimension + 1]:
+            own = [block.narrow(dimension, 0, n) for block, n in zip(own, lengths, strict=True)]
+    return own
 
 
 def mask(lengths: Iterable[int], device: torch.device) -> Tensor:
@@ -91,7 +144,7 @@ def mask(lengths: Iterable[int], device: torch.device) -> Tensor:
 
 def groups(supports: Sequence[Support]) -> list[list[int]]:
     """Indices of tasks that may be padded together: one kind, alike in rows and outputs."""
-    return grouped([(s.task, alike(len(s.targets)), alike(s.n_outputs)) for s in supports])
+    return grouped([(s.task, alike(s.targets.shape[0]), alike(s.n_outputs)) for s in supports])
 
 
 def prediction_groups(states: Sequence[State], queries: Sequence[Inputs]) -> list[list[int]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from kshot.contracts.errors import Invalid
 from kshot.learners.base import Head, State
 from kshot.learners.batching import Packed
-from kshot.learners.closed_form import Problem, about_prior, predictive_variance, solve
+from kshot.learners.closed_form import Problem, about_prior, predictive_variance, solve, spread_of_fit
 from kshot.learners.quality import mse_quality
 
 
@@ -35,10 +35,12 @@ def has_prior(head: Head) -> bool:
 def negative_log_density(head: Head, support: Packed, query: Packed) -> Tensor:
     """Minus the log predictive density of a target, its mean over queries and targets, summed over the tasks."""
     problem = about_prior(support, head["prior_mean"])
-    solution = solve(problem, _penalty(problem, head, None))
+    penalty = _penalty(problem, head, None)
+    solution = solve(problem, penalty)
+    factor, isotropic = spread_of_fit(problem, solution, penalty)
     z, noise = query.x.double(), head["log_noise"].double().exp()
     mean = z @ (head["prior_mean"] + solution.weight).transpose(1, 2)
-    variance = predictive_variance(z, solution.factor, solution.isotropic, problem.offset_share, noise)
+    variance = predictive_variance(z, factor, isotropic, problem.offset_share, noise)
     losses = 0.5 * ((2 * pi * variance).log() + (query.targets - mean).square() / variance).mean(2)
     return ((losses * query.rows).sum(1) / query.rows.sum(1)).sum().to(query.x.dtype)
 
@@ -46,7 +48,9 @@ def negative_log_density(head: Head, support: Packed, query: Packed) -> Tensor:
 def posteriors(packed: Packed, head: Head, l2: float | None) -> list[State]:
     """The states of regression tasks, as :class:`~kshot.learners.ridge.Ridge` predicts with them: without offset."""
     problem = about_prior(packed, head["prior_mean"])
-    solution = solve(problem, _penalty(problem, head, l2))
+    penalty = _penalty(problem, head, l2)
+    solution = solve(problem, penalty)
+    factor, isotropic = spread_of_fit(problem, solution, penalty)
     weight = (solution.weight + head["prior_mean"]).float()
     residuals = solution.left_out.cpu()
     states = []
@@ -57,8 +61,8 @@ def posteriors(packed: Packed, head: Head, l2: float | None) -> list[State]:
             "weight": weight[i],
             "offset": problem.offset[i],
             "noise": head["log_noise"].exp(),
-            "factor": solution.factor[i, : min(n, solution.factor.shape[1])],
-            "isotropic": solution.isotropic[i],
+            "factor": factor[i, : min(n, factor.shape[1])],
+            "isotropic": isotropic[i],
         }
         stored = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
         quality = mse_quality(residuals[i, :n], targets=packed.targets[i, :n])

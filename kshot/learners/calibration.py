@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from kshot.learners.batching import Packed
-from kshot.learners.losses import row_losses
+from kshot.learners.losses import NEVER
 
 _OCTAVES = torch.linspace(-6.0, 6.0, 25)
 _PRIOR_STD = 1.5  # octaves
 _LEAST_GAP = 1e-3
+_NUMBERS_AT_ONCE = 1 << 18  # 2 MB in double precision
 ROUND_OFF = 1e-6  # relative: by so much the float32 embeddings of equal inputs may differ
 _SURE = 1e-2  # of a feature's own size: no round-off of an embedding moves it as far as that
 
@@ -22,24 +23,34 @@ def fit_scale(logits: Tensor, packed: Packed, left_out: Tensor, usual: Tensor) -
     ``logits``: (B, N, C), each support row's answer from the others. ``left_out``: (B, N), rows whose answer counts.
     ``usual``: (B,), the factor to expect before looking.
     """
+    below = torch.where(packed.outputs.unsqueeze(1), logits, NEVER)
+    below = (below - below.amax(2, keepdim=True)).transpose(1, 2).contiguous()  # (B, C, N): no sum is over neighbours
+    own = (below * packed.targets.transpose(1, 2)).sum(1)
 
-    def losses(factor: Tensor) -> Tensor:
-        scaled = logits * factor[:, None, None]
-        return (row_losses(packed.task, scaled, packed.targets, packed.outputs) * left_out).sum(1)
+    def losses(factors: Tensor) -> Tensor:
+        sums = (factors[:, :, None, None] * below.unsqueeze(1)).exp().sum(2)
+        return ((sums.log() - factors.unsqueeze(2) * own.unsqueeze(1)) * left_out.unsqueeze(1)).sum(2)
 
-    return posterior_scale(losses, usual)
+    return posterior_scale(losses, usual, logits.numel())
 
 
-def posterior_scale(losses: Callable[[Tensor], Tensor], usual: Tensor) -> Tensor:
-    """The scale (B,) to use where scale s costs task b ``losses(s)[b]`` nats over its left-out rows.
+def posterior_scale(losses: Callable[[Tensor], Tensor], usual: Tensor, numbers: int) -> Tensor:
+    """The scale (B,) to use where scales (B, S) cost ``losses(scales)`` (B, S) nats over a task's left-out rows.
 
-    ``usual``: (B,), the scale to expect before looking. The posterior mean of log(scale) over a grid, rather than the
-    best grid point: it moves smoothly with the support, so that round-off never tips it over.
+    ``usual``: (B,), the scale to expect before looking. ``numbers``: how many of them each scale takes to compute: all
+    are tried at once where memory near the processor allows. The posterior mean of log(scale) over a grid, rather than
+    the best grid point: it moves smoothly with the support, so that round-off never tips it over.
     """
     octaves = _OCTAVES.to(usual)
-    costs = torch.stack([losses(usual * 2**octave) for octave in octaves], 1)
+    scales = usual[:, None] * octaves.exp2()
+    costs = torch.cat([losses(some) for some in scales.split(at_once(numbers), 1)], 1)
     evidence = -0.5 * (octaves / _PRIOR_STD).square() - costs
     return usual * (evidence.softmax(1) @ octaves).exp2()
+
+
+def at_once(numbers: int) -> int:
+    """How many points of a grid, each of which takes so many numbers, are best computed in one go."""
+    return max(1, _NUMBERS_AT_ONCE // max(1, numbers))
 
 
 def told_apart(variance: Tensor, size: Tensor) -> Tensor:
@@ -66,12 +77,12 @@ def usual_scale(fit: Tensor, packed: Packed, width: int) -> Tensor:
     """The logits' scale to expect (B,), given the fit (B, N, C) of the support rows themselves.
 
     The gap between a row's own class and the others is worth 0.6 sqrt(width) nats: in more dimensions an unseen row's
-    score is farther from the fitted ones, but also surer.
+    score is farther from the fitted ones, but also surer. As in :func:`class_gains`, there may be further dimensions.
     """
-    own = (fit * packed.targets).sum(2)
-    ways = packed.outputs.sum(1, keepdim=True)
-    others = ((fit * packed.outputs.unsqueeze(1)).sum(2) - own) / (ways - 1).clamp(min=1)
-    gap = ((own - others) * packed.rows).sum(1) / packed.rows.sum(1)
+    own = (fit * packed.targets).sum(-1)
+    ways = packed.outputs.sum(-1, keepdim=True)
+    others = ((fit * packed.outputs.unsqueeze(-2)).sum(-1) - own) / (ways - 1).clamp(min=1)
+    gap = ((own - others) * packed.rows).sum(-1) / packed.rows.sum(-1)
     nats = min(max(0.6 * sqrt(width), 1.0), 12.0)
     return nats * gap.clamp(min=_LEAST_GAP).reciprocal()
 
@@ -81,11 +92,12 @@ def class_gains(fit: Tensor, packed: Packed) -> Tensor:
 
     All classes' directions then have the same length in the metric of the fit, as in discriminant analysis; without it
     classes far from the rest win too often, the more the more classes there are. 1 in tasks that have one example of
-    each class, where that length is mostly noise. ``fit``: (B, N, C), centred scores of the support rows.
+    each class, where that length is mostly noise. ``fit``: (B, N, C), centred scores of the support rows; or
+    (B, ..., N, C) where ``packed`` has dimensions of 1 there.
     """
-    sizes = packed.targets.sum(1)
-    own = (fit * packed.targets).sum(1) / sizes.clamp(min=1)
+    sizes = packed.targets.sum(-2)
+    own = (fit * packed.targets).sum(-2) / sizes.clamp(min=1)
     own = own.clamp(min=_LEAST_GAP) * packed.outputs
-    mean = own.sum(1, keepdim=True) / packed.outputs.sum(1, keepdim=True)
-    several = (sizes > 1.5).any(1, keepdim=True) & packed.outputs
-    return torch.where(several, own / mean, 1.0).rsqrt().unsqueeze(1)
+    mean = own.sum(-1, keepdim=True) / packed.outputs.sum(-1, keepdim=True)
+    several = (sizes > 1.5).any(-1, keepdim=True) & packed.outputs
+    return torch.where(several, own / mean, 1.0).rsqrt().unsqueeze(-2)

@@ -20,12 +20,14 @@ _LEAST_KEPT = 1e-9
 class Problem:
     """B centred problems, rows multiplied by the root of their weight.
 
-    ``a``: features (B, N, d). ``t``: targets (B, N, C). ``root``: (B, N), weights' roots; the weights sum to the number
-    of real rows. ``centre`` and ``spread``: (B, d), ``offset``: (B, C); features are (x - centre) / spread.
-    ``offset_share``: (B,), 1 / n where the offset was fitted, 0 where there is none.
+    ``a``: features (B, N, d). ``gram``: the smaller of a a' (B, N, N) and a' a (B, d, d), all that solving works with.
+    ``t``: targets (B, N, C). ``root``: (B, N), weights' roots; the weights sum to the number of real rows. ``centre``
+    and ``spread``: (B, d), ``offset``: (B, C); features are (x - centre) / spread. ``offset_share``: (B,), 1 / n where
+    the offset was fitted, 0 where there is none.
     """
 
     a: Tensor
+    gram: Tensor
     t: Tensor
     root: Tensor
     centre: Tensor
@@ -38,17 +40,16 @@ class Problem:
 class Solution:
     """What solving gives, per task.
 
-    ``weight``: (B, C, d). ``left_out``: (B, N, C), target minus the fit made without that row, the other rows' weights
-    unchanged. ``noise``: (B, C), variance of a target about the truth.
-    The variance of the fit at features z is noise * (offset_share + isotropic ||z||^2 -+ ||factor z||^2), minus where
-    ``isotropic`` (B,) is positive. ``factor``: (B, r, d).
+    ``weight``: (B, C, d). ``fit``: (B, N, C), the answers to the support rows themselves, less the offset; 0 in padded
+    rows. ``left_out``: (B, N, C), target minus the fit made without that row, the other rows' weights unchanged.
+    ``noise``: (B, C), variance of a target about the truth. ``cholesky``: of the penalised Gram matrix.
     """
 
     weight: Tensor
+    fit: Tensor
     left_out: Tensor
     noise: Tensor
-    factor: Tensor
-    isotropic: Tensor
+    cholesky: Tensor
 
 
 def centred(packed: Packed, evened: bool) -> Problem:
@@ -68,10 +69,11 @@ def centred(packed: Packed, evened: bool) -> Problem:
     a, t = root.unsqueeze(2) * (x - centre.unsqueeze(1)), root.unsqueeze(2) * (y - offset.unsqueeze(1))
     spread = torch.ones_like(centre)
     if evened:
-        size = (w.unsqueeze(1) @ x.square()).squeeze(1) / n
-        a = a * told_apart(a.square().sum(1) / n, size)[:, None, None]
-        spread = _spread(a, n)
-    return Problem(a / spread.unsqueeze(1), t, root, centre, spread, offset, 1 / n.squeeze(1).double())
+        variance = a.square().sum(1) / n
+        told = told_apart(variance, variance + centre.square()).unsqueeze(1)
+        spread = _spread(variance * told)
+        a = a * (told / spread).unsqueeze(1)
+    return Problem(a, _gram(a), t, root, centre, spread, offset, 1 / n.squeeze(1).double())
 
 
 def about_prior(packed: Packed, mean: Tensor) -> Problem:
@@ -80,11 +82,11 @@ def about_prior(packed: Packed, mean: Tensor) -> Problem:
     a = root.unsqueeze(2) * x
     t = root.unsqueeze(2) * (packed.targets.double() - x @ mean.double().T)
     none = root.new_zeros(len(x))
-    return Problem(a, t, root, torch.zeros_like(x[:, 0]), torch.ones_like(x[:, 0]), torch.zeros_like(t[:, 0]), none)
+    zero, one = torch.zeros_like(x[:, 0]), torch.ones_like(x[:, 0])
+    return Problem(a, _gram(a), t, root, zero, one, torch.zeros_like(t[:, 0]), none)
 
 
-def _spread(a: Tensor, n: Tensor) -> Tensor:
-    variance: Tensor = a.square().sum(1) / n
+def _spread(variance: Tensor) -> Tensor:
     moving = variance > 1e-12 * variance.amax(1, keepdim=True)  # features that are constant have no say
     known = variance.masked_fill(~moving, torch.nan)
     median, mean = known.nanmedian(1, keepdim=True).values, known.nanmean(1, keepdim=True)
@@ -94,38 +96,51 @@ def _spread(a: Tensor, n: Tensor) -> Tensor:
 
 def weights(problem: Problem, l2: Tensor) -> Tensor:
     """W of each task as (B, C, d), for penalties ``l2`` (B,): the part that meta-training differentiates."""
-    return _weight(problem, _cholesky(problem, l2))
+    return _weight(problem, _cholesky(problem, l2))[0]
+
+
+def weights_and_fit(problem: Problem, l2: Tensor) -> tuple[Tensor, Tensor]:
+    """``weight`` and ``fit`` of the :class:`Solution`, without the rest."""
+    weight, answers = _weight(problem, _cholesky(problem, l2))
+    return weight, answers / _safe_root(problem)
 
 
 def solve(problem: Problem, l2: Tensor) -> Solution:
-    """W, its exact leave-one-out errors e_i / (1 - h_ii), and what a predictive variance needs."""
-    a, root = problem.a, problem.root
+    """W and its exact leave-one-out errors e_i / (1 - h_ii)."""
     cholesky = _cholesky(problem, l2)
-    weight = _weight(problem, cholesky)
-    errors = problem.t - a @ weight.transpose(1, 2)
-    n = root.square().sum(1, keepdim=True)
+    weight, answers = _weight(problem, cholesky)
+    errors = problem.t - answers
+    root = problem.root
     if _is_dual(problem):
         # H = K (K + l2)^-1 = 1 - l2 (K + l2)^-1, K = a a'
         kept = l2[:, None] * torch.cholesky_inverse(cholesky).diagonal(dim1=1, dim2=2)
-        factor = torch.linalg.solve_triangular(cholesky, a, upper=False) / l2.sqrt()[:, None, None]
-        isotropic = 1 / l2
     else:
-        kept = 1 - torch.linalg.solve_triangular(cholesky, a.transpose(1, 2), upper=False).square().sum(1)
-        identity = torch.eye(a.shape[2], dtype=a.dtype, device=a.device).expand(len(a), -1, -1)
-        factor = torch.linalg.solve_triangular(cholesky, identity, upper=False)
-        isotropic = torch.zeros_like(l2)
+        kept = 1 - torch.linalg.solve_triangular(cholesky, problem.a.transpose(1, 2), upper=False).square().sum(1)
     kept = (kept - root.square() * problem.offset_share[:, None]).clamp(min=_LEAST_KEPT).unsqueeze(2)
-    left_out = errors / kept / root.clamp(min=_LEAST_KEPT).unsqueeze(2)
-    noise = (errors.square() / kept).sum(1) / n
-    return Solution(weight, left_out, noise, factor, isotropic)
+    noise = (errors.square() / kept).sum(1) / root.square().sum(1, keepdim=True)
+    safe_root = _safe_root(problem)
+    return Solution(weight, answers / safe_root, errors / kept / safe_root, noise, cholesky)
+
+
+def spread_of_fit(problem: Problem, solution: Solution, l2: Tensor) -> tuple[Tensor, Tensor]:
+    """How sure a fit is: the variance at features z is noise * (offset_share + isotropic ||z||^2 -+ ||factor z||^2).
+
+    ``factor``: (B, r, d). Minus where ``isotropic`` (B,) is positive.
+    """
+    a = problem.a
+    if _is_dual(problem):
+        factor = torch.linalg.solve_triangular(solution.cholesky, a, upper=False)
+        return factor / l2.sqrt()[:, None, None], 1 / l2
+    identity = torch.eye(a.shape[2], dtype=a.dtype, device=a.device).expand(len(a), -1, -1)
+    return torch.linalg.solve_triangular(solution.cholesky, identity, upper=False), torch.zeros_like(l2)
 
 
 def predictive_variance(z: Tensor, factor: Tensor, isotropic: Tensor, offset_share: Tensor, noise: Tensor) -> Tensor:
     """The variance of a target at features ``z`` (B, Q, d): noise * (1 + offset_share + z' (A'A + l2)^-1 z), (B, Q, C).
 
     Bishop, PRML, eq. 3.59 with precision 1 / noise of the targets and l2 / noise of the weights; ``offset_share`` (B,)
-    is 1/n for an offset of flat prior. ``factor`` and ``isotropic`` as in :class:`Solution`. ``noise``: (B, 1, C) or
-    (C).
+    is 1/n for an offset of flat prior. ``factor`` and ``isotropic`` as :func:`spread_of_fit` says. ``noise``: (B, 1, C)
+    or (C).
     """
     explained = (z @ factor.transpose(1, 2)).square().sum(2)
     outside = isotropic[:, None]
@@ -145,13 +160,36 @@ def left_out_by_class(problem: Problem, targets: Tensor, l2: Tensor) -> Tensor:
     """
     n = problem.root.square().sum(1)
     residual = _residual_operator(problem, l2 * n / (n - 1))
-    same = targets @ targets.transpose(1, 2)
-    size = same.sum(2)
-    size = torch.where(size > 0, size, 2.0)  # in padded rows any number does, but for the one that divides 0 by 0
-    inverse = torch.linalg.inv(residual * same - torch.diag_embed(size))
-    changed = inverse @ (residual @ problem.t)
-    errors: Tensor = changed / (1 + size * inverse.diagonal(dim1=1, dim2=2)).unsqueeze(2)
-    return errors / problem.root.clamp(min=_LEAST_KEPT).unsqueeze(2)
+    missed = residual @ problem.t
+    k, rest = divmod(*targets.shape[1:])
+    if rest == 0 and bool((targets.sum(1) == k).all()):
+        errors = _changed_by_block(residual, missed, targets, k)
+    else:
+        same = targets @ targets.transpose(1, 2)
+        size = same.sum(2)
+        size = torch.where(size > 0, size, 2.0)  # in padded rows any number does, but for the one that divides 0 by 0
+        errors = _changed(residual * same, missed, size)
+    return errors / _safe_root(problem)
+
+
+def _changed(residual: Tensor, missed: Tensor, size: Tensor) -> Tensor:
+    """The errors of :func:`left_out_by_class`: ``residual`` (..., n, n) within classes, ``missed`` (..., n, C) its e,
+    ``size`` (..., n) of each row's class."""
+    inverse = torch.linalg.inv(residual - torch.diag_embed(size))
+    changed: Tensor = inverse @ missed / (1 + size * inverse.diagonal(dim1=-2, dim2=-1)).unsqueeze(-1)
+    return changed
+
+
+def _changed_by_block(residual: Tensor, missed: Tensor, targets: Tensor, k: int) -> Tensor:
+    """The same where every class has ``k`` rows: a small inverse for each class instead of a large one for all."""
+    tasks, ways = len(targets), targets.shape[2]
+    order = targets.argmax(2).argsort(dim=1, stable=True).view(tasks, ways, k)
+    task = torch.arange(tasks, device=order.device).view(-1, 1, 1)
+    block = residual[task.unsqueeze(3), order.unsqueeze(3), order.unsqueeze(2)]
+    changed = _changed(block, missed[task, order], missed.new_full((), k).expand(tasks, ways, k))
+    errors = torch.empty_like(missed)
+    errors[task, order] = changed
+    return errors
 
 
 def _residual_operator(problem: Problem, l2: Tensor) -> Tensor:
@@ -167,8 +205,13 @@ def _residual_operator(problem: Problem, l2: Tensor) -> Tensor:
 
 
 def fitted(problem: Problem, weight: Tensor) -> Tensor:
-    """The answers (B, N, C) to the support rows themselves, less the offset; 0 in padded rows."""
-    return problem.a @ weight.transpose(1, 2) / problem.root.clamp(min=_LEAST_KEPT).unsqueeze(2)
+    """The ``fit`` of the :class:`Solution`, for any W."""
+    return problem.a @ weight.transpose(1, 2) / _safe_root(problem)
+
+
+def _safe_root(problem: Problem) -> Tensor:
+    """(B, N, 1), by which answers to weighted rows are divided."""
+    return problem.root.clamp(min=_LEAST_KEPT).unsqueeze(2)
 
 
 def fits_in_dual(n: int, d: int) -> bool:
@@ -180,24 +223,22 @@ def _is_dual(problem: Problem) -> bool:
     return fits_in_dual(problem.a.shape[1], problem.a.shape[2])
 
 
-def gram(problem: Problem) -> Tensor:
-    """The smaller of a a' (B, N, N) and a' a (B, d, d)."""
-    a = problem.a
-    return a @ a.transpose(1, 2) if _is_dual(problem) else a.transpose(1, 2) @ a
+def _gram(a: Tensor) -> Tensor:
+    return a @ a.transpose(1, 2) if fits_in_dual(a.shape[1], a.shape[2]) else a.transpose(1, 2) @ a
 
 
 def _cholesky(problem: Problem, l2: Tensor) -> Tensor:
-    matrix = gram(problem)
-    penalty = torch.diag_embed(l2[:, None].expand(-1, matrix.shape[1]))
+    penalty = torch.diag_embed(l2[:, None].expand(-1, problem.gram.shape[1]))
     cholesky: Tensor
-    cholesky, failed = torch.linalg.cholesky_ex(matrix + penalty)
+    cholesky, failed = torch.linalg.cholesky_ex(problem.gram + penalty)
     return cholesky.masked_fill((failed > 0)[:, None, None], torch.nan)  # refused with the other non-finite states
 
 
-def _weight(problem: Problem, cholesky: Tensor) -> Tensor:
+def _weight(problem: Problem, cholesky: Tensor) -> tuple[Tensor, Tensor]:
+    """W (B, C, d) and a W' (B, N, C)."""
     a, t = problem.a, problem.t
     if _is_dual(problem):
         alpha: Tensor = torch.cholesky_solve(t, cholesky)
-        return alpha.transpose(1, 2) @ a
+        return alpha.transpose(1, 2) @ a, problem.gram @ alpha
     weight: Tensor = torch.cholesky_solve(a.transpose(1, 2) @ t, cholesky)
-    return weight.transpose(1, 2)
+    return weight.transpose(1, 2), a @ weight

@@ -25,13 +25,13 @@ from kshot.learners.base import (
     device_of,
     settings_of,
 )
-from kshot.learners.batching import Packed, alike, embed, grouped, groups, pack, pad
+from kshot.learners.batching import Packed, alike, cut, embed_all, grouped, groups, pack
 from kshot.learners.calibration import posterior_scale
 from kshot.learners.kept_support import kept_support, packed_support
 from kshot.learners.losses import mean_over_tasks, row_losses
 from kshot.learners.neighbours import log_probabilities, votes
 from kshot.learners.protonet import nearest_means, negative_distances, squared_distances
-from kshot.learners.quality import accuracy_quality, can_leave_out
+from kshot.learners.quality import accuracy_qualities, can_leave_out
 
 _MARGIN, _BALANCE, _NEIGHBOURS = 1.0, 1.0, 5
 _USUAL_SMOOTHING = 0.05
@@ -88,31 +88,31 @@ class Contrastive(Learner):
         settings = settings_of(checkpoint, options)
         by_neighbours, neighbours = _by_neighbours(settings), int(settings.get("neighbours", _NEIGHBOURS))
         device = device_of(checkpoint.encoder, checkpoint.head)
-        features = embed(checkpoint.encoder, [support.inputs for support in supports], device)
+        features = embed_all(checkpoint.encoder, [support.inputs for support in supports], device)
         states: dict[int, State] = {}
         for group in groups(supports):
-            packed = pack([supports[i] for i in group], [features[i] for i in group])
-            adapted = _remembered(packed, neighbours) if by_neighbours else nearest_means(packed, None)
+            packed = pack([supports[i] for i in group], features.padded(group))
+            adapted = _remembered(packed, neighbours) if by_neighbours else nearest_means(packed, None, measured=True)
             states.update(zip(group, adapted, strict=True))
         return check_finite([states[i] for i in range(len(supports))])
 
     @torch.no_grad()
     def predict(self, checkpoint: Checkpoint, states: Sequence[State], queries: Sequence[Inputs]) -> list[Output]:
         neighbours = int(settings_of(checkpoint, LearnerOptions()).get("neighbours", _NEIGHBOURS))
-        features = embed(checkpoint.encoder, queries, device_of(checkpoint.encoder, checkpoint.head))
+        features = embed_all(checkpoint.encoder, queries, device_of(checkpoint.encoder, checkpoint.head))
         sizes = [
-            (alike(len(s.tensors.get("classes", ()))), alike(s.n_way or 0), alike(len(x)))
-            for s, x in zip(states, features, strict=True)
+            (alike(len(s.tensors.get("classes", ()))), alike(s.n_way or 0), alike(n))
+            for s, n in zip(states, features.lengths, strict=True)
         ]
         outputs: dict[int, Output] = {}
         for group in grouped(sizes):
-            chosen, query = [states[i] for i in group], pad([features[i] for i in group])
+            chosen, query = [states[i] for i in group], features.padded(group)
             if "classes" in chosen[0].tensors:
                 logits = _answers_by_neighbours(chosen, query, neighbours)
             else:
                 logits = negative_distances(chosen, query)
-            for i, block in zip(group, logits, strict=True):
-                outputs[i] = Output(logits=block[: len(queries[i]), : states[i].n_way])
+            own = cut(logits, [[features.lengths[i] for i in group], [state.n_way or 0 for state in chosen]])
+            outputs.update(zip(group, map(Output, own), strict=True))
         return [outputs[i] for i in range(len(states))]
 
 
@@ -143,17 +143,19 @@ def _remembered(packed: Packed, neighbours: int) -> list[State]:
     shares = votes(squared_distances(packed.x, packed.x), packed, others, neighbours)
     left_out = can_leave_out(packed.targets, packed.rows)
 
-    def losses(smoothing: Tensor) -> Tensor:
+    def loss(smoothing: Tensor) -> Tensor:
         logits = log_probabilities(shares, packed, smoothing)
         return (row_losses(packed.task, logits, packed.targets, packed.outputs) * left_out).sum(1)
 
-    smoothing = posterior_scale(losses, shares.new_full((len(shares),), _USUAL_SMOOTHING))
-    answers, classes, left_out = shares.cpu(), packed.targets.argmax(2), left_out.cpu()
+    def losses(smoothings: Tensor) -> Tensor:
+        return torch.stack([loss(smoothing) for smoothing in smoothings.unbind(1)], 1)
+
+    smoothing = posterior_scale(losses, shares.new_full((len(shares),), _USUAL_SMOOTHING), shares.numel())
+    classes, qualities = packed.targets.argmax(2), accuracy_qualities(shares, packed.targets, left_out, packed.outputs)
     states = []
     for i, (n, n_way) in enumerate(zip(packed.rows.sum(1).tolist(), packed.outputs.sum(1).tolist(), strict=True)):
-        quality = accuracy_quality(answers[i, :n, :n_way], classes[i, :n].cpu(), left_out[i, :n])
         tensors = kept_support(packed.x[i, :n], classes[i, :n]) | {"smoothing": smoothing[i].clone()}
-        states.append(State("classification", n_way, tensors, quality))
+        states.append(State("classification", n_way, tensors, qualities[i]))
     return states
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from kshot.checkpoints import Checkpoint
 from kshot.contracts.checkpoints import TaskKind
 from kshot.contracts.errors import Invalid
-from kshot.contracts.tasks import LearnerOptions
+from kshot.contracts.tasks import LearnerOptions, Quality
 from kshot.contracts.wire import Inputs
 from kshot.encoders.base import Encoder
 from kshot.learners.attention import Similarity, class_log_probabilities, similarity_of
@@ -25,13 +25,13 @@ from kshot.learners.base import (
     device_of,
     settings_of,
 )
-from kshot.learners.batching import Packed, alike, embed, grouped, groups, pack, pad
+from kshot.learners.batching import Packed, alike, cut, embed_all, grouped, groups, pack
 from kshot.learners.calibration import ROUND_OFF, posterior_scale, scale_of_margin
 from kshot.learners.folds import adapt_and_judge
 from kshot.learners.full_context import full_context_head, has_full_context, query_in_context, support_in_context
 from kshot.learners.kept_support import kept_support, packed_support
 from kshot.learners.losses import embedding_meta_loss, row_losses
-from kshot.learners.quality import accuracy_quality, can_leave_out
+from kshot.learners.quality import accuracy_qualities, can_leave_out
 
 _FIRST_SHARPNESS = {"l2": 1.0, "cosine": 10.0, "dot": 1.0}
 _USUAL_MARGIN = 4.0  # where no sharpness was meta-learned: rows of different classes are so many nats apart
@@ -106,10 +106,10 @@ class Matching(Learner):
     def _states(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
         device = device_of(checkpoint.encoder, checkpoint.head)
         similarity = similarity_of(settings_of(checkpoint, options).get("distance", "l2"))
-        features = embed(checkpoint.encoder, [support.inputs for support in supports], device)
+        features = embed_all(checkpoint.encoder, [support.inputs for support in supports], device)
         states: dict[int, State] = {}
         for group in groups(supports):
-            packed = pack([supports[i] for i in group], [features[i] for i in group])
+            packed = pack([supports[i] for i in group], features.padded(group))
             states.update(zip(group, _adapt(packed, checkpoint.head, similarity), strict=True))
         return [states[i] for i in range(len(supports))]
 
@@ -117,22 +117,22 @@ class Matching(Learner):
     def predict(self, checkpoint: Checkpoint, states: Sequence[State], queries: Sequence[Inputs]) -> list[Output]:
         device = device_of(checkpoint.encoder, checkpoint.head)
         settings = settings_of(checkpoint, LearnerOptions())
-        features = embed(checkpoint.encoder, queries, device)
+        features = embed_all(checkpoint.encoder, queries, device)
         sizes = [
-            (alike(len(s.tensors["classes"])), alike(s.n_way or 0), alike(len(x)))
-            for s, x in zip(states, features, strict=True)
+            (alike(len(s.tensors["classes"])), alike(s.n_way or 0), alike(n))
+            for s, n in zip(states, features.lengths, strict=True)
         ]
         outputs: dict[int, Output] = {}
         for group in grouped(sizes):
             support = packed_support([states[i] for i in group])
-            query = pad([features[i] for i in group])
+            query = features.padded(group)
             similarities = _similarities(checkpoint.head, settings, query, support.x, support.rows)
             sharpness = torch.stack([states[i].tensors["sharpness"] for i in group])
             logits = class_log_probabilities(
                 sharpness[:, None, None] * similarities, support, support.rows.unsqueeze(1)
             )
-            for i, block in zip(group, logits, strict=True):
-                outputs[i] = Output(logits=block[: len(queries[i]), : states[i].n_way])
+            own = cut(logits, [[features.lengths[i] for i in group], [states[i].n_way or 0 for i in group]])
+            outputs.update(zip(group, map(Output, own), strict=True))
         return [outputs[i] for i in range(len(states))]
 
 
@@ -150,16 +150,17 @@ def _similarities(head: Head, options: Mapping[str, Any], query: Tensor, g: Tens
 def _adapt(packed: Packed, head: Head, similarity: Similarity) -> list[State]:
     x = _support_rows(head, packed)
     left_out = can_leave_out(packed.targets, packed.rows)
-    without_context = not has_full_context(head)
     similarities = similarity(x, x)
     sharpness = _sharpness(similarity, similarities, packed, head, left_out)
-    logits = leave_one_out(sharpness[:, None, None] * similarities, packed).cpu()
-    classes, left_out = packed.targets.argmax(2), left_out.cpu()
+    qualities: Sequence[Quality | None] = [None] * len(x)
+    if not has_full_context(head):
+        logits = leave_one_out(sharpness[:, None, None] * similarities, packed)
+        qualities = accuracy_qualities(logits, packed.targets, left_out, packed.outputs)
+    classes = packed.targets.argmax(2)
     states = []
     for i, (n, n_way) in enumerate(zip(packed.rows.sum(1).tolist(), packed.outputs.sum(1).tolist(), strict=True)):
         tensors = kept_support(x[i, :n], classes[i, :n]) | {"sharpness": sharpness[i].clone()}
-        quality = accuracy_quality(logits[i, :n, :n_way], classes[i, :n].cpu(), left_out[i, :n])
-        states.append(State("classification", n_way, tensors, quality if without_context else None))
+        states.append(State("classification", n_way, tensors, qualities[i]))
     return states
 
 
@@ -177,11 +178,14 @@ def _sharpness(similarity: Similarity, similarities: Tensor, packed: Packed, hea
     if "log_sharpness" in head:
         return head["log_sharpness"].exp().expand(len(similarities))
 
-    def losses(sharpness: Tensor) -> Tensor:
+    def loss(sharpness: Tensor) -> Tensor:
         logits = leave_one_out(sharpness[:, None, None] * similarities, packed)
         return (row_losses(packed.task, logits, packed.targets, packed.outputs) * left_out).sum(1)
 
-    return posterior_scale(losses, _usual_sharpness(similarity, similarities, packed))
+    def losses(sharpnesses: Tensor) -> Tensor:
+        return torch.stack([loss(sharpness) for sharpness in sharpnesses.unbind(1)], 1)
+
+    return posterior_scale(losses, _usual_sharpness(similarity, similarities, packed), similarities.numel())
 
 
 def _usual_sharpness(similarity: Similarity, similarities: Tensor, packed: Packed) -> Tensor:

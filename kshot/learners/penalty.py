@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from kshot.learners.batching import Packed
-from kshot.learners.calibration import class_gains, usual_scale
-from kshot.learners.closed_form import Problem, gram
-from kshot.learners.losses import row_losses
+from kshot.learners.calibration import at_once, class_gains, usual_scale
+from kshot.learners.closed_form import Problem
+from kshot.learners.losses import NEVER
 
 # Penalties in octaves of the mean squared norm of a row. For classes the prior is narrow: on text embeddings, small
 # pictures and tables (BANKING77, CLINC150, digits, wine, breast cancer) no estimate from a few dozen rows beat an l2 of
@@ -17,6 +17,7 @@ _CLASSES_GRID, _CLASSES_PRIOR_STD = torch.arange(-10.0, 9.0), 1.0
 _ONE_SHOT_OCTAVES, _USUAL_WAYS = 1.0, 5
 _VALUES_GRID, _VALUES_PRIOR_MEAN, _VALUES_PRIOR_STD = torch.arange(-20.0, 5.0), -2.0, 3.0
 _LEAST_ERROR = 1e-8  # of the targets' variance
+_LEAST_KEPT = _LEAST_ROOT = 1e-9
 
 
 def choose_l2(problem: Problem, packed: Packed, left_out: Tensor) -> Tensor:
@@ -44,13 +45,23 @@ def choose_l2(problem: Problem, packed: Packed, left_out: Tensor) -> Tensor:
 
 def _classes_evidence(problem: Problem, packed: Packed, believed: Tensor, norm: Tensor, grid: Tensor) -> Tensor:
     """Minus the cross-entropy of the left-out rows, (B, G)."""
+    each = _for_each_penalty(packed)
+    labels = each.targets - problem.offset[:, None, None]
     evidence = []
-    for fit, errors in _leave_one_out_fits(problem, packed, norm, grid):
-        gains = class_gains(fit, packed)
-        scale = usual_scale(fit * gains, packed, problem.a.shape[2])[:, None, None]
-        logits = scale * gains * (packed.targets - problem.offset.unsqueeze(1) - errors)
-        evidence.append(-(row_losses(packed.task, logits, packed.targets, packed.outputs) * believed).sum(1))
-    return torch.stack(evidence, 1)
+    for fit, errors in _leave_one_out_fits(problem, norm, grid):
+        gains = class_gains(fit, each)
+        scale = usual_scale(fit * gains, each, problem.a.shape[2])[:, :, None, None]
+        logits = torch.where(each.outputs.unsqueeze(2), scale * gains * (labels - errors), NEVER)
+        logits = logits - logits.amax(3, keepdim=True)
+        losses = logits.exp().sum(3).log() - (logits * each.targets).sum(3)
+        evidence.append(-(losses * believed.unsqueeze(1)).sum(2))
+    return torch.cat(evidence, 1)
+
+
+def _for_each_penalty(packed: Packed) -> Packed:
+    """With a dimension for penalties after the first; targets lie in memory as the fits do, rows last."""
+    targets = packed.targets.double().transpose(1, 2).contiguous().transpose(1, 2)
+    return Packed(packed.task, packed.x, targets[:, None], packed.rows[:, None], packed.outputs[:, None])
 
 
 def _values_evidence(problem: Problem, packed: Packed, believed: Tensor, norm: Tensor, grid: Tensor) -> Tensor:
@@ -58,32 +69,31 @@ def _values_evidence(problem: Problem, packed: Packed, believed: Tensor, norm: T
     n = believed.sum(1, keepdim=True)
     variance = problem.t.square().sum(1) / n.clamp(min=1)
     real = packed.outputs & (variance > 0)
-    variance = torch.where(real, variance, 1.0)
+    variance = torch.where(real, variance, 1.0)[:, None]
     evidence = []
-    for _, errors in _leave_one_out_fits(problem, packed, norm, grid):
-        mse = (errors.square() * believed.unsqueeze(2)).sum(1) / n.clamp(min=1)
-        evidence.append(-0.5 * n.squeeze(1) * ((mse / variance + _LEAST_ERROR).log() * real).sum(1))
-    return torch.stack(evidence, 1)
+    for _, errors in _leave_one_out_fits(problem, norm, grid):
+        mse = (errors.square() * believed[:, None, :, None]).sum(2) / n.clamp(min=1).unsqueeze(2)
+        evidence.append(-0.5 * n * ((mse / variance + _LEAST_ERROR).log() * real.unsqueeze(1)).sum(2))
+    return torch.cat(evidence, 1)
 
 
-def _leave_one_out_fits(
-    problem: Problem, packed: Packed, norm: Tensor, grid: Tensor
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """For each penalty of the grid the fit less the offset, and the left-out errors, both (B, N, C).
+def _leave_one_out_fits(problem: Problem, norm: Tensor, grid: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The fit less the offset and the left-out errors, both (B, G, N, C), for as many penalties of the grid as are
+    best computed together. Both mean nothing in padded rows.
 
     One eigendecomposition serves all of them.
     """
-    a, t, root = problem.a, problem.t, problem.root
-    matrix = gram(problem)
-    s, vectors = torch.linalg.eigh(matrix)
+    root, t = problem.root, problem.t.transpose(1, 2)
+    s, vectors = torch.linalg.eigh(problem.gram)
     s = s.clamp(min=0)
-    p = vectors * s.sqrt().unsqueeze(1) if matrix.shape[1] == a.shape[1] else a @ vectors  # p p' = a a'
-    projected = p.transpose(1, 2) @ t
+    dual = problem.gram.shape[1] == problem.a.shape[1]
+    p = (vectors * s.sqrt().unsqueeze(1) if dual else problem.a @ vectors).transpose(1, 2)  # p' p = a a'
+    projected, square = t @ p.transpose(1, 2), p.square()
     mean_share = root.square() / root.square().sum(1, keepdim=True)
-    safe_root = root.clamp(min=1e-9).unsqueeze(2)
-    for octave in grid:
-        shrunk = 1 / (s + (norm * 2**octave)[:, None])
-        fit = p @ (shrunk.unsqueeze(2) * projected)
-        kept = 1 - (p.square() @ shrunk.unsqueeze(2)).squeeze(2) - mean_share
-        errors = (t - fit) / kept.clamp(min=1e-9).unsqueeze(2) / safe_root
-        yield fit / safe_root, errors * packed.rows.unsqueeze(2)
+    weighted = 1 / root.clamp(min=_LEAST_ROOT)[:, None, None]
+    for octaves in grid.split(at_once(t.numel())):
+        shrunk = 1 / (s.unsqueeze(1) + (norm[:, None] * octaves.exp2()).unsqueeze(2))
+        fit = ((shrunk.unsqueeze(2) * projected.unsqueeze(1)).flatten(1, 2) @ p).unflatten(1, (len(octaves), -1))
+        kept = (1 - shrunk @ square - mean_share.unsqueeze(1)).clamp(min=_LEAST_KEPT)
+        errors = (t.unsqueeze(1) - fit) * (weighted / kept.unsqueeze(2))
+        yield (fit * weighted).transpose(2, 3), errors.transpose(2, 3)

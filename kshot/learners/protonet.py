@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kshot.checkpoints import Checkpoint
 from kshot.contracts.checkpoints import TaskKind
-from kshot.contracts.tasks import LearnerOptions
+from kshot.contracts.tasks import LearnerOptions, Quality
 from kshot.contracts.wire import Inputs
 from kshot.encoders.base import Encoder
 from kshot.learners.base import (
@@ -18,14 +18,14 @@ from kshot.learners.base import (
     Output,
     State,
     Support,
-    check_finite,
+    check_numbers,
     check_supports,
     device_of,
 )
-from kshot.learners.batching import Packed, embed, groups, pack, pad, prediction_groups
+from kshot.learners.batching import Packed, cut, embed_all, groups, pack, pad, prediction_groups, unpadded
 from kshot.learners.calibration import ROUND_OFF, fit_scale, scale_of_margin
 from kshot.learners.losses import embedding_meta_loss
-from kshot.learners.quality import accuracy_quality, can_leave_out
+from kshot.learners.quality import accuracy_qualities, can_leave_out
 
 _USUAL_MARGIN = 4.0  # where no scale was meta-learned: two prototypes' mean distance is worth this many nats
 
@@ -65,27 +65,34 @@ class Protonet(Learner):
 
         return embedding_meta_loss(encoder, device_of(encoder, head), supports, queries, targets, answer)
 
-    @torch.no_grad()
     def adapt(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
+        return self._states(checkpoint, supports, measured=True)
+
+    def adapt_only(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
+        return self._states(checkpoint, supports, measured=False)
+
+    @torch.no_grad()
+    def _states(self, checkpoint: Checkpoint, supports: Sequence[Support], *, measured: bool) -> list[State]:
         check_supports(self, supports)
         device = device_of(checkpoint.encoder, checkpoint.head)
-        features = embed(checkpoint.encoder, [support.inputs for support in supports], device)
+        features = embed_all(checkpoint.encoder, [support.inputs for support in supports], device)
         states: dict[int, State] = {}
         for group in groups(supports):
-            packed = pack([supports[i] for i in group], [features[i] for i in group])
-            adapted = nearest_means(packed, checkpoint.head.get("log_scale"))
+            packed = pack([supports[i] for i in group], features.padded(group))
+            adapted = nearest_means(packed, checkpoint.head.get("log_scale"), measured=measured)
             states.update(zip(group, adapted, strict=True))
-        return check_finite([states[i] for i in range(len(supports))])
+        return [states[i] for i in range(len(supports))]
 
     @torch.no_grad()
     def predict(self, checkpoint: Checkpoint, states: Sequence[State], queries: Sequence[Inputs]) -> list[Output]:
         device = device_of(checkpoint.encoder, checkpoint.head)
-        features = embed(checkpoint.encoder, queries, device)
+        features = embed_all(checkpoint.encoder, queries, device)
         outputs: dict[int, Output] = {}
         for group in prediction_groups(states, queries):
-            logits = negative_distances([states[i] for i in group], pad([features[i] for i in group]))
-            for i, block in zip(group, logits, strict=True):
-                outputs[i] = Output(logits=block[: len(queries[i]), : states[i].n_way])
+            own = [states[i] for i in group]
+            logits = negative_distances(own, features.padded(group))
+            sizes = [[features.lengths[i] for i in group], [state.tensors["prototypes"].shape[0] for state in own]]
+            outputs.update(zip(group, map(Output, cut(logits, sizes)), strict=True))
         return [outputs[i] for i in range(len(states))]
 
 
@@ -118,26 +125,28 @@ def leave_one_out(packed: Packed, prototypes: Tensor) -> Tensor:
 
 def negative_distances(states: Sequence[State], query: Tensor) -> Tensor:
     """-scale * ||x - c_k||^2 (B, Q, C) of query embeddings (B, Q, d), by the states' ``prototypes`` and ``scale``."""
-    prototypes = pad([state.tensors["prototypes"] for state in states])
-    scales = torch.stack([state.tensors["scale"] for state in states])
-    return -scales[:, None, None] * squared_distances(query, prototypes)
+    prototypes, scales = (pad([state.tensors[name] for state in states]) for name in ("prototypes", "scale"))
+    return squared_distances(query, prototypes) * -scales[:, None, None]
 
 
-def nearest_means(packed: Packed, log_scale: Tensor | None) -> list[State]:
-    """The states of tasks; a scale that is None is fitted by leave-one-out."""
-    prototypes = class_means(packed)
-    logits, left_out = -leave_one_out(packed, prototypes), can_leave_out(packed.targets, packed.rows)
-    if log_scale is None:
-        scales = fit_scale(logits, packed, left_out, _usual_scale(packed, prototypes))
-    else:
-        scales = log_scale.exp().expand(len(prototypes))
-    classes = packed.targets.argmax(2)
-    states = []
-    for i, (n, n_way) in enumerate(zip(packed.rows.sum(1).tolist(), packed.outputs.sum(1).tolist(), strict=True)):
-        quality = accuracy_quality(logits[i, :n, :n_way].cpu(), classes[i, :n].cpu(), left_out[i, :n].cpu())
-        tensors = {"prototypes": prototypes[i, :n_way].clone(), "scale": scales[i].clone()}
-        states.append(State("classification", n_way, tensors, quality))
-    return states
+def nearest_means(packed: Packed, log_scale: Tensor | None, *, measured: bool) -> list[State]:
+    """The states of tasks; a scale that is None is fitted by leave-one-out. ``measured``: with their quality.
+
+    Raises AdaptationFailed where a number is not finite.
+    """
+    prototypes, ways = class_means(packed), packed.outputs.sum(1).tolist()
+    scales = torch.ones_like(prototypes[:, 0, 0]) if log_scale is None else log_scale.exp().expand(len(prototypes))
+    qualities: Sequence[Quality | None] = [None] * len(prototypes)
+    if measured or log_scale is None:
+        logits, left_out = -leave_one_out(packed, prototypes), can_leave_out(packed.targets, packed.rows)
+        if log_scale is None:
+            scales = fit_scale(logits, packed, left_out, _usual_scale(packed, prototypes))
+        if measured:
+            qualities = accuracy_qualities(logits, packed.targets, left_out, packed.outputs)
+    stacked = {"prototypes": prototypes, "scale": scales}
+    check_numbers(stacked.values())
+    own = zip(ways, unpadded(stacked, {"prototypes": ways}), qualities, strict=True)
+    return [State("classification", n_way, tensors, quality) for n_way, tensors, quality in own]
 
 
 def _usual_scale(packed: Packed, prototypes: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kshot.contracts.tasks import Quality
-from kshot.metrics import class_scores, error_scores
+from kshot.metrics import ClassScores, counted_scores, error_scores
 
 _Z = 1.96
 _WIDEST_ACCURACY_INTERVAL = 0.2
@@ -16,25 +16,47 @@ _FEWEST_ROWS_FOR_MSE = 10
 
 
 def accuracy_quality(logits: Tensor, targets: Tensor, left_out: Tensor, folds: int | None = None) -> Quality:
+    """The :func:`accuracy_qualities` of one task of ``logits`` (n, n_way), classes ``targets`` (n,) and ``left_out``
+    (n,)."""
+    one_hot = torch.nn.functional.one_hot(targets, logits.shape[1])
+    real = one_hot.new_ones(1, logits.shape[1], dtype=torch.bool)
+    return accuracy_qualities(logits[None], one_hot[None], left_out[None], real, folds)[0]
+
+
+def accuracy_qualities(
+    logits: Tensor, targets: Tensor, left_out: Tensor, classes: Tensor, folds: int | None = None
+) -> list[Quality]:
     """Accuracy over the rows that can be left out: each left out alone, or in ``folds`` parts where that is given.
 
-    ``logits``: (n, n_way), each row's answer from a support without it. ``targets``: (n,). ``left_out``: (n,), False
-    for the only example of a class: without it there is no such class to answer. Reliable where the 95% Wilson interval
-    is at most 0.2 wide; without any such row there is no figure at all.
+    ``logits``: (B, N, C), each row's answer from a support without it. ``targets``: (B, N, C), one-hot. ``left_out``:
+    (B, N), False in padding and for the only example of a class: without it there is no such class to answer.
+    ``classes``: (B, C), True where real. Reliable where every row was left out and the 95% Wilson interval is at most
+    0.2 wide; without any such row there is no figure at all.
     """
-    n = int(left_out.sum())
-    if n == 0:
-        return _nothing(folds)
-    scores = class_scores(logits.argmax(1)[left_out].cpu().numpy(), targets[left_out].cpu().numpy())
+    answers = torch.where(classes.unsqueeze(1), logits, -torch.inf).argmax(2, keepdim=True)
+    counted = left_out.unsqueeze(2)
+    answered = (answers == torch.arange(logits.shape[2], device=logits.device)) & counted
+    true = (targets > 0) & counted
+    counts = torch.stack([answered & true, answered, true]).sum(2).cpu().numpy()
+    n_rows = targets.sum((1, 2)).long().tolist()
+    numbers = counts[2].sum(1).tolist()
+    tell = [n > 0 for n in numbers]
+    scores = iter(counted_scores(*counts[:, tell]))
+    return [
+        _accuracy(next(scores), n, n == rows, folds) if n else _nothing(folds)
+        for n, rows in zip(numbers, n_rows, strict=True)
+    ]
+
+
+def _accuracy(scores: ClassScores, n: int, all_left_out: bool, folds: int | None) -> Quality:
     low, high = wilson_interval(round(scores.accuracy * n), n)
-    reliable = bool(left_out.all()) and high - low <= _WIDEST_ACCURACY_INTERVAL
     return Quality(
         method=_method(folds),
         folds=folds,
         accuracy=scores.accuracy,
         macro_f1=scores.macro_f1,
         n=n,
-        reliable=reliable,
+        reliable=all_left_out and high - low <= _WIDEST_ACCURACY_INTERVAL,
     )
 
 

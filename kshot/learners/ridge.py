@@ -15,7 +15,7 @@ from torch import Tensor
 from kshot.checkpoints import Checkpoint
 from kshot.contracts.checkpoints import TaskKind
 from kshot.contracts.errors import Invalid
-from kshot.contracts.tasks import LearnerOptions
+from kshot.contracts.tasks import LearnerOptions, Quality
 from kshot.contracts.wire import Inputs
 from kshot.encoders.base import Encoder
 from kshot.learners.base import (
@@ -25,27 +25,26 @@ from kshot.learners.base import (
     Output,
     State,
     Support,
-    check_finite,
+    check_numbers,
     check_supports,
     device_of,
 )
-from kshot.learners.batching import Packed, alike, embed, grouped, pack, pad
+from kshot.learners.batching import Packed, alike, cut, embed_all, grouped, pack, pad, unpadded
 from kshot.learners.bayesian import has_prior, negative_log_density, posteriors, prior_head
 from kshot.learners.calibration import class_gains, fit_scale, usual_scale
 from kshot.learners.closed_form import (
     Problem,
-    Solution,
     centred,
     fits_in_dual,
-    fitted,
     left_out_by_class,
     predictive_variance,
     solve,
-    weights,
+    spread_of_fit,
+    weights_and_fit,
 )
 from kshot.learners.losses import embedding_meta_loss, mean_over_tasks
 from kshot.learners.penalty import choose_l2
-from kshot.learners.quality import accuracy_quality, can_leave_out, mse_quality
+from kshot.learners.quality import accuracy_qualities, can_leave_out, mse_quality
 
 _FIRST_LOGIT_SCALE = 10.0
 _MOST_ROWS_REBALANCED = 512  # beyond, a class hardly notices that one of its rows weighs nothing
@@ -100,10 +99,10 @@ class Ridge(Learner):
             problem = centred(support, evened=False)
             l2 = head["log_l2"].double().exp().expand(len(query))
             z = query.double() - problem.centre.unsqueeze(1)
-            weight = weights(problem, l2)
+            weight, fit = weights_and_fit(problem, l2)
             outputs = z @ weight.transpose(1, 2)
             if support.task == "classification":
-                outputs = outputs * head["log_logit_scale"].exp() * class_gains(fitted(problem, weight), support)
+                outputs = outputs * head["log_logit_scale"].exp() * class_gains(fit, support)
             else:
                 outputs = outputs + problem.offset.unsqueeze(1)
             return outputs.to(query.dtype)
@@ -114,57 +113,63 @@ class Ridge(Learner):
             return mean_over_tasks(encoder, device, supports, queries, targets, density)
         return embedding_meta_loss(encoder, device, supports, queries, targets, answer)
 
-    @torch.no_grad()
     def adapt(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
+        return self._states(checkpoint, supports, options, measured=True)
+
+    def adapt_only(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
+        return self._states(checkpoint, supports, options, measured=False)
+
+    @torch.no_grad()
+    def _states(
+        self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions, *, measured: bool
+    ) -> list[State]:
         check_supports(self, supports)
         _check_targets(supports, checkpoint.head)
         device = device_of(checkpoint.encoder, checkpoint.head)
-        features = embed(checkpoint.encoder, [support.inputs for support in supports], device)
+        features = embed_all(checkpoint.encoder, [support.inputs for support in supports], device)
+        width = features.flat.shape[1]
         keys = [
-            (s.task, alike(len(x)), alike(s.n_outputs), fits_in_dual(*x.shape), len(x) <= _MOST_ROWS_REBALANCED)
-            for s, x in zip(supports, features, strict=True)
+            (s.task, alike(n), alike(s.n_outputs), fits_in_dual(n, width), n <= _MOST_ROWS_REBALANCED)
+            for s, n in zip(supports, features.lengths, strict=True)
         ]
         states: dict[int, State] = {}
         for group in grouped(keys):
-            packed = pack([supports[i] for i in group], [features[i] for i in group])
-            states.update(zip(group, _adapt(packed, checkpoint.head, options.l2), strict=True))
-        return check_finite([states[i] for i in range(len(supports))])
+            packed = pack([supports[i] for i in group], features.padded(group))
+            states.update(zip(group, _adapt(packed, checkpoint.head, options.l2, measured), strict=True))
+        return [states[i] for i in range(len(supports))]
 
     @torch.no_grad()
     def predict(self, checkpoint: Checkpoint, states: Sequence[State], queries: Sequence[Inputs]) -> list[Output]:
         device = device_of(checkpoint.encoder, checkpoint.head)
-        features = embed(checkpoint.encoder, queries, device)
+        features = embed_all(checkpoint.encoder, queries, device)
         keys = [
-            (s.task, "noise" in s.tensors, "rows" in s.tensors, alike(len(s.tensors["weight"])), alike(len(x)))
-            for s, x in zip(states, features, strict=True)
+            (s.task, "noise" in s.tensors, "rows" in s.tensors, alike(s.tensors["weight"].shape[0]), alike(n))
+            for s, n in zip(states, features.lengths, strict=True)
         ]
         outputs: dict[int, Output] = {}
         for group in grouped(keys):
-            answers = _predict([states[i] for i in group], [features[i] for i in group])
+            own = [states[i] for i in group]
+            answers = _predict(own, features.padded(group), [features.lengths[i] for i in group])
             outputs.update(zip(group, answers, strict=True))
         return [outputs[i] for i in range(len(states))]
 
 
 def _check_targets(supports: Sequence[Support], head: Head) -> None:
-    for support in supports:
-        if has_prior(head) and support.task == "regression" and support.n_outputs != len(head["log_noise"]):
+    for support in supports if has_prior(head) else ():
+        if support.task == "regression" and support.n_outputs != len(head["log_noise"]):
             raise Invalid(f"this checkpoint predicts {len(head['log_noise'])} numbers", param="support.labels")
 
 
-def _adapt(packed: Packed, head: Head, l2: float | None) -> list[State]:
-    """The states of tasks of one kind, alike in size."""
+def _adapt(packed: Packed, head: Head, l2: float | None, measured: bool) -> list[State]:
+    """The states of tasks of one kind, alike in size; ``measured``: with their quality."""
     if has_prior(head) and packed.task == "regression":
         return posteriors(packed, head, l2)
     problem = centred(packed, evened=l2 is None and "log_l2" not in head)
-    left_out = can_leave_out(packed.targets, packed.rows) if packed.task == "classification" else packed.rows
-    penalty = _penalty(problem, packed, left_out, head, l2)
-    solution = solve(problem, penalty)
     if packed.task == "regression":
-        return _regressors(packed, problem, solution)
-    errors = solution.left_out
-    if packed.rows.sum(1).max() <= _MOST_ROWS_REBALANCED:
-        errors = left_out_by_class(problem, packed.targets.double(), penalty)
-    return _classifiers(packed, problem, solution, head, left_out, errors)
+        return _regressors(packed, problem, _penalty(problem, packed, packed.rows, head, l2))
+    left_out = can_leave_out(packed.targets, packed.rows)
+    penalty = _penalty(problem, packed, left_out, head, l2)
+    return _classifiers(packed, problem, penalty, head, left_out, measured)
 
 
 def _penalty(problem: Problem, packed: Packed, left_out: Tensor, head: Head, l2: float | None) -> Tensor:
@@ -176,49 +181,67 @@ def _penalty(problem: Problem, packed: Packed, left_out: Tensor, head: Head, l2:
 
 
 def _classifiers(
-    packed: Packed, problem: Problem, solution: Solution, head: Head, left_out: Tensor, errors: Tensor
+    packed: Packed, problem: Problem, penalty: Tensor, head: Head, left_out: Tensor, measured: bool
 ) -> list[State]:
-    """``errors``: (B, N, C), by which the quality is judged; the scale goes by the cheaper ones it was tuned on."""
-    fit = fitted(problem, solution.weight)
+    """The scale is fitted to the errors that the penalty was chosen by, the quality is that of adapting again."""
+    rebalanced, scale_known = packed.x.shape[1] <= _MOST_ROWS_REBALANCED, "log_logit_scale" in head
+    labels = packed.targets - problem.offset.unsqueeze(1)
+    errors = None
+    if scale_known and (rebalanced or not measured):
+        weight, fit = weights_and_fit(problem, penalty)
+    else:
+        solution = solve(problem, penalty)
+        weight, fit, errors = solution.weight, solution.fit, solution.left_out
     gains = class_gains(fit, packed)
-    scores = gains * (packed.targets - problem.offset.unsqueeze(1) - solution.left_out)
-    if "log_logit_scale" in head:
-        scales = head["log_logit_scale"].exp().expand(len(scores))
+    if scale_known:
+        scale = head["log_logit_scale"].exp().expand(len(penalty))
     else:
         usual = usual_scale(fit * gains, packed, packed.x.shape[2])
-        scales = fit_scale(scores, packed, left_out, usual)
-    scores = (gains * (packed.targets - problem.offset.unsqueeze(1) - errors)).cpu()
-    classes, left_out = packed.targets.argmax(2).cpu(), left_out.cpu()
-    states = []
-    for i, (n, n_way) in enumerate(_sizes(packed)):
-        quality = accuracy_quality(scores[i, :n, :n_way], classes[i, :n], left_out[i, :n])
-        tensors = {
-            "centre": problem.centre[i],
-            "spread": problem.spread[i],
-            "weight": solution.weight[i, :n_way] * gains[i, 0, :n_way, None],
-            "scale": scales[i],
-        }
-        states.append(State("classification", n_way, _stored(tensors), quality))
-    return states
+        scale = fit_scale(gains * (labels - errors), packed, left_out, usual)
+    qualities: Sequence[Quality | None] = [None] * len(penalty)
+    if measured:
+        if rebalanced:
+            errors = left_out_by_class(problem, packed.targets.double(), penalty)
+        qualities = accuracy_qualities(gains * (labels - errors), packed.targets, left_out, packed.outputs)
+    stacked = {
+        "centre": problem.centre,
+        "spread": problem.spread,
+        "weight": weight * gains.transpose(1, 2),
+        "scale": scale,
+    }
+    ways = packed.outputs.sum(1).tolist()
+    tensors = _own_tensors(stacked, {"weight": ways})
+    return [State("classification", *own) for own in zip(ways, tensors, qualities, strict=True)]
 
 
-def _regressors(packed: Packed, problem: Problem, solution: Solution) -> list[State]:
-    residuals = solution.left_out.cpu()
-    states = []
-    for i, (n, n_targets) in enumerate(_sizes(packed)):
-        tensors = {
-            "centre": problem.centre[i],
-            "spread": problem.spread[i],
-            "weight": solution.weight[i, :n_targets],
-            "offset": problem.offset[i, :n_targets],
-        }
-        if n > 1:
-            rows = min(n, solution.factor.shape[1])
-            tensors |= {"noise": solution.noise[i, :n_targets] * _doubt_of_noise(n), "rows": packed.rows[i].sum()}
-            tensors |= {"factor": solution.factor[i, :rows], "isotropic": solution.isotropic[i]}
-        quality = mse_quality(residuals[i, :n, :n_targets], targets=packed.targets[i, :n, :n_targets])
-        states.append(State("regression", None, _stored(tensors), quality))
-    return states
+def _regressors(packed: Packed, problem: Problem, penalty: Tensor) -> list[State]:
+    solution = solve(problem, penalty)
+    sizes, widths = packed.rows.sum(1).tolist(), packed.outputs.sum(1).tolist()
+    stacked = {
+        "centre": problem.centre,
+        "spread": problem.spread,
+        "weight": solution.weight,
+        "offset": problem.offset,
+    }
+    rows = {"weight": widths, "offset": widths}
+    if max(sizes) > 1:  # tasks of one row are a group of their own
+        doubt = penalty.new_tensor([_doubt_of_noise(n) for n in sizes])
+        factor, isotropic = spread_of_fit(problem, solution, penalty)
+        stacked |= {"noise": solution.noise * doubt.unsqueeze(1), "rows": packed.rows.sum(1)}
+        stacked |= {"factor": factor, "isotropic": isotropic}
+        rows |= {"noise": widths, "factor": [min(n, factor.shape[1]) for n in sizes]}
+    residuals = cut(solution.left_out.cpu(), [sizes, widths])
+    targets = cut(packed.targets, [sizes, widths])
+    qualities = [mse_quality(e, targets=y) for e, y in zip(residuals, targets, strict=True)]
+    tensors = _own_tensors(stacked, rows)
+    return [State("regression", None, *own) for own in zip(tensors, qualities, strict=True)]
+
+
+def _own_tensors(stacked: Mapping[str, Tensor], rows: Mapping[str, Sequence[int]]) -> list[dict[str, Tensor]]:
+    """In single precision, task by task. Raises AdaptationFailed where a number is not finite."""
+    numbers = {name: tensor.float() for name, tensor in stacked.items()}
+    check_numbers(numbers.values())
+    return unpadded(numbers, rows)
 
 
 def _doubt_of_noise(n: int) -> float:
@@ -227,31 +250,22 @@ def _doubt_of_noise(n: int) -> float:
     return freedom / (freedom - 2)
 
 
-def _sizes(packed: Packed) -> list[tuple[int, int]]:
-    """(rows, outputs) of each task."""
-    return list(zip(packed.rows.sum(1).tolist(), packed.outputs.sum(1).tolist(), strict=True))
-
-
-def _stored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
-
-
-def _predict(states: Sequence[State], features: Sequence[Tensor]) -> list[Output]:
-    """The answers of models of one kind, alike in size, to their query embeddings (q, d)."""
+def _predict(states: Sequence[State], x: Tensor, lengths: Sequence[int]) -> list[Output]:
+    """The answers of models of one kind, alike in size, to their query embeddings (B, q, d), so many of each."""
 
     def stacked(name: str) -> Tensor:
         return pad([state.tensors[name] for state in states])
 
-    z = (pad(features) - stacked("centre").unsqueeze(1)) / stacked("spread").unsqueeze(1)
-    values = z @ stacked("weight").transpose(1, 2)
-    sizes = [(len(x), len(state.tensors["weight"])) for x, state in zip(features, states, strict=True)]
+    z, spread = x - stacked("centre").unsqueeze(1), stacked("spread").unsqueeze(1)
+    values = z @ (stacked("weight") / spread).transpose(1, 2)
+    sizes = [lengths, [state.tensors["weight"].shape[0] for state in states]]
     if states[0].task == "classification":
-        logits = values * torch.stack([state.tensors["scale"] for state in states])[:, None, None]
-        return [Output(logits=logits[i, :q, :c]) for i, (q, c) in enumerate(sizes)]
-    values = values + stacked("offset").unsqueeze(1)
+        logits = values * stacked("scale")[:, None, None]
+        return [Output(logits=own) for own in cut(logits, sizes)]
+    values = cut(values + stacked("offset").unsqueeze(1), sizes)
     if "noise" not in states[0].tensors:
-        return [Output(values=values[i, :q, :c]) for i, (q, c) in enumerate(sizes)]
-    isotropic = torch.stack([state.tensors["isotropic"] for state in states])
-    shares = [1 / state.tensors["rows"] if "rows" in state.tensors else isotropic.new_zeros(()) for state in states]
-    variance = predictive_variance(z, stacked("factor"), isotropic, torch.stack(shares), stacked("noise").unsqueeze(1))
-    return [Output(values=values[i, :q, :c], std=variance[i, :q, :c].sqrt()) for i, (q, c) in enumerate(sizes)]
+        return [Output(values=own) for own in values]
+    isotropic = stacked("isotropic")
+    share = 1 / stacked("rows") if "rows" in states[0].tensors else torch.zeros_like(isotropic)
+    variance = predictive_variance(z / spread, stacked("factor"), isotropic, share, stacked("noise").unsqueeze(1))
+    return [Output(values=v, std=std) for v, std in zip(values, cut(variance.sqrt(), sizes), strict=True)]

@@ -3,9 +3,10 @@
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from kshot.contracts.tasks import Quality
-from kshot.contracts.wire import pack, unpack
+from kshot.contracts.wire import Array, pack, unpack
 from kshot.device import CPU
 from kshot.learners.base import Column, State
 
@@ -22,7 +23,7 @@ def dump_state(state: State) -> bytes:
 def load_state(buffer: bytes, device: torch.device = CPU) -> State:
     """The state :func:`dump_state` made a buffer of, tensors on ``device``. Raises Invalid for a broken buffer."""
     header, arrays = unpack(buffer)
-    tensors = {name: torch.tensor(array, device=device) for name, array in arrays.items()}
+    tensors = {name: _tensor(array).to(device) for name, array in arrays.items()}
     return State(
         task=header["task"],
         n_way=header["n_way"],
@@ -31,6 +32,11 @@ def load_state(buffer: bytes, device: torch.device = CPU) -> State:
         columns=tuple(Column(**column) for column in header.get("columns", [])),
         qualities=tuple(_quality(quality) for quality in header.get("qualities", [])),
     )
+
+
+def _tensor(array: Array) -> Tensor:
+    """Of the memory the array has, where it has memory of its own."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 def _plain(quality: Quality | None) -> dict[str, Any] | None:

@@ -103,6 +103,8 @@ class FirstRowOnly(Protonet):
             firsts.append(Support(s.task, s.inputs[first], s.targets[first], s.n_way))
         return super().adapt(checkpoint, firsts, options)
 
+    adapt_only = adapt
+
 
 class PrefersFirstClass(Protonet):
     """Lets a class's number matter."""
