@@ -12,6 +12,7 @@ from typing import Any
 import uvicorn
 from pydantic import ValidationError
 
+from kshot.allocator import keep_freed_memory
 from kshot.contracts.errors import KshotError
 from service.app import create_app
 from service.context import is_loopback
@@ -92,6 +93,7 @@ def _serve(settings: Settings, host: str, port: int, processes: int) -> int:
 
 def _run(settings: Settings, sockets: list[socket.socket] | None, *, with_parent: bool = False, **where: Any) -> int:
     """Serve in this process, until a signal."""
+    keep_freed_memory()  # a support of photographs is copied some ten times, and fresh pages cost more than the copying
     app = create_app(settings)
     config = uvicorn.Config(
         app,
