@@ -31,7 +31,9 @@ class Settings(BaseSettings):
     predict_deadline_s: float = Field(default=30, gt=0)
     header_deadline_s: float = Field(default=30, gt=0, description="For a whole request, headers and body, to arrive")
     worker_seen_s: float = Field(default=15, gt=0, description="A worker unseen for longer counts as gone")
-    database_connections: int = Field(default=10, ge=2)
+    database_connections: int = Field(
+        default=10, ge=2, description="Of each API process; one of them asks for keys, models and aliases alone"
+    )
 
     @property
     def max_open_per_tenant(self) -> int:
