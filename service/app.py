@@ -33,6 +33,7 @@ from service.routes import (
     training_jobs,
 )
 from service.settings import Settings
+from service.shortcut import Shortcut
 from service.state import State
 
 _DESCRIPTION = "Few-shot learning as a service: a handful of labelled examples in, a working model out."
@@ -51,7 +52,8 @@ def create_app(settings: Settings) -> FastAPI:
     # The document and its pages are public on purpose, also where keys are needed: they say no more than this source
     # does, and a browser that opens /docs has no way to send a key.
     app = FastAPI(title="kshot", version=__version__, description=_DESCRIPTION, lifespan=lifespan)
-    app.add_middleware(RequestContext, metrics=metrics)
+    app.add_middleware(Shortcut, routes={("POST", path): predict.predict for path in ("/predict", "/v1/predict")})
+    app.add_middleware(RequestContext, metrics=metrics)  # the last one added is the outermost
     errors.install(app)
     _include_routes(app)
     install_document(app)
