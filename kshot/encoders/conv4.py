@@ -1,5 +1,6 @@
 """Four convolution blocks, as in Vinyals et al. (2016), Finn et al. (2017) and Snell et al. (2017)."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -9,13 +10,28 @@ from kshot.contracts.checkpoints import ImageInput
 from kshot.contracts.errors import Invalid
 from kshot.contracts.wire import Inputs
 from kshot.encoders.base import Encoder
+from kshot.encoders.grouped import (
+    EPSILON,
+    NORMS,
+    Given,
+    NormKind,
+    TaskNorm,
+    as_one_task,
+    below,
+    convolve,
+    correlate,
+    joined,
+    moments,
+    one_by_one,
+    side_by_side,
+)
 from kshot.encoders.pictures import picture_tensor
 
-Norm = Literal["batch", "group", "affine", "task"]
+Norm = NormKind
 Pooling = Literal["max", "stride"]
 
 _BLOCKS = 4
-_EPSILON = 1e-5
+_STATISTICS = tuple(f"norm.{name}" for name in TaskNorm.STATISTICS)
 
 
 class Conv4(Encoder):
@@ -31,32 +47,45 @@ class Conv4(Encoder):
 
     def __init__(self, spec: ImageInput, *, channels: int = 64, pooling: Pooling = "max", norm: Norm = "batch") -> None:
         super().__init__()
-        self.spec = spec
+        self.spec, self.norm = spec, norm
         widths = [spec.channels] + [channels] * _BLOCKS
-        self.blocks = nn.Sequential(*(Block(widths[i], widths[i + 1], pooling, norm) for i in range(_BLOCKS)))
-        height, width = (_halved(side, pooling) for side in (spec.height, spec.width))
-        if height * width == 0:
+        self.blocks = nn.ModuleList(Block(widths[i], widths[i + 1], pooling, norm) for i in range(_BLOCKS))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        sizes = [_halved(spec.height, pooling, i) * _halved(spec.width, pooling, i) for i in range(_BLOCKS + 1)]
+        if sizes[-1] == 0:
             raise Invalid(f"conv4 needs pictures of at least {2**_BLOCKS} x {2**_BLOCKS} pixels")
-        self.out_dim = channels * height * width
+        self.out_dim = channels * sizes[-1]
+        self.row_size = channels * sum(sizes[1:] if pooling == "stride" else sizes[:-1])
         if norm == "task":
-            self.statistic_names = frozenset(
-                f"blocks.{i}.norm.{name}" for i in range(_BLOCKS) for name in TaskNorm.STATISTICS
-            )
+            self.statistic_names = frozenset(f"blocks.{i}.{name}" for i in range(_BLOCKS) for name in _STATISTICS)
 
     def prepare(self, inputs: Inputs, device: torch.device) -> Tensor:
         return picture_tensor(inputs, self.spec, device)
 
     def forward(self, x: Tensor) -> Tensor:
-        embeddings: Tensor = self.blocks(x)
-        return embeddings.flatten(1)
+        return self._maps(as_one_task(x), {}, 1).flatten(1)
 
-    def statistics(self, x: Tensor) -> dict[str, Tensor]:
+    def stacked(self, weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        if not weights or (self.training and self.norm == "batch"):
+            return super().stacked(weights, x)
+        return one_by_one(self._maps(side_by_side(x), weights, len(x)), len(x)).flatten(2)
+
+    def statistics(self, weights: Mapping[str, Tensor], x: Tensor) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
-        for i, block in enumerate(self.blocks):
-            if isinstance(block, Block) and isinstance(block.norm, TaskNorm):
-                x, mean, var = block.with_statistics(x)
-                found |= {f"blocks.{i}.norm.mean": mean, f"blocks.{i}.norm.var": var}
+        if self.statistic_names:
+            self._maps(side_by_side(x), weights, len(x), found)
         return found
+
+    def _maps(self, maps: Tensor, weights: Given, tasks: int, found: dict[str, Tensor] | None = None) -> Tensor:
+        """Maps (N, B * C, H, W) -> those after the last block; ``found`` takes the statistics before each norm."""
+        for i, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            own = below(f"blocks.{i}", weights)
+            if found is not None:
+                own |= block.statistics(maps, own, tasks)
+                found |= {f"blocks.{i}.{name}": own[name] for name in _STATISTICS}
+            maps = block(maps, own, tasks)
+        return maps
 
 
 class Block(nn.Module):
@@ -66,95 +95,21 @@ class Block(nn.Module):
         super().__init__()
         stride = 2 if pooling == "stride" else 1
         self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
-        self.norm = _NORMS[norm](out_channels)
+        self.norm = NORMS[norm](out_channels)
         self.pooling = pooling
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self._finish(self.norm(self.conv(x)))
-
-    def with_statistics(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What ``forward`` gives for rows that are normalised by their own statistics, and those: mean and variance."""
-        x = self.conv(x)
-        mean, var = moments(x)
-        assert isinstance(self.norm, TaskNorm)
-        return self._finish(self.norm.by(x, mean, var)), mean, var
-
-    def _finish(self, x: Tensor) -> Tensor:
+    def forward(self, maps: Tensor, given: Given, tasks: int) -> Tensor:
+        """Maps (N, B * C, H, W) of B tasks, under the ``given`` weights of the block."""
+        maps = convolve(self.conv, self.norm, maps, given.get("conv.weight"), below("norm", given), tasks)
         if self.pooling == "max":
-            x = nn.functional.max_pool2d(x, 2)
-        return nn.functional.relu(x)
+            maps = nn.functional.max_pool2d(maps, 2)
+        return nn.functional.relu(maps)
 
-
-class Affine(nn.Module):
-    """Scale and shift per channel, no statistics."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.weight[:, None, None] + self.bias[:, None, None]
-
-
-class GroupNorm(nn.Module):
-    """Each picture's channels normalised in 8 groups (Wu & He 2018), then scale and shift.
-
-    Written by hand: native norms under ``vmap`` have given wrong second-order gradients (learning.md, pitfalls).
-    """
-
-    def __init__(self, channels: int, groups: int = 8) -> None:
-        super().__init__()
-        self.groups = groups
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        grouped = x.reshape(x.shape[0], self.groups, -1)
-        centred = grouped - grouped.mean(dim=2, keepdim=True)
-        variance = centred.square().mean(dim=2, keepdim=True)
-        normed = (centred * torch.rsqrt(variance + _EPSILON)).reshape(x.shape)
-        return normed * self.weight[:, None, None] + self.bias[:, None, None]
-
-
-class TaskNorm(Affine):
-    """Batch norm by the buffers ``mean`` and ``var`` (C), or, while those are empty, by the statistics of the rows.
-
-    In the inner loop the rows are the support, so that each step has the statistics of its own weights (MAML++,
-    Antoniou et al. 2019, per-step statistics). Written by hand: native batch norm under ``vmap`` gives wrong
-    second-order gradients (learning.md, pitfalls).
-    """
-
-    STATISTICS = ("mean", "var")
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
-        self.mean: Tensor
-        self.var: Tensor
-        for name in self.STATISTICS:  # belong to a task, not to the checkpoint
-            self.register_buffer(name, torch.empty(0), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        mean, var = (self.mean, self.var) if self.mean.numel() else moments(x)
-        return self.by(x, mean, var)
-
-    def by(self, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-        """``x`` (n, C, H, W) normalised by ``mean`` and ``var`` (C), then scaled and shifted."""
-        return super().forward((x - mean[:, None, None]) * torch.rsqrt(var + _EPSILON)[:, None, None])
-
-
-def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel, (C) both, of (n, C, H, W)."""
-    mean = x.mean((0, 2, 3))
-    return mean, (x - mean[:, None, None]).square().mean((0, 2, 3))
-
-
-_NORMS: dict[Norm, type[nn.Module]] = {
-    "batch": nn.BatchNorm2d,
-    "group": GroupNorm,
-    "affine": Affine,
-    "task": TaskNorm,
-}
+    def statistics(self, maps: Tensor, given: Given, tasks: int) -> dict[str, Tensor]:
+        """What the norm would find, (B, C) by name."""
+        kernel = joined(given.get("conv.weight"), self.conv.weight, tasks)
+        found = moments(correlate(self.conv, maps, kernel, None, tasks), tasks)
+        return dict(zip(_STATISTICS, found, strict=True))
 
 
 def fold_batch_norm(state: dict[str, Tensor], gain: float = 1.0) -> dict[str, Tensor]:
@@ -162,7 +117,7 @@ def fold_batch_norm(state: dict[str, Tensor], gain: float = 1.0) -> dict[str, Te
     folded = {name: tensor for name, tensor in state.items() if name.endswith("conv.weight")}
     for block in range(_BLOCKS):
         norm = f"blocks.{block}.norm"
-        scale = state[f"{norm}.weight"] * torch.rsqrt(state[f"{norm}.running_var"] + _EPSILON)
+        scale = state[f"{norm}.weight"] * torch.rsqrt(state[f"{norm}.running_var"] + EPSILON)
         folded[f"{norm}.weight"] = scale
         folded[f"{norm}.bias"] = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale
     last = f"blocks.{_BLOCKS - 1}.norm"  # a factor passes through the maximum and the ReLU that follow
@@ -174,7 +129,7 @@ def without_batch_statistics(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if name.endswith(("weight", "bias"))}
 
 
-def _halved(side: int, pooling: Pooling) -> int:
-    for _ in range(_BLOCKS):
+def _halved(side: int, pooling: Pooling, times: int) -> int:
+    for _ in range(times):
         side = side // 2 if pooling == "max" else -(-side // 2)
     return side

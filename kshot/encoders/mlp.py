@@ -1,7 +1,7 @@
 """A small fully connected network; 2 x 40 ReLU is the sinusoid model of Finn et al. (2017)."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ class Mlp(Encoder):
         self.columns = Standardise(spec.width) if standardised else nn.Identity()
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         self.norms = nn.ModuleList(LayerNorm(width) if layer_norm else nn.Identity() for width in hidden)
-        self.out_dim = widths[-1]
+        self.out_dim, self.row_size = widths[-1], sum(hidden)
 
     def prepare(self, inputs: Inputs, device: torch.device) -> Tensor:
         return vector_tensor(inputs, self.spec, device)
@@ -49,27 +49,44 @@ class Mlp(Encoder):
             x = nn.functional.relu(norm(layer(x)))
         return x
 
+    def stacked(self, weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """By batched products; a layer all of whose weights are shared is asked as it is."""
+        x = self.columns(x)
+        for i, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
+            assert isinstance(layer, nn.Linear)
+            weight, bias = (weights.get(f"layers.{i}.{name}") for name in ("weight", "bias"))
+            x = linear(x, layer.weight if weight is None else weight, layer.bias if bias is None else bias)
+            if isinstance(norm, LayerNorm):
+                own = [weights.get(f"norms.{i}.{name}") for name in ("weight", "bias")]
+                x = norm(x, *(None if w is None else w.unsqueeze(1) for w in own))
+            x = nn.functional.relu(x)
+        return x
+
     def standardise_on(self, x: Tensor) -> None:
         """Take centre and spread from meta-training inputs (n, width), where the encoder is to standardise."""
         if isinstance(self.columns, Standardise):
             self.columns.fit(x)
 
 
-class LayerNorm(nn.Module):
-    """Each row (n, width) to mean 0 and variance 1, then scale and shift.
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x (B, N, in) through a layer for each of B tasks, weight (B, out, in) and bias (B, out), or one for all."""
+    if weight.ndim == 2 and bias.ndim == 1:
+        return nn.functional.linear(x, weight, bias)
+    return torch.baddbmm(bias.unsqueeze(-2), x, weight.expand(len(x), -1, -1).transpose(1, 2))
 
-    Written by hand: on torch 2.13.0 the native one under ``vmap`` gives wrong second-order gradients.
-    """
+
+class LayerNorm(nn.Module):
+    """Each row (..., width) to mean 0 and variance 1, then scale and shift."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
         self.bias = nn.Parameter(torch.zeros(width))
 
-    def forward(self, x: Tensor) -> Tensor:
-        centred = x - x.mean(dim=-1, keepdim=True)
-        variance = centred.square().mean(dim=-1, keepdim=True)
-        return centred * torch.rsqrt(variance + _EPSILON) * self.weight + self.bias
+    def forward(self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        """``weight`` and ``bias``: scale and shift instead of its own, of a shape that x can be multiplied with."""
+        normed = nn.functional.layer_norm(x, x.shape[-1:], eps=_EPSILON)
+        return normed * (self.weight if weight is None else weight) + (self.bias if bias is None else bias)
 
 
 class Standardise(nn.Module):

@@ -1,7 +1,7 @@
 """Learners that adapt by gradient descent from a meta-learned start: MAML and its relatives."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import sqrt
 from typing import Any
 
@@ -21,34 +21,33 @@ from kshot.learners.base import (
     Output,
     State,
     Support,
-    check_finite,
+    check_numbers,
     check_supports,
     device_of,
     settings_of,
 )
-from kshot.learners.batching import Packed, alike, concatenate, embed, grouped, groups, pack, pad
+from kshot.learners.batching import Packed, alike, concatenate, embed, grouped, groups, pack, pad, unpadded
 from kshot.learners.folds import adapt_and_judge
 from kshot.learners.inner_loop import (
     HEAD_BIAS,
     HEAD_WEIGHT,
-    Forward,
+    Embed,
     InnerLoop,
     Weights,
-    embed_many,
-    encoder_forward,
+    as_they_are,
     encoder_name,
     encoder_weights,
-    forward_many,
     head_for,
     linear_forward,
     paths,
+    stack_of,
+    stacked_encoder,
     support_statistics,
-    unstack,
 )
 from kshot.learners.losses import as_queries, summed_loss
 
 _USUAL_STEPS, _USUAL_LR = 5, 0.01
-_TASKS_AT_ONCE = 16  # bounds the memory of serving; meta-training chooses its own meta-batch
+_NUMBERS_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 28}  # of weights and maps in one call: on a CPU, what its cache holds
 
 
 @dataclass(frozen=True)
@@ -94,63 +93,68 @@ class GradientLearner(Learner):
     ) -> Tensor:
         device, loop = device_of(encoder, head), self.inner_loop(encoder, head, options)
         shares = self.outer_shares(loop.steps, options)
-        forward, _ = self._model(encoder)
+        embed, _ = self._model(encoder)
         x = self._read(encoder, [support.inputs for support in supports] + list(queries), device)
         asked = as_queries(supports, queries, targets)
         total = torch.zeros((), device=device)
-        for group in _groups(encoder, supports, queries):
+        for group in self._shares(encoder, _groups(encoder, supports, queries), x):
             support = pack([supports[i] for i in group], [x[i] for i in group])
             query = pack([asked[i] for i in group], [x[len(supports) + i] for i in group])
             adapted = self._paths(encoder, head, support, loop, tuple(shares))
             for weights, share in zip(adapted, shares.values(), strict=True):
                 known = {} if options.get("transductive") else support_statistics(encoder, weights, support.x)
-                total = total + share * summed_loss(forward_many(forward, weights | known, query.x), query)
+                answers = linear_forward(weights, embed(weights | known, query.x))
+                total = total + share * summed_loss(answers, query)
         return total / len(supports)
 
     @torch.no_grad()
     def adapt(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
         self._check(checkpoint, supports)
-        stays = self._model(checkpoint.encoder)[0] is linear_forward
+        stays = self._model(checkpoint.encoder)[0] is as_they_are
 
         def adapt(known: Checkpoint, parts: Sequence[Support]) -> list[State]:
-            return self._states(known, parts, options)
+            return _states(parts, self._adapted(known, parts, options))
 
         return adapt_and_judge(adapt, self.predict, checkpoint, supports, encoder_stays=stays)
 
     @torch.no_grad()
     def adapt_only(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
         self._check(checkpoint, supports)
-        return check_finite(self._states(checkpoint, supports, options))
+        adapted = self._adapted(checkpoint, supports, options)
+        check_numbers(tensor for _, stacked in adapted for tensor in stacked.values())
+        return _states(supports, adapted)
 
-    def _states(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
+    def _adapted(
+        self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions
+    ) -> list[tuple[list[int], Weights]]:
+        """The numbers of tasks that shared a call, and their adapted weights, stacked."""
         encoder, head = checkpoint.encoder, checkpoint.head
-        loop = self.inner_loop(encoder, head, settings_of(checkpoint, options))
-        x = self._read(encoder, [support.inputs for support in supports], device_of(encoder, head))
-        states: dict[int, State] = {}
-        for group in _worth_stacking(_groups(encoder, supports), x):
-            packed = pack([supports[i] for i in group], [x[i] for i in group])
-            (adapted,) = self._paths(encoder, head, packed, loop, (loop.steps - 1,), _TASKS_AT_ONCE)
-            adapted |= support_statistics(encoder, adapted, packed.x)
-            for place, i in enumerate(group):
-                weights = unstack(adapted, place, supports[i].n_outputs)
-                states[i] = State(supports[i].task, supports[i].n_way, weights)
-        return [states[i] for i in range(len(supports))]
+        settings = settings_of(checkpoint, options)
+        loop, found = self.inner_loop(encoder, head, settings), []
+        with reduced(settings, device_of(encoder, head)):
+            x = self._read(encoder, [support.inputs for support in supports], device_of(encoder, head))
+            for group in self._shares(encoder, _groups(encoder, supports), x):
+                packed = pack([supports[i] for i in group], [x[i] for i in group])
+                (adapted,) = self._paths(encoder, head, packed, loop, (loop.steps - 1,))
+                found.append((group, adapted | support_statistics(encoder, adapted, packed.x)))
+        return found
 
     @torch.no_grad()
     def predict(self, checkpoint: Checkpoint, states: Sequence[State], queries: Sequence[Inputs]) -> list[Output]:
         encoder, device = checkpoint.encoder, device_of(checkpoint.encoder, checkpoint.head)
-        x = self._read(encoder, queries, device)
-        forward, _ = self._model(encoder)
+        embed, _ = self._model(encoder)
         normed = {encoder_name(name) for name in encoder.statistic_names}
-        sizes = [alike(len(q)) if normed <= set(s.tensors) else len(q) for s, q in zip(states, x, strict=True)]
-        keys = [(s.task, alike(len(s.tensors[HEAD_BIAS])), size) for s, size in zip(states, sizes, strict=True)]
         outputs: dict[int, Output] = {}
-        for group in _worth_stacking(grouped(keys), x):
-            stacked = _stack([states[i].tensors for i in group])
-            answers = forward_many(forward, stacked, pad([x[i] for i in group]), _TASKS_AT_ONCE)
-            for answer, i in zip(answers, group, strict=True):
-                own = answer[: len(x[i]), : len(states[i].tensors[HEAD_BIAS])]
-                outputs[i] = Output(logits=own) if states[i].task == "classification" else Output(values=own)
+        with reduced(checkpoint.manifest.learner.options, device):
+            x = self._read(encoder, queries, device)
+            sizes = [alike(len(q)) if normed <= set(s.tensors) else len(q) for s, q in zip(states, x, strict=True)]
+            keys = [(s.task, alike(len(s.tensors[HEAD_BIAS])), size) for s, size in zip(states, sizes, strict=True)]
+            for group in self._shares(encoder, grouped(keys), x):
+                stacked = _stack([states[i].tensors for i in group])
+                answers = linear_forward(stacked, embed(stacked, pad([x[i] for i in group])))
+                for answer, i in zip(answers, group, strict=True):
+                    own = answer[: len(x[i]), : len(states[i].tensors[HEAD_BIAS])]
+                    outputs[i] = Output(logits=own) if states[i].task == "classification" else Output(values=own)
         return [outputs[i] for i in range(len(states))]
 
     def inner_loop(self, encoder: Encoder, head: Head, settings: Mapping[str, Any]) -> InnerLoop:
@@ -171,36 +175,41 @@ class GradientLearner(Learner):
         return encoder_weights(encoder) if self.moves_encoder and not encoder.frozen else {}
 
     def _paths(
-        self,
-        encoder: Encoder,
-        head: Head,
-        support: Packed,
-        loop: InnerLoop,
-        kept: Sequence[int],
-        tasks_at_once: int | None = None,
+        self, encoder: Encoder, head: Head, support: Packed, loop: InnerLoop, kept: Sequence[int]
     ) -> list[Weights]:
         """The adapted weights of B tasks after each of the ``kept`` steps, see :func:`~inner_loop.paths`."""
-        forward, start = self._model(encoder)
-
-        def embeddings() -> Tensor:
-            return support.x if forward is linear_forward else embed_many(encoder, support.x)
-
-        heads = self.start_heads(head, support, embeddings)
-        if not start:  # an encoder that stays is asked once, not at each step
-            support, forward = replace(support, x=embeddings()), linear_forward
-        return paths(forward, start, heads, support, loop, kept, tasks_at_once)
+        embed, start = self._model(encoder)
+        heads = self.start_heads(head, support, lambda: embed({}, support.x))
+        return paths(embed, stack_of(start, len(support.x)) | heads, support, loop, kept)
 
     def _read(self, encoder: Encoder, blocks: Sequence[Inputs], device: torch.device) -> list[Tensor]:
         """What the model takes, for each block: prepared inputs, or embeddings where those never change."""
-        if self._model(encoder)[0] is linear_forward:
+        if self._model(encoder)[0] is as_they_are:
             return embed(encoder, blocks, device)
         prepared = encoder.prepare(concatenate(blocks), device)
         return list(torch.split(prepared, [len(block) for block in blocks]))
 
-    def _model(self, encoder: Encoder) -> tuple[Forward, Weights]:
-        """How an adapted model answers, and the encoder's weights that it starts with and moves."""
+    def _model(self, encoder: Encoder) -> tuple[Embed, Weights]:
+        """How inputs become embeddings, and the encoder's weights that an inner loop starts with and moves."""
         start = self.moving_weights(encoder)
-        return encoder_forward(encoder) if start or encoder.statistic_names else linear_forward, start
+        return stacked_encoder(encoder) if start or encoder.statistic_names else as_they_are, start
+
+    def _shares(self, encoder: Encoder, found: list[list[int]], x: Sequence[Tensor]) -> list[list[int]]:
+        """The groups in parts that go through one call each, tasks of like size together.
+
+        A call gains by its tasks as long as their weights and maps stay in the cache; then it loses.
+        """
+        weights = sum(weight.numel() for weight in self.moving_weights(encoder).values())
+        at_once = _NUMBERS_AT_ONCE.get(x[0].device.type, _NUMBERS_AT_ONCE["cuda"])
+        parts: list[list[int]] = []
+        for group in found:
+            left = sorted(group, key=lambda i: -len(x[i]))
+            while left:
+                each = weights + len(x[left[0]]) * max(encoder.row_size, x[left[0]][0].numel())
+                n = max(1, at_once // max(1, each))
+                parts.append(sorted(left[:n]))
+                left = left[n:]
+        return parts
 
     def _check(self, checkpoint: Checkpoint, supports: Sequence[Support]) -> None:
         check_supports(self, supports)
@@ -231,17 +240,22 @@ def _groups(encoder: Encoder, supports: Sequence[Support], queries: Sequence[Inp
     return grouped([(s.task, len(s.targets), q, alike(s.n_outputs)) for s, q in zip(supports, asked, strict=True)])
 
 
-def _worth_stacking(found: list[list[int]], x: Sequence[Tensor]) -> list[list[int]]:
-    """The groups, but each task alone where stacking gains nothing: pictures on a CPU.
+def _states(supports: Sequence[Support], adapted: Sequence[tuple[list[int], Weights]]) -> list[State]:
+    states: dict[int, State] = {}
+    for group, stacked in adapted:
+        outputs = [supports[i].n_outputs for i in group]
+        for i, own in zip(group, unpadded(stacked, {HEAD_WEIGHT: outputs, HEAD_BIAS: outputs}), strict=True):
+            states[i] = State(supports[i].task, supports[i].n_way, own)
+    return [states[i] for i in range(len(supports))]
 
-    Convolutions with weights of their own for each task are no faster there, and an inner loop multiplies round-off:
-    alone, a task's arithmetic is the same to the last bit whatever shares the batch.
-    """
-    if x[0].device.type == "cpu" and x[0].ndim > 2:
-        return [[i] for group in found for i in group]
-    return found
+
+def reduced(settings: Mapping[str, Any], device: torch.device) -> torch.autocast:
+    """Convolutions and products in bfloat16 where the manifest's ``precision`` says so; all else stays float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=settings.get("precision") == "bfloat16")
 
 
 def _stack(tensors: Sequence[Mapping[str, Tensor]]) -> Weights:
     """Adapted weights of several models, stacked; heads padded to the most outputs."""
+    if len(tensors) == 1:
+        return {name: own.unsqueeze(0) for name, own in tensors[0].items()}
     return {name: pad([own[name] for own in tensors]) for name in tensors[0]}

@@ -1,24 +1,25 @@
-"""The inner loop of gradient learners, for one task and for many at once.
+"""The inner loop of gradient learners, for B tasks at once; one task is B = 1.
 
-A model is a pure function ``forward(weights, x) -> outputs``; adapting it is gradient descent on the support loss.
-Many tasks go through ``torch.func.vmap``; padded rows weigh nothing and padded classes have no probability, so each
-task takes the very steps it would take alone. Everything is differentiable twice.
+A model is an encoder under stacked weights, ``embed(weights, x)``, and a linear head; adapting it is gradient descent
+on the sum of the tasks' support losses, so that one derivative of stacked weights is each task's own. The head's part
+of it is written out, the encoder's is autograd's. Padded rows weigh nothing and padded classes have no probability, so
+each task takes the very steps it would take alone. Everything is differentiable twice.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+import torch
+from torch import Tensor
 
 from kshot.contracts.checkpoints import TaskKind
 from kshot.encoders.base import Encoder
 from kshot.learners.batching import Packed
-from kshot.learners.losses import balanced_weights, row_losses
+from kshot.learners.losses import NEVER, balanced_weights
 
 Weights = dict[str, Tensor]
-Forward = Callable[[Weights, Tensor], Tensor]
+Embed = Callable[[Weights, Tensor], Tensor]
 
 HEAD_WEIGHT, HEAD_BIAS = "weight", "bias"
 _ENCODER = "encoder."
@@ -31,7 +32,8 @@ class InnerLoop:
     """``steps`` of gradient descent at rate ``lr``. ``first_order``: treat the inner gradients as constants.
 
     ``head_first``: the first step on classes moves the head alone. This changes nothing where all classes start as one
-    row, for then no change of the encoder changes the loss; it saves a backward pass.
+    row, for then no change of the encoder changes the loss; it saves a backward pass, and the second step finds the
+    embeddings made.
     ``adam``: each gradient is divided by the root of its running mean square (Adam with beta1 = 0).
     ``rates``: each step's own rates for some weights, by name. ``fixed``: each step's values of weights that do not
     move. Of both, steps beyond the last take the last.
@@ -47,50 +49,60 @@ class InnerLoop:
 
 
 class Rows(NamedTuple):
-    """The labelled rows of one task.
+    """The labelled rows of B tasks.
 
-    ``x``: (N, ...). ``y``: (N, C). ``w``: (N,), each row's share of the loss. ``columns``: (C,), True where real.
+    ``x``: (B, N, ...). ``y``: (B, N, C). ``share``: (B, N, C), how much each entry's slope counts in the task's loss.
+    ``hidden``: (B, 1, C), True for padded classes; None where none is.
     """
 
     x: Tensor
     y: Tensor
-    w: Tensor
-    columns: Tensor
+    share: Tensor
+    hidden: Tensor | None
 
 
-def linear_forward(weights: Weights, x: Tensor) -> Tensor:
-    """Embeddings (..., d) -> (..., C) through the head alone."""
-    return x @ weights[HEAD_WEIGHT].transpose(-1, -2) + weights[HEAD_BIAS].unsqueeze(-2)
+def rows_of(packed: Packed, weights: Tensor) -> Rows:
+    """Packed tasks as the inner loop takes them. ``weights``: (B, N), each row's share of its task's loss."""
+    share, real = weights.unsqueeze(2), packed.outputs.unsqueeze(1)
+    if packed.task == "classification":
+        return Rows(packed.x, packed.targets, share, None if bool(real.all()) else ~real)
+    return Rows(packed.x, packed.targets, 2 * share * real / real.sum(2, keepdim=True), None)
 
 
-def encoder_forward(encoder: Encoder) -> Forward:
-    """The forward pass of encoder and head with weights given from outside: prepared inputs (n, ...) -> (n, C)."""
+def slopes(task: TaskKind, outputs: Tensor, rows: Rows) -> Tensor:
+    """The derivative of the sum of the tasks' losses in ``outputs`` (B, N, C): cross-entropy, or mean squared error."""
+    if task == "classification":
+        outputs = outputs.softmax(2) if rows.hidden is None else outputs.masked_fill(rows.hidden, NEVER).softmax(2)
+    return (outputs - rows.y) * rows.share
 
-    def forward(weights: Weights, x: Tensor) -> Tensor:
-        own = {name.removeprefix(_ENCODER): w for name, w in weights.items() if name.startswith(_ENCODER)}
-        return linear_forward(weights, functional_call(encoder, own, (x,)))
 
-    return forward
+def linear_forward(weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """Embeddings (B, N, d) -> (B, N, C) through the heads alone."""
+    return torch.baddbmm(weights[HEAD_BIAS].unsqueeze(1), x, weights[HEAD_WEIGHT].transpose(1, 2))
+
+
+def as_they_are(weights: Weights, x: Tensor) -> Tensor:
+    """The model of embeddings that are made already: inputs of the head."""
+    return x
+
+
+def stacked_encoder(encoder: Encoder) -> Embed:
+    """The encoder under weights given from outside, each (B, ...), by the names that states give them."""
+
+    def embed(weights: Weights, x: Tensor) -> Tensor:
+        return encoder.stacked(_own(weights), x)
+
+    return embed
 
 
 def support_statistics(encoder: Encoder, stacked: Mapping[str, Tensor], x: Tensor) -> Weights:
-    """The norm statistics of B supports (B, N, ...) under their own, stacked weights, as weights of the forward pass.
+    """The norm statistics of B supports (B, N, ...) under their own, stacked weights, as weights of the model.
 
     Empty for encoders whose norms do not look at the task.
     """
     if not encoder.statistic_names:
         return {}
-    reader = _Statistics(encoder)
-
-    def one(weights: Weights, x: Tensor) -> Weights:
-        own = {name: w for name, w in weights.items() if name.startswith(_ENCODER)}
-        found: Weights = functional_call(reader, own, (x,))
-        return {encoder_name(name): statistic for name, statistic in found.items()}
-
-    if len(x) == 1:
-        return {name: s.unsqueeze(0) for name, s in one({n: w[0] for n, w in stacked.items()}, x[0]).items()}
-    statistics: Weights = vmap(one)(dict(stacked), x)
-    return statistics
+    return {encoder_name(name): statistic for name, statistic in encoder.statistics(_own(stacked), x).items()}
 
 
 def without_statistics(encoder: Encoder, weights: Mapping[str, Tensor]) -> Weights:
@@ -104,41 +116,66 @@ def encoder_name(name: str) -> str:
     return _ENCODER + name
 
 
-class _Statistics(nn.Module):
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return self.encoder.statistics(x)
+def _own(weights: Mapping[str, Tensor]) -> Weights:
+    return {name[len(_ENCODER) :]: weight for name, weight in weights.items() if name.startswith(_ENCODER)}
 
 
 def encoder_weights(encoder: Encoder) -> Weights:
-    """The encoder's parameters under the names ``encoder_forward`` reads."""
+    """The encoder's parameters by the names that states give them."""
     return {encoder_name(name): parameter for name, parameter in encoder.named_parameters()}
 
 
 def descend(
-    forward: Forward, start: Weights, task: TaskKind, loop: InnerLoop, batches: Sequence[Rows]
+    embed: Embed, start: Weights, task: TaskKind, loop: InnerLoop, batches: Sequence[Rows]
 ) -> Iterator[Weights]:
-    """The weights after each step of the inner loop; a step sees one of ``batches``."""
+    """The stacked weights of B tasks after each step; a step sees one of ``batches``.
 
-    def loss(moving: Weights, still: Weights, rows: Rows) -> Tensor:
-        return (row_losses(task, forward(still | moving, rows.x), rows.y, rows.columns) * rows.w).sum()
-
-    weights, squares = start, dict[str, Tensor]()
+    ``start``: (B, ...) each; the encoder's are its own parameters, those that the loop moves.
+    Where gradients are wanted they flow through the steps, unless the loop is of first order; else no graph is kept
+    from one step to the next.
+    """
+    through = torch.is_grad_enabled() and not loop.first_order
+    weights, squares, z = start, dict[str, Tensor](), None
     for step, rows in enumerate(batches):
-        rates, fixed = _at(step, loop.rates), _at(step, loop.fixed)
+        rates, fixed = _at(step, loop.rates), stack_of(_at(step, loop.fixed), len(rows.x))
+        weights = weights | fixed
         head_only = step == 0 and loop.head_first and task == "classification"
-        still = {n: w for n, w in weights.items() if head_only and n.startswith(_ENCODER)} | fixed
-        moving = {name: weight for name, weight in weights.items() if name not in still}
-        gradients = grad(loss)(moving, still, rows)
-        if loop.first_order:
-            gradients = {name: gradient.detach() for name, gradient in gradients.items()}
+        if z is None or fixed or rows is not batches[step - 1]:
+            stays = head_only and len(batches) == 1
+            z, leaves = (embed({}, rows.x), {}) if stays else _embedded(embed, weights, fixed, rows.x, through)
+        with torch.set_grad_enabled(through):
+            gradients, pull = _head_gradients(task, weights, z, rows)
+        if leaves and not head_only:
+            found = torch.autograd.grad(z, list(leaves.values()), pull, create_graph=through, materialize_grads=True)
+            gradients |= dict(zip(leaves, found, strict=True))
+            z = None
         if loop.adam:
             squares, gradients = _scaled(squares, gradients, step)
-        weights = weights | fixed | {n: w - rates.get(n, loop.lr) * gradients[n] for n, w in moving.items()}
+        weights = weights | {n: _moved(weights[n], g, rates.get(n, loop.lr)) for n, g in gradients.items()}
         yield weights
+
+
+def _embedded(embed: Embed, weights: Weights, fixed: Weights, x: Tensor, through: bool) -> tuple[Tensor, Weights]:
+    """The embeddings (B, N, d), and the encoder's weights that move, for their derivatives."""
+    moving = {name: w for name, w in weights.items() if name.startswith(_ENCODER) and name not in fixed}
+    if not moving:
+        return embed(weights, x), {}
+    leaves = {name: w if through and w.requires_grad else w.detach().requires_grad_() for name, w in moving.items()}
+    with torch.enable_grad():
+        return embed(weights | leaves, x), leaves
+
+
+def _head_gradients(task: TaskKind, weights: Weights, z: Tensor, rows: Rows) -> tuple[Weights, Tensor]:
+    """The head's gradients by name, and the derivative of the loss in the embeddings ``z``."""
+    missed = slopes(task, linear_forward(weights, z), rows)
+    gradients = {HEAD_WEIGHT: missed.transpose(1, 2) @ z, HEAD_BIAS: missed.sum(1)}
+    return gradients, missed @ weights[HEAD_WEIGHT]
+
+
+def _moved(weight: Tensor, gradient: Tensor, rate: float | Tensor) -> Tensor:
+    if isinstance(rate, float):
+        return torch.sub(weight, gradient, alpha=rate)
+    return weight - rate * gradient
 
 
 def _at(step: int, entries: Sequence[Weights]) -> Weights:
@@ -152,57 +189,21 @@ def _scaled(squares: Weights, gradients: Weights, step: int) -> tuple[Weights, W
     return grown, {n: g / ((grown[n] / unbiased).sqrt() + _ADAM_EPSILON) for n, g in gradients.items()}
 
 
-def paths(
-    forward: Forward,
-    start: Weights,
-    heads: Weights,
-    packed: Packed,
-    loop: InnerLoop,
-    kept: Sequence[int],
-    tasks_at_once: int | None = None,
-) -> list[Weights]:
-    """The weights of B tasks, stacked along a first dimension, after each of the ``kept`` steps (0 is the first).
-
-    All begin with ``start``, and each with its own of ``heads``, which are stacked. ``tasks_at_once`` bounds memory,
-    which grows as tasks x steps.
-    """
-
-    def one(own: Weights, x: Tensor, y: Tensor, w: Tensor, columns: Tensor) -> list[Weights]:
-        batches = [Rows(x, y, w, columns)] * loop.steps
-        steps = enumerate(descend(forward, start | own, packed.task, loop, batches))
-        return [weights for step, weights in steps if step in kept]
-
-    rows = (packed.x, packed.targets, balanced_weights(packed), packed.outputs)
-    if len(packed.x) == 1:
-        alone = one({name: weight[0] for name, weight in heads.items()}, *(row[0] for row in rows))
-        return [{name: weight.unsqueeze(0) for name, weight in weights.items()} for weights in alone]
-    adapted: list[Weights] = vmap(one, chunk_size=tasks_at_once)(heads, *rows)
-    return adapted
+def stack_of(shared: Mapping[str, Tensor], tasks: int) -> Weights:
+    """The same weights for each of B tasks, (B, ...); nothing is copied."""
+    return {name: weight.expand(tasks, *weight.shape) for name, weight in shared.items()}
 
 
-def adapt_many(
-    forward: Forward, start: Weights, packed: Packed, loop: InnerLoop, tasks_at_once: int | None = None
-) -> Weights:
-    """The weights of B tasks after the inner loop, stacked along a first dimension, all from the same ``start``."""
-    return paths(forward, start, {}, packed, loop, [loop.steps - 1], tasks_at_once)[0]
+def paths(embed: Embed, start: Weights, packed: Packed, loop: InnerLoop, kept: Sequence[int]) -> list[Weights]:
+    """The stacked weights of B tasks after each of the ``kept`` steps (0 is the first). ``start``: (B, ...) each."""
+    batches = [rows_of(packed, balanced_weights(packed))] * loop.steps
+    steps = enumerate(descend(embed, start, packed.task, loop, batches))
+    return [weights for step, weights in steps if step in kept]
 
 
-def forward_many(
-    forward: Forward, stacked: Mapping[str, Tensor], x: Tensor, tasks_at_once: int | None = None
-) -> Tensor:
-    """The answers (B, Q, C) of B adapted models to inputs (B, Q, ...) of their own."""
-    if len(x) == 1:
-        return forward({name: weight[0] for name, weight in stacked.items()}, x[0]).unsqueeze(0)
-    answers: Tensor = vmap(forward, chunk_size=tasks_at_once)(dict(stacked), x)
-    return answers
-
-
-def embed_many(encoder: Encoder, x: Tensor) -> Tensor:
-    """The embeddings (B, N, d) of B tasks' prepared inputs (B, N, ...), each task with its own norm statistics."""
-    if len(x) == 1:
-        return encoder(x[0]).unsqueeze(0)  # type: ignore[no-any-return]
-    embeddings: Tensor = vmap(encoder)(x)
-    return embeddings
+def adapt_many(embed: Embed, start: Weights, packed: Packed, loop: InnerLoop) -> Weights:
+    """The stacked weights of B tasks after the inner loop, from ``start``, (B, ...) each."""
+    return paths(embed, start, packed, loop, [loop.steps - 1])[0]
 
 
 def head_for(head: Mapping[str, Tensor], task: TaskKind, n_outputs: int) -> Weights:
@@ -215,10 +216,3 @@ def head_for(head: Mapping[str, Tensor], task: TaskKind, n_outputs: int) -> Weig
     if task == "classification":
         weight, bias = weight.expand(n_outputs, -1), bias.expand(n_outputs)
     return {HEAD_WEIGHT: weight, HEAD_BIAS: bias}
-
-
-def unstack(stacked: Mapping[str, Tensor], i: int, n_outputs: int) -> Weights:
-    """Task i's own weights out of a stack, without padded outputs."""
-    own = {name: tensor[i].detach() for name, tensor in stacked.items()}
-    own |= {name: own[name][:n_outputs] for name in (HEAD_WEIGHT, HEAD_BIAS)}
-    return {name: tensor.clone() for name, tensor in own.items()}

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import vmap
 
 from kshot.contracts.checkpoints import TaskKind
 from kshot.contracts.wire import Inputs
@@ -22,10 +21,11 @@ from kshot.learners.inner_loop import (
     HEAD_BIAS,
     HEAD_WEIGHT,
     InnerLoop,
-    Rows,
     Weights,
     descend,
-    forward_many,
+    linear_forward,
+    rows_of,
+    stack_of,
     support_statistics,
 )
 from kshot.learners.losses import as_queries, summed_loss
@@ -64,36 +64,34 @@ class Reptile(GradientLearner):
         """
         device, loop = device_of(encoder, head), self.inner_loop(encoder, head, options)
         x = self._read(encoder, [support.inputs for support in supports] + list(queries), device)
-        asked, (forward, start) = as_queries(supports, queries, targets), self._model(encoder)
+        asked, (embed, start) = as_queries(supports, queries, targets), self._model(encoder)
         theta, total = start | dict(head), torch.zeros((), device=device)
         size = int(options.get("inner_batch", _USUAL_BATCH))
         seeds = options.get("seeds", torch.randint(1 << 62, (len(supports),)))
         sizes = [(s.task, len(s.targets), len(q.targets), s.n_outputs) for s, q in zip(supports, asked, strict=True)]
-        for group in grouped(sizes):
+        for group in self._shares(encoder, grouped(sizes), x):
             support = pack([supports[i] for i in group], [x[i] for i in group])
             query = pack([asked[i] for i in group], [x[len(supports) + i] for i in group])
             with torch.no_grad():
                 batches = _batches(_together(support, query), loop.steps, size, seeds[group])
-                adapted = self._adapted(encoder, head, batches, loop)
+                adapted = self._ends(encoder, head, batches, loop)
                 known = support_statistics(encoder, adapted, support.x)
-                value = summed_loss(forward_many(forward, adapted | known, query.x), query)
+                value = summed_loss(linear_forward(adapted, embed(adapted | known, query.x)), query)
             pull = torch.stack([(gap * theta[name]).sum() for name, gap in _gaps(theta, adapted, support.task)]).sum()
             total = total + value + pull - pull.detach()
         return total / len(supports)
 
-    def _adapted(self, encoder: Encoder, head: Head, batches: Packed, loop: InnerLoop) -> Weights:
+    def _ends(self, encoder: Encoder, head: Head, batches: Packed, loop: InnerLoop) -> Weights:
         """The weights of B tasks after a step on each of their batches. ``batches``: Packed, (B, steps, rows, ...)."""
-        forward, start = self._model(encoder)
+        embed, start = self._model(encoder)
         heads = super().start_heads(head, batches, lambda: batches.x)
-
-        def one(own: Weights, x: Tensor, y: Tensor, columns: Tensor) -> Weights:
-            w = torch.full_like(y[0, :, 0], 1 / y.shape[1])
-            steps = [Rows(x[step], y[step], w, columns) for step in range(len(x))]
-            *_, end = descend(forward, start | own, batches.task, loop, steps)
-            return end
-
-        adapted: Weights = vmap(one)(heads, batches.x, batches.targets, batches.outputs)
-        return adapted
+        w = torch.full_like(batches.targets[:, 0, :, 0], 1 / batches.targets.shape[2])
+        steps = [
+            rows_of(replace(batches, x=batches.x[:, step], targets=batches.targets[:, step]), w)
+            for step in range(batches.x.shape[1])
+        ]
+        *_, end = descend(embed, stack_of(start, len(w)) | heads, batches.task, loop, steps)
+        return end
 
 
 def _together(support: Packed, query: Packed) -> Packed:

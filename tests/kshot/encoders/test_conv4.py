@@ -1,10 +1,9 @@
-"""conv4: shapes, query independence, folding, and derivatives that vmap and double backward leave right."""
+"""conv4: shapes, query independence, folding, and tasks side by side that are what they are alone."""
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call
 
 from kshot.contracts.checkpoints import ImageInput
 from kshot.contracts.errors import Invalid
@@ -18,10 +17,10 @@ def pictures(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (n, 28, 28, 1), dtype=np.uint8)
 
 
-def trained(norm: Norm, channels: int = 64) -> Conv4:
+def trained(norm: Norm, channels: int = 64, pooling: Pooling = "max") -> Conv4:
     """An encoder whose norms are away from their first values."""
     torch.manual_seed(1)
-    encoder = Conv4(SPEC, norm=norm, channels=channels)
+    encoder = Conv4(SPEC, norm=norm, channels=channels, pooling=pooling)
     with torch.no_grad():
         for name, tensor in encoder.state_dict().items():
             if "norm" in name and tensor.is_floating_point():
@@ -61,45 +60,36 @@ def test_group_norm_equals_the_native_one() -> None:
     norm = encoder.blocks[1].norm
     x = torch.randn(3, 64, 7, 7)
     native = torch.nn.functional.group_norm(x, 8, norm.weight, norm.bias)
-    torch.testing.assert_close(norm(x), native, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(norm(x, {}, 1), native, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("norm", ["group", "affine"])
-def test_stacked_weights_under_vmap_equal_one_by_one(norm: Norm) -> None:
-    encoder = trained(norm, channels=8)
+@pytest.mark.parametrize("norm", ["batch", "group", "affine", "task"])
+@pytest.mark.parametrize("pooling", ["max", "stride"])
+def test_stacked_weights_equal_one_by_one(norm: Norm, pooling: Pooling) -> None:
+    """Side by side, and by the form that serves any encoder; some weights shared, and norms by their statistics."""
+    encoder = trained(norm, channels=8, pooling=pooling)
     x = encoder.prepare(pictures(6), CPU).reshape(2, 3, 1, 28, 28)
     models = [{n: p.detach() * (1 + 0.1 * i) for n, p in encoder.named_parameters()} for i in range(2)]
-    stacked = {name: torch.stack([model[name] for model in models]) for name in models[0]}
-    many = vmap(lambda weights, block: functional_call(encoder, weights, (block,)))(stacked, x)
-    for i, model in enumerate(models):
-        torch.testing.assert_close(many[i], functional_call(encoder, model, (x[i],)), rtol=1e-4, atol=1e-5)
+    stacked = {
+        name: torch.stack([model[name] for model in models]) for name in models[0] if name != "blocks.1.conv.weight"
+    }
+    statistics = encoder.statistics(stacked, x)
+    for weights in (stacked, stacked | statistics):
+        many = encoder.stacked(weights, x)
+        for i in range(2):
+            own = {name: tensor[i] for name, tensor in weights.items()}
+            torch.testing.assert_close(many[i], functional_call(encoder, own, (x[i],)), rtol=1e-4, atol=1e-5)
+    assert set(statistics) == encoder.statistic_names
+    torch.testing.assert_close(
+        encoder.stacked(stacked | statistics, x), encoder.stacked(stacked, x), rtol=1e-4, atol=1e-5
+    )
 
 
-@pytest.mark.parametrize("norm", ["group", "affine"])
-def test_second_order_gradients_under_vmap_match_finite_differences(norm: Norm) -> None:
-    """The gradient through one inner step, which native norms under vmap have got wrong."""
-    encoder = trained(norm, channels=8).double()
-    x = encoder.prepare(pictures(4), CPU).double().reshape(2, 2, 1, 28, 28)
-    start = {name: p.detach() for name, p in encoder.named_parameters()}
-
-    def loss(weights: dict[str, Tensor], block: Tensor) -> Tensor:
-        return functional_call(encoder, weights, (block,)).square().mean()
-
-    def after_a_step(weights: dict[str, Tensor], block: Tensor) -> Tensor:
-        steps = grad(loss)(weights, block)
-        return loss({name: w - 0.1 * steps[name] for name, w in weights.items()}, block)
-
-    def outer(weights: dict[str, Tensor]) -> Tensor:
-        return vmap(after_a_step, in_dims=(None, 0))(weights, x).sum()
-
-    gradient = grad(outer)(start)
-    generator = torch.Generator().manual_seed(0)
-    direction = {n: torch.randn(w.shape, generator=generator, dtype=w.dtype) for n, w in start.items()}
-    analytic = sum(float((gradient[n] * d).sum()) for n, d in direction.items())
-    step = 1e-6
-    ahead = outer({n: w + step * direction[n] for n, w in start.items()})
-    behind = outer({n: w - step * direction[n] for n, w in start.items()})
-    assert analytic == pytest.approx(float(ahead - behind) / (2 * step), rel=1e-4)
+def test_shared_weights_are_one_plain_pass() -> None:
+    encoder = trained("affine", channels=8)
+    x = encoder.prepare(pictures(6), CPU)
+    many = encoder.stacked({}, x.reshape(2, 3, 1, 28, 28))
+    torch.testing.assert_close(many.flatten(0, 1), encoder(x), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(2, 28, 28, 3), (2, 27, 28, 1), (2, 28, 28)])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call
 
 from kshot.contracts.checkpoints import VectorInput
 from kshot.encoders.mlp import Mlp
@@ -63,20 +63,37 @@ def test_second_order_gradients_through_layer_norm_match_finite_differences() ->
     torch.manual_seed(0)
     encoder = Mlp(SPEC, hidden=(8, 8), layer_norm=True).double()
     x, y = torch.randn(2, 5, 4, dtype=torch.float64), torch.randn(2, 5, 8, dtype=torch.float64)
-    start = {name: p.detach() + 0.1 * torch.randn_like(p) for name, p in encoder.named_parameters()}
+    start = {name: (p.detach() + 0.1 * torch.randn_like(p)) for name, p in encoder.named_parameters()}
 
-    def loss(weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        return (functional_call(encoder, weights, (x,)) - y).square().mean()
+    def outer(shared: dict[str, Tensor]) -> Tensor:
+        weights = {name: w.expand(2, *w.shape) for name, w in shared.items()}
+        steps = torch.autograd.grad(loss(weights), list(weights.values()), create_graph=True)
+        return loss({n: w - 0.1 * g for (n, w), g in zip(weights.items(), steps, strict=True)})
 
-    def after_a_step(weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        steps = grad(loss)(weights, x, y)
-        return loss({name: w - 0.1 * steps[name] for name, w in weights.items()}, x, y)
+    def loss(weights: dict[str, Tensor]) -> Tensor:
+        return (encoder.stacked(weights, x) - y).square().mean((1, 2)).sum()
 
-    def outer(weights: dict[str, Tensor]) -> Tensor:
-        return vmap(after_a_step, in_dims=(None, 0, 0))(weights, x, y).sum()
-
-    gradient, step = grad(outer)(start), 1e-6
+    start = {name: w.requires_grad_() for name, w in start.items()}
+    found = torch.autograd.grad(outer(start), list(start.values()))
+    gradient, step = dict(zip(start, found, strict=True)), 1e-6
     direction = {name: torch.randn_like(w) for name, w in start.items()}
     analytic = sum(float((gradient[name] * d).sum()) for name, d in direction.items())
     ahead, behind = (outer({n: w + s * direction[n] for n, w in start.items()}) for s in (step, -step))
     assert analytic == pytest.approx(float(ahead - behind) / (2 * step), rel=1e-6)
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_stacked_weights_equal_one_by_one(layer_norm: bool) -> None:
+    """Also where some weights are shared."""
+    torch.manual_seed(0)
+    encoder, x = Mlp(SPEC, hidden=(8, 8), layer_norm=layer_norm), torch.randn(3, 5, 4)
+    stacked = {
+        n: torch.stack([p.detach() + i * 0.1 * torch.randn_like(p) for i in range(3)])
+        for n, p in encoder.named_parameters()
+    }
+    for shared in ("none", "layers.0.weight", "layers.1.bias", "norms.0.weight"):
+        weights = {name: w for name, w in stacked.items() if name != shared}
+        many = encoder.stacked(weights, x)
+        for i in range(3):
+            alone = functional_call(encoder, {name: w[i] for name, w in weights.items()}, (x[i],))
+            torch.testing.assert_close(many[i], alone, rtol=1e-5, atol=1e-6)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from kshot.contracts.checkpoints import ImageInput, TaskKind, VectorInput
 from kshot.contracts.wire import Inputs
 from kshot.encoders.base import Encoder
 from kshot.encoders.conv4 import Conv4
+from kshot.encoders.grouped import NORMS
 from kshot.encoders.mlp import Mlp
+from kshot.encoders.resnet12 import ResNet12
 from kshot.learners.base import Support
 from kshot.learners.registry import LEARNERS
 from tests.kshot.learners.double_precision import in_double
@@ -21,8 +24,9 @@ from tests.kshot.learners.double_precision import in_double
 VECTORS, PICTURES = VectorInput(width=3), ImageInput(height=16, width=16, channels=1)
 MODELS: dict[str, Callable[[], Encoder]] = {
     "mlp": lambda: Mlp(VECTORS, hidden=(7, 6)),
-    "group": lambda: Conv4(PICTURES, channels=8, norm="group"),
-    "task": lambda: Conv4(PICTURES, channels=8, norm="task"),
+    **{norm: partial(Conv4, PICTURES, channels=8, norm=norm) for norm in NORMS},
+    **{f"{norm}-stride": partial(Conv4, PICTURES, channels=8, norm=norm, pooling="stride") for norm in NORMS},
+    "resnet": lambda: ResNet12(PICTURES, widths=(8, 8), norm="group"),
 }
 H = 1e-6  # the length of a step: short, for behind a ReLU or a maximum the adapted weights themselves may jump
 

@@ -18,10 +18,11 @@ from kshot.learners.inner_loop import (
     InnerLoop,
     Weights,
     adapt_many,
-    encoder_forward,
     encoder_weights,
-    forward_many,
     head_for,
+    linear_forward,
+    stack_of,
+    stacked_encoder,
 )
 from kshot.learners.losses import summed_loss
 from kshot.learners.registry import LEARNERS, get_learner
@@ -60,8 +61,9 @@ def vectorised_loss(checkpoint: Checkpoint, start: Weights, supports: Any, queri
     x, q = ([encoder.prepare(s.inputs, torch.device("cpu")).double() for s in tasks] for tasks in (supports, queries))
     support, query = pack(supports, x), pack(queries, q)
     head = head_for(start, support.task, support.outputs.shape[1])
-    forward = encoder_forward(encoder)
-    return summed_loss(forward_many(forward, adapt_many(forward, start | head, support, loop), query.x), query)
+    embed = stacked_encoder(encoder)
+    adapted = adapt_many(embed, stack_of(start | head, len(supports)), support, loop)
+    return summed_loss(linear_forward(adapted, embed(adapted, query.x)), query)
 
 
 def looped_loss(checkpoint: Checkpoint, start: Weights, supports: Any, queries: Any, loop: InnerLoop) -> Tensor:

@@ -17,10 +17,13 @@ from kshot.contracts.wire import Inputs
 from kshot.encoders.base import Encoder
 from kshot.learners.base import Support
 from kshot.learners.batching import pack
-from kshot.learners.inner_loop import InnerLoop, adapt_many
+from kshot.learners.inner_loop import InnerLoop, adapt_many, as_they_are, linear_forward
 from kshot.learners.registry import LEARNERS
 from tests.kshot.learners.double_precision import checkpoint_with
 from tests.kshot.learners.outer_problems import VECTORS, Problem, assert_equal_to_differences, problem, slopes
+
+FIXED_BIAS = {"bias": torch.zeros((), dtype=torch.float64)}
+"""Rates under which a bias stays."""
 
 TRAINED: list[tuple[str, dict[str, Any]]] = [
     ("maml", {"inner_steps": 1, "inner_lr": 0.3}),
@@ -111,31 +114,30 @@ def test_reptile_pulls_towards_the_mean_of_the_adapted_weights(task: TaskKind) -
 def test_a_linear_binary_classifier_by_hand(counts: tuple[int, int]) -> None:
     """Logistic regression, one inner step: the derivative worked out on paper.
 
-    With sigma_i = 1 / (1 + exp(-x_i theta)) and row weights w_i (1 / n where classes are equally large, else
-    1 / (2 n_class)), the support loss has the gradient X' W (sigma - y) and the Hessian X' W S X with
-    S = diag(sigma (1 - sigma)). So theta' = theta - a X' W (sigma - y), d theta' / d theta = 1 - a X' W S X, which is
-    symmetric, and by the chain rule dL / d theta = (1 - a X' W S X) X_q' (sigma_q(theta') - y_q) / n_q.
+    Two classes with rows u and v score by theta = v - u alone. With sigma_i = 1 / (1 + exp(-x_i theta)) and row weights
+    w_i (1 / n where classes are equally large, else 1 / (2 n_class)), the support loss has the gradient
+    g = X' W (sigma - y) in v and -g in u, and in theta the Hessian X' W S X with S = diag(sigma (1 - sigma)). So
+    theta' = theta - 2 a g, d theta' / d theta = 1 - 2 a X' W S X, which is symmetric, and by the chain rule
+    dL / d theta = (1 - 2 a X' W S X) X_q' (sigma_q(theta') - y_q) / n_q.
     """
     rng, a = np.random.default_rng(0), 0.7
     y = torch.from_numpy(np.repeat([0, 1], counts))
     x, xq = (torch.from_numpy(rng.normal(size=(10, 4))) for _ in range(2))
     yq = torch.from_numpy(rng.integers(0, 2, 10))
     theta = torch.from_numpy(rng.normal(size=4)).requires_grad_()
-
-    def logits(weights: dict[str, Tensor], x: Tensor) -> Tensor:
-        score = x @ weights["theta"]
-        return torch.stack([torch.zeros_like(score), score], dim=-1)
+    weight, bias = torch.stack([torch.zeros_like(theta), theta]).unsqueeze(0), torch.zeros(1, 2, dtype=torch.float64)
 
     packed = pack([Support("classification", x.numpy(), y, 2)], [x])
-    adapted = adapt_many(logits, {"theta": theta}, packed, InnerLoop(1, a))["theta"][0]
-    (found,) = torch.autograd.grad(F.cross_entropy(logits({"theta": adapted}, xq), yq), theta)
+    adapted = adapt_many(as_they_are, {"weight": weight, "bias": bias}, packed, InnerLoop(1, a, rates=(FIXED_BIAS,)))
+    (found,) = torch.autograd.grad(F.cross_entropy(linear_forward(adapted, xq.unsqueeze(0))[0], yq), theta)
 
     sigma = torch.sigmoid(x @ theta).detach()
     w = 0.5 / torch.tensor(counts, dtype=torch.float64)[y]
-    by_hand = theta.detach() - a * x.T @ (w * (sigma - y))
-    torch.testing.assert_close(adapted.detach(), by_hand, rtol=1e-12, atol=1e-12)
+    by_hand = theta.detach() - 2 * a * x.T @ (w * (sigma - y))
+    moved = adapted["weight"][0, 1] - adapted["weight"][0, 0]
+    torch.testing.assert_close(moved.detach(), by_hand, rtol=1e-12, atol=1e-12)
     outer = xq.T @ (torch.sigmoid(xq @ by_hand) - yq) / len(yq)
-    jacobian = torch.eye(4, dtype=torch.float64) - a * x.T @ torch.diag(w * sigma * (1 - sigma)) @ x
+    jacobian = torch.eye(4, dtype=torch.float64) - 2 * a * x.T @ torch.diag(w * sigma * (1 - sigma)) @ x
     torch.testing.assert_close(found, jacobian @ outer, rtol=1e-12, atol=1e-12)
 
 
