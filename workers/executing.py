@@ -13,7 +13,7 @@ from kshot.contracts.tasks import SupportSet, Timings
 from kshot.learners.base import Column, Learner, State, Support
 from kshot.learners.registry import get_learner
 from kshot.queue.work import Delivered
-from workers.answers import Prediction, write_answers
+from workers.answers import Asked, Prediction, write_answers
 from workers.work import Failed, Outcome, Solved, Work
 
 _log = structlog.get_logger()
@@ -88,10 +88,17 @@ def _predictions(
     if not asked:
         return written
     outputs = learner.predict(checkpoint, [states[i] for i, _ in asked], [query for _, query in asked])
-    for (i, _), output in zip(asked, outputs, strict=True):
-        work = batch[i]
-        param = "query.inputs" if work.key.operation == "adapt" else "inputs"
-        written[i] = write_answers(output, work.classes, work.payload.answer, param, work.columns)
+    works = [batch[i] for i, _ in asked]
+    param = "query.inputs" if batch[0].key.operation == "adapt" else "inputs"
+    answers = write_answers(
+        [
+            Asked(output, work.classes, work.payload.answer, work.columns)
+            for work, output in zip(works, outputs, strict=True)
+        ],
+        param,
+    )
+    for (i, _), predictions in zip(asked, answers, strict=True):
+        written[i] = predictions
     return written
 
 

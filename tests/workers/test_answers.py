@@ -9,13 +9,17 @@ import torch
 from kshot.contracts.errors import Invalid
 from kshot.contracts.tasks import AnswerOptions, TargetSpec
 from kshot.learners.base import Output
-from workers.answers import write_answers
+from workers.answers import Asked, write_answers
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.0], [-1.0, 3.0, 3.5]])
 
 
+def written(output, classes, options, param="inputs", columns=()):
+    return write_answers([Asked(output, classes, options, columns)], param)[0]
+
+
 def answers(classes=("a", "b", "c"), logits=LOGITS, **options):
-    return write_answers(Output(logits=logits), classes, AnswerOptions(**options))
+    return written(Output(logits=logits), classes, AnswerOptions(**options))
 
 
 def test_classes_are_named_by_the_callers_labels_most_probable_first():
@@ -54,11 +58,9 @@ def test_a_doubtful_answer_is_rejected_and_keeps_its_probabilities():
 
 
 def test_regression_gives_numbers_and_lists_for_several_targets():
-    one = write_answers(
-        Output(values=torch.tensor([[1.5], [2.5]]), std=torch.tensor([[0.1], [0.2]])), (), AnswerOptions()
-    )
+    one = written(Output(values=torch.tensor([[1.5], [2.5]]), std=torch.tensor([[0.1], [0.2]])), (), AnswerOptions())
     assert one == [{"value": 1.5, "std": pytest.approx(0.1)}, {"value": 2.5, "std": pytest.approx(0.2)}]
-    two = write_answers(Output(values=torch.tensor([[1.5, 2.0]])), (), AnswerOptions())
+    two = written(Output(values=torch.tensor([[1.5, 2.0]])), (), AnswerOptions())
     assert two == [{"value": [1.5, 2.0]}]
 
 
@@ -66,7 +68,7 @@ def joint(**options):
     kind = TargetSpec(name="kind", kind="classification", classes=("a", "b", "c"))
     columns = (kind, TargetSpec(name="size", kind="regression"))
     output = Output(columns=(Output(logits=LOGITS), Output(values=torch.tensor([[1.5], [2.5]]))))
-    return write_answers(output, (), AnswerOptions(**options), columns=columns)
+    return written(output, (), AnswerOptions(**options), columns=columns)
 
 
 def test_several_targets_are_answered_by_name_each_as_it_would_be_alone():
@@ -91,7 +93,27 @@ def test_answers_are_plain_json():
 @pytest.mark.parametrize("number", [math.nan, math.inf])
 def test_numbers_that_are_not_finite_are_refused(number):
     with pytest.raises(Invalid) as refused:
-        write_answers(Output(logits=torch.tensor([[0.0, number]])), ("a", "b"), AnswerOptions(), "query.inputs")
+        written(Output(logits=torch.tensor([[0.0, number]])), ("a", "b"), AnswerOptions(), "query.inputs")
     assert refused.value.param == "query.inputs"
     with pytest.raises(Invalid):
-        write_answers(Output(values=torch.tensor([[number]])), (), AnswerOptions())
+        written(Output(values=torch.tensor([[number]])), (), AnswerOptions())
+
+
+def test_numbers_have_seven_digits_at_any_scale():
+    scales = torch.logspace(-30, 30, 121, dtype=torch.float64)
+    numbers = torch.cat([scales * 1.23456789, -scales * 9.87654321, torch.zeros(1, dtype=torch.float64)])
+    values = [one["value"] for one in written(Output(values=numbers[:, None]), (), AnswerOptions())]
+    assert values == pytest.approx(numbers.tolist(), rel=1e-6, abs=0)
+    short = [number for number in values if 1e-15 < abs(number) < 1e22]
+    assert len(short) > 100 and short == [float(f"{number:.7g}") for number in short]
+
+
+def test_items_written_together_are_written_as_alone():
+    kinds = [
+        Asked(Output(logits=LOGITS), ("a", "b", "c"), AnswerOptions()),
+        Asked(Output(logits=LOGITS[:, :2]), (1, 2), AnswerOptions(top_k=1)),
+        Asked(Output(values=torch.tensor([[1.5]])), (), AnswerOptions()),
+        Asked(Output(logits=LOGITS.flip(0)), ("x", "y", "z"), AnswerOptions(wanted=("labels", "logits"))),
+        Asked(Output(logits=LOGITS[:1]), ("a", "b", "c"), AnswerOptions(reject_below=0.9)),
+    ]
+    assert write_answers(kinds) == [write_answers([one])[0] for one in kinds]
