@@ -37,7 +37,10 @@ async def store_states(
     async def stored(claim: Claim, one: Solved, blob: bytes) -> NewResult | None:
         if len(blob) <= INLINE_BYTES:
             return _result(claim, one, blob, None)
-        return await _put(objects, claim, one, blob) if claim.task_id in ours else None
+        if claim.task_id in ours:
+            return await _put(objects, claim, one, blob)
+        _log.warning("result_dropped", task_id=claim.task_id, attempt=claim.attempt, request_id=claim.request_id)
+        return None
 
     if not large:
         return [_result(claim, one, blob, None) for (claim, one), blob in zip(solved, blobs, strict=True)]
