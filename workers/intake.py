@@ -60,9 +60,7 @@ class Intake:
 
     async def _take(self) -> None:
         taken = await self._stack.queue.take(min(await self._room(), _CALLS_AT_ONCE))
-        if (
-            taken.calls
-        ):  # not waited for: some may have to be read from the database, and the next are welcome meanwhile
+        if taken.calls:  # not waited for: some states may have to be read, and the next calls are welcome meanwhile
             self.steps.start(self._accept(taken.calls))
         if taken.bells:  # each is good for one task, not for its own: a neighbour may have waited longer
             await self.steps.run(self._claim(len(taken.bells)))
