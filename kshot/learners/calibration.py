@@ -43,7 +43,7 @@ def posterior_scale(losses: Callable[[Tensor], Tensor], usual: Tensor, numbers: 
     """
     octaves = _OCTAVES.to(usual)
     scales = usual[:, None] * octaves.exp2()
-    costs = torch.cat([losses(some) for some in scales.split(at_once(numbers), 1)], 1)
+    costs = torch.cat([losses(some) for some in torch.split(scales, at_once(numbers), 1)], 1)
     evidence = -0.5 * (octaves / _PRIOR_STD).square() - costs
     return usual * (evidence.softmax(1) @ octaves).exp2()
 

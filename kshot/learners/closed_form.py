@@ -161,7 +161,7 @@ def left_out_by_class(problem: Problem, targets: Tensor, l2: Tensor) -> Tensor:
     n = problem.root.square().sum(1)
     residual = _residual_operator(problem, l2 * n / (n - 1))
     missed = residual @ problem.t
-    k, rest = divmod(*targets.shape[1:])
+    k, rest = divmod(targets.shape[1], targets.shape[2])
     if rest == 0 and bool((targets.sum(1) == k).all()):
         errors = _changed_by_block(residual, missed, targets, k)
     else:

@@ -91,7 +91,7 @@ def _leave_one_out_fits(problem: Problem, norm: Tensor, grid: Tensor) -> Iterato
     projected, square = t @ p.transpose(1, 2), p.square()
     mean_share = root.square() / root.square().sum(1, keepdim=True)
     weighted = 1 / root.clamp(min=_LEAST_ROOT)[:, None, None]
-    for octaves in grid.split(at_once(t.numel())):
+    for octaves in torch.split(grid, at_once(t.numel())):
         shrunk = 1 / (s.unsqueeze(1) + (norm[:, None] * octaves.exp2()).unsqueeze(2))
         fit = ((shrunk.unsqueeze(2) * projected.unsqueeze(1)).flatten(1, 2) @ p).unflatten(1, (len(octaves), -1))
         kept = (1 - shrunk @ square - mean_share.unsqueeze(1)).clamp(min=_LEAST_KEPT)

@@ -186,9 +186,9 @@ def _classifiers(
     """The scale is fitted to the errors that the penalty was chosen by, the quality is that of adapting again."""
     rebalanced, scale_known = packed.x.shape[1] <= _MOST_ROWS_REBALANCED, "log_logit_scale" in head
     labels = packed.targets - problem.offset.unsqueeze(1)
-    errors = None
     if scale_known and (rebalanced or not measured):
         weight, fit = weights_and_fit(problem, penalty)
+        errors = torch.zeros_like(fit)
     else:
         solution = solve(problem, penalty)
         weight, fit, errors = solution.weight, solution.fit, solution.left_out
@@ -262,10 +262,10 @@ def _predict(states: Sequence[State], x: Tensor, lengths: Sequence[int]) -> list
     if states[0].task == "classification":
         logits = values * stacked("scale")[:, None, None]
         return [Output(logits=own) for own in cut(logits, sizes)]
-    values = cut(values + stacked("offset").unsqueeze(1), sizes)
+    means = cut(values + stacked("offset").unsqueeze(1), sizes)
     if "noise" not in states[0].tensors:
-        return [Output(values=own) for own in values]
+        return [Output(values=own) for own in means]
     isotropic = stacked("isotropic")
     share = 1 / stacked("rows") if "rows" in states[0].tensors else torch.zeros_like(isotropic)
     variance = predictive_variance(z / spread, stacked("factor"), isotropic, share, stacked("noise").unsqueeze(1))
-    return [Output(values=v, std=std) for v, std in zip(values, cut(variance.sqrt(), sizes), strict=True)]
+    return [Output(values=v, std=std) for v, std in zip(means, cut(variance.sqrt(), sizes), strict=True)]
