@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from kshot.contracts.model import Model
 
@@ -67,6 +67,12 @@ class LearnerSpec(Stored):
 
     name: str
     options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _known_precision(self) -> "LearnerSpec":
+        if self.options.get("precision", "float32") not in ("float32", "bfloat16"):
+            raise ValueError("a learner's precision is float32 or bfloat16")
+        return self
 
 
 class DataSource(Stored):

@@ -57,6 +57,8 @@ class GradientLearner(Learner):
     ``first_order``: meta-training ignores second derivatives. ``moves_encoder``: the inner loop changes the encoder
     too, unless that is frozen. Meta-training option ``transductive``: norms that belong to the task take the statistics
     of the queries, as published MAML does, instead of the support's; served is always the latter.
+    Manifest option ``precision``: ``bfloat16`` lets a moving encoder compute so, in the inner loop and in the answers.
+    No checkpoint that ships has it: a task's answer then depends on what shares its call by more than 1e-4.
     ``needs``: meta-learned tensors without which a checkpoint belongs to another learner.
     State: ``weight`` (C, d), ``bias`` (C), and ``encoder.*`` where the encoder moved or its norms belong to the task.
     """
@@ -131,30 +133,28 @@ class GradientLearner(Learner):
         encoder, head = checkpoint.encoder, checkpoint.head
         settings = settings_of(checkpoint, options)
         loop, found = self.inner_loop(encoder, head, settings), []
-        with reduced(settings, device_of(encoder, head)):
-            x = self._read(encoder, [support.inputs for support in supports], device_of(encoder, head))
-            for group in self._shares(encoder, _groups(encoder, supports), x):
-                packed = pack([supports[i] for i in group], [x[i] for i in group])
-                (adapted,) = self._paths(encoder, head, packed, loop, (loop.steps - 1,))
-                found.append((group, adapted | support_statistics(encoder, adapted, packed.x)))
+        x = self._read(encoder, [support.inputs for support in supports], device_of(encoder, head))
+        for group in self._shares(encoder, _groups(encoder, supports), x):
+            packed = pack([supports[i] for i in group], [x[i] for i in group])
+            (adapted,) = self._paths(encoder, head, packed, loop, (loop.steps - 1,), settings)
+            found.append((group, adapted | support_statistics(encoder, adapted, packed.x)))
         return found
 
     @torch.no_grad()
     def predict(self, checkpoint: Checkpoint, states: Sequence[State], queries: Sequence[Inputs]) -> list[Output]:
         encoder, device = checkpoint.encoder, device_of(checkpoint.encoder, checkpoint.head)
-        embed, _ = self._model(encoder)
+        embed, _ = self._model(encoder, checkpoint.manifest.learner.options)
         normed = {encoder_name(name) for name in encoder.statistic_names}
         outputs: dict[int, Output] = {}
-        with reduced(checkpoint.manifest.learner.options, device):
-            x = self._read(encoder, queries, device)
-            sizes = [alike(len(q)) if normed <= set(s.tensors) else len(q) for s, q in zip(states, x, strict=True)]
-            keys = [(s.task, alike(len(s.tensors[HEAD_BIAS])), size) for s, size in zip(states, sizes, strict=True)]
-            for group in self._shares(encoder, grouped(keys), x):
-                stacked = _stack([states[i].tensors for i in group])
-                answers = linear_forward(stacked, embed(stacked, pad([x[i] for i in group])))
-                for answer, i in zip(answers, group, strict=True):
-                    own = answer[: len(x[i]), : len(states[i].tensors[HEAD_BIAS])]
-                    outputs[i] = Output(logits=own) if states[i].task == "classification" else Output(values=own)
+        x = self._read(encoder, queries, device)
+        sizes = [alike(len(q)) if normed <= set(s.tensors) else len(q) for s, q in zip(states, x, strict=True)]
+        keys = [(s.task, alike(len(s.tensors[HEAD_BIAS])), size) for s, size in zip(states, sizes, strict=True)]
+        for group in self._shares(encoder, grouped(keys), x):
+            stacked = _stack([states[i].tensors for i in group])
+            answers = linear_forward(stacked, embed(stacked, pad([x[i] for i in group])))
+            for answer, i in zip(answers, group, strict=True):
+                own = answer[: len(x[i]), : len(states[i].tensors[HEAD_BIAS])]
+                outputs[i] = Output(logits=own) if states[i].task == "classification" else Output(values=own)
         return [outputs[i] for i in range(len(states))]
 
     def inner_loop(self, encoder: Encoder, head: Head, settings: Mapping[str, Any]) -> InnerLoop:
@@ -175,10 +175,16 @@ class GradientLearner(Learner):
         return encoder_weights(encoder) if self.moves_encoder and not encoder.frozen else {}
 
     def _paths(
-        self, encoder: Encoder, head: Head, support: Packed, loop: InnerLoop, kept: Sequence[int]
+        self,
+        encoder: Encoder,
+        head: Head,
+        support: Packed,
+        loop: InnerLoop,
+        kept: Sequence[int],
+        settings: Mapping[str, Any] = NO_OPTIONS,
     ) -> list[Weights]:
         """The adapted weights of B tasks after each of the ``kept`` steps, see :func:`~inner_loop.paths`."""
-        embed, start = self._model(encoder)
+        embed, start = self._model(encoder, settings)
         heads = self.start_heads(head, support, lambda: embed({}, support.x))
         return paths(embed, stack_of(start, len(support.x)) | heads, support, loop, kept)
 
@@ -189,10 +195,10 @@ class GradientLearner(Learner):
         prepared = encoder.prepare(concatenate(blocks), device)
         return list(torch.split(prepared, [len(block) for block in blocks]))
 
-    def _model(self, encoder: Encoder) -> tuple[Embed, Weights]:
+    def _model(self, encoder: Encoder, settings: Mapping[str, Any] = NO_OPTIONS) -> tuple[Embed, Weights]:
         """How inputs become embeddings, and the encoder's weights that an inner loop starts with and moves."""
-        start = self.moving_weights(encoder)
-        return stacked_encoder(encoder) if start or encoder.statistic_names else as_they_are, start
+        start, reduced = self.moving_weights(encoder), settings.get("precision") == "bfloat16"
+        return stacked_encoder(encoder, reduced) if start or encoder.statistic_names else as_they_are, start
 
     def _shares(self, encoder: Encoder, found: list[list[int]], x: Sequence[Tensor]) -> list[list[int]]:
         """The groups in parts that go through one call each, tasks of like size together.
@@ -247,11 +253,6 @@ def _states(supports: Sequence[Support], adapted: Sequence[tuple[list[int], Weig
         for i, own in zip(group, unpadded(stacked, {HEAD_WEIGHT: outputs, HEAD_BIAS: outputs}), strict=True):
             states[i] = State(supports[i].task, supports[i].n_way, own)
     return [states[i] for i in range(len(supports))]
-
-
-def reduced(settings: Mapping[str, Any], device: torch.device) -> torch.autocast:
-    """Convolutions and products in bfloat16 where the manifest's ``precision`` says so; all else stays float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=settings.get("precision") == "bfloat16")
 
 
 def _stack(tensors: Sequence[Mapping[str, Tensor]]) -> Weights:

@@ -86,11 +86,17 @@ def as_they_are(weights: Weights, x: Tensor) -> Tensor:
     return x
 
 
-def stacked_encoder(encoder: Encoder) -> Embed:
-    """The encoder under weights given from outside, each (B, ...), by the names that states give them."""
+def stacked_encoder(encoder: Encoder, reduced: bool = False) -> Embed:
+    """The encoder under weights given from outside, each (B, ...), by the names that states give them.
+
+    ``reduced``: its convolutions and products compute in bfloat16; weights, embeddings and all else stay as they are.
+    """
 
     def embed(weights: Weights, x: Tensor) -> Tensor:
-        return encoder.stacked(_own(weights), x)
+        if not reduced:
+            return encoder.stacked(_own(weights), x)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return encoder.stacked(_own(weights), x).to(x.dtype)
 
     return embed
 
