@@ -2,8 +2,8 @@
 
 `python -m benchmarks.peers.environment PEERS` makes the peers' environment. Each family of contestants (cases.py) is
 measured in interleaved rounds of one run, every side in processes of its own. `--only` measures the families whose
-names hold a text, and the page keeps what it had of the others. The exit code is 1 where kshot's answers are not those
-of the flat loop.
+names hold one of its texts, and the page keeps what it had of the others. The exit code is 1 where kshot's answers are
+not those of the flat loop.
 """
 
 import argparse
@@ -22,7 +22,7 @@ _USUAL, _QUICK = Pace(rounds=5, seconds=0.3), Pace(rounds=1, seconds=0.0)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
-    chosen = [family for family in families() if asked.only in family.name]
+    chosen = [family for family in families() if any(text in family.name for text in asked.only)]
     page, pace = Page(asked.out), _QUICK if asked.quick else _USUAL
     wrong = []
     with started(asked.peers) as sides:
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=Path, help="the Python of the peers' environment; without it kshot alone")
-    parser.add_argument("--only", default="", help="families whose names hold this text")
+    parser.add_argument("--only", nargs="+", default=[""], help="families whose names hold one of these texts")
     parser.add_argument("--quick", action="store_true", help="one short round, to see that everything runs")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     return parser

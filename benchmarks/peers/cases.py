@@ -179,7 +179,7 @@ def _ridge() -> Family:
         Contestant(name, "scikit_learn", tasks=_PEER_TASKS, settings={"head": name})
         for name in ("RidgeClassifier", "LogisticRegression")
     ]
-    ways = {
+    ways: dict[str, Settings] = {
         "ridge, shipped, with quality": {"head": "shipped", "quality": True},
         "ridge, shipped": {"head": "shipped"},
         "ridge, meta-learned penalty, with quality": {"head": "meta-learned", "quality": True},

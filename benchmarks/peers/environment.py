@@ -39,7 +39,8 @@ def _learn2learn(folder: Path, sources: Path) -> Path:
     data = unpacked / "learn2learn" / "data"
     for stale in data.glob("*.c"):
         stale.unlink()
-    subprocess.run([folder / "bin" / "cython", "-3", *sorted(data.glob("*.pyx"))], check=True, capture_output=True)
+    cython = [str(folder / "bin" / "cython"), "-3", *map(str, data.glob("*.pyx"))]
+    subprocess.run(cython, check=True, capture_output=True)
     return unpacked
 
 

@@ -84,7 +84,7 @@ def flop(family: str) -> float:
     work = flat.make(found.problem, found.settings, make(found.problem, found.settings), 1)
     with FlopCounterMode(display=False) as counted:
         work.call()
-    return counted.get_total_flops() / 1e9
+    return float(counted.get_total_flops()) / 1e9
 
 
 def _operators(tree: Path) -> dict[str, dict[str, float]]:

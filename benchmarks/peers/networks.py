@@ -43,7 +43,8 @@ class Conv4(nn.Module):
         self.blocks = nn.Sequential(*(Block(1 if i == 0 else 64, pooling, norm) for i in range(4)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(x).flatten(1)
+        embeddings: Tensor = self.blocks(x)
+        return embeddings.flatten(1)
 
 
 class Mlp(nn.Module):
@@ -65,7 +66,8 @@ class Network(nn.Module):
         self.encoder, self.head = encoder, head
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.encoder(x))
+        answers: Tensor = self.head(self.encoder(x))
+        return answers
 
 
 def encoder(problem: dict[str, Any], tensors: Tensors) -> nn.Module:

@@ -38,7 +38,7 @@ def pictures(problem: dict[str, Any], generator: torch.Generator) -> Tensors:
     """Coarse strokes under noise, uint8: ``shots`` pictures a class to learn from, 15 to name."""
     tasks, shots = problem["tasks"], problem["shots"]
     each = [_strokes(WAYS, shots + QUERIES, generator) for _ in range(tasks)]
-    x = torch.stack(each).unflatten(1, (WAYS, shots + QUERIES))
+    x = torch.stack(each).reshape(tasks, WAYS, shots + QUERIES, SIDE, SIDE, 1)
     return {
         "support_x": x[:, :, :shots].flatten(1, 2).contiguous(),
         "support_y": _classes(WAYS, shots).expand(tasks, -1).contiguous(),

@@ -1,5 +1,7 @@
 """What kshot should answer, by the flat loops of examples/ that the tests compare with: one task at a time, float32."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +13,11 @@ from kshot.checkpoints import Checkpoint
 from kshot.contracts.wire import Inputs
 from kshot.device import CPU
 from kshot.learners.base import Support
-from tests.kshot.learners.references import REFERENCES, inner_loss, maml_loop, maml_model
+from tests.kshot.learners.references import REFERENCES, inner_loss, maml_model
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "examples"))
+
+import maml_loop
 
 Tensors = dict[str, Tensor]
 
@@ -37,7 +43,7 @@ def _outer(
 ) -> Tensors:
     """The gradient of the mean query loss over the tasks, norms by the statistics of the rows at hand."""
     encoder, options = checkpoint.encoder, checkpoint.manifest.learner.options
-    leaves = {f"encoder.{name}": parameter for name, parameter in encoder.named_parameters()}
+    leaves: Tensors = {f"encoder.{name}": parameter for name, parameter in encoder.named_parameters()}
     leaves |= {f"head.{name}": tensor.requires_grad_() for name, tensor in checkpoint.head.items()}
     total = [torch.zeros_like(leaf) for leaf in leaves.values()]
     for support, query, asked in zip(supports, queries, targets, strict=True):

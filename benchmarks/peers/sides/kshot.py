@@ -51,7 +51,7 @@ def _meta_training(problem: dict[str, Any], settings: dict[str, Any], tensors: T
     checkpoint, learner = checkpoint_of(problem, settings, tensors), get_learner(settings["learner"])
     supports, queries = supports_of(problem, tensors, tasks), inputs_of(tensors["query_x"], tasks)
     targets = list(tensors["query_y"][:tasks])
-    leaves = {f"encoder.{name}": parameter for name, parameter in checkpoint.encoder.named_parameters()}
+    leaves: Tensors = {f"encoder.{name}": parameter for name, parameter in checkpoint.encoder.named_parameters()}
     leaves |= {f"head.{name}": tensor.requires_grad_() for name, tensor in checkpoint.head.items()}
     options = checkpoint.manifest.learner.options | {"transductive": True}
 
