@@ -1,7 +1,7 @@
 """One connection to Redis that many callers use at once: the commands of a turn of the event loop leave in one write.
 
 redis-py's pool costs 0.1 to 0.2 ms of processor time for each command, most of it spent in taking a connection and
-giving it back. The front end asks Redis twice for each request, so it asks through this.
+giving it back: more than a whole request may take.
 """
 
 import asyncio

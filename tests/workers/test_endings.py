@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
+from redis.asyncio import Redis
 
 from kshot.contracts.errors import AdaptationFailed
 from kshot.contracts.tasks import Reply
-from kshot.queue.streams import open_redis
 from kshot.storage.tasks import Claim
 from tests.workers.place import Place
 from workers.decoding import adapt_work
@@ -29,7 +29,7 @@ def together(place: Place, claims: list[Claim]) -> list[Outcome]:
 
 
 async def replied(place: Place, url: str) -> dict[str, Reply]:
-    redis = open_redis(url)
+    redis = Redis.from_url(url)
     replies = [Reply.model_validate_json(fields[b"reply"]) for _, fields in await redis.xrange(REPLIES)]
     await redis.delete(REPLIES)
     await redis.aclose()

@@ -9,7 +9,6 @@ from redis.asyncio import Redis
 from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import PredictCall, Reply
 from kshot.queue.front import FrontQueue
-from kshot.queue.streams import open_redis
 from kshot.queue.work import WorkQueue
 from standalone import EmbeddedServers, embedded_servers
 
@@ -22,7 +21,7 @@ def servers() -> Iterator[EmbeddedServers]:
 
 @pytest.fixture
 async def ends(servers: EmbeddedServers) -> AsyncIterator[tuple[FrontQueue, WorkQueue, WorkQueue]]:
-    redis = open_redis(servers.redis_url)
+    redis = Redis.from_url(servers.redis_url)
     await redis.flushall()
     await redis.aclose()
     front = FrontQueue(servers.redis_url)
@@ -42,7 +41,7 @@ def a_call(front: FrontQueue) -> PredictCall:
 
 @pytest.fixture
 async def redis(servers: EmbeddedServers) -> AsyncIterator[Redis]:
-    client = open_redis(servers.redis_url)
+    client = Redis.from_url(servers.redis_url)
     yield client
     await client.aclose()
 
@@ -81,7 +80,7 @@ async def test_a_dead_workers_call_is_taken_over_until_it_is_done(ends):
 async def test_calls_sent_before_the_group_was_lost_are_found(ends, servers: EmbeddedServers):
     front, one, _ = ends
     await one.take(10, block=False)
-    redis = open_redis(servers.redis_url)
+    redis = Redis.from_url(servers.redis_url)
     await redis.flushall()
     await redis.aclose()
     assert await front.send(a_call(front), b"x")
