@@ -33,7 +33,8 @@ class Mlp(Encoder):
         super().__init__()
         if spec.width is None:
             raise Invalid("the mlp encoder needs an input width")
-        self.spec = spec
+        self.spec, self.depth = spec, len(hidden)
+        self.standardised, self.layer_norm = standardised, layer_norm
         widths = [spec.width, *hidden]
         self.columns = Standardise(spec.width) if standardised else nn.Identity()
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
@@ -50,17 +51,22 @@ class Mlp(Encoder):
         return x
 
     def stacked(self, weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        """By batched products; a layer all of whose weights are shared is asked as it is."""
-        x = self.columns(x)
-        for i, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
-            assert isinstance(layer, nn.Linear)
-            weight, bias = (weights.get(f"layers.{i}.{name}") for name in ("weight", "bias"))
-            x = linear(x, layer.weight if weight is None else weight, layer.bias if bias is None else bias)
-            if isinstance(norm, LayerNorm):
-                own = [weights.get(f"norms.{i}.{name}") for name in ("weight", "bias")]
-                x = norm(x, *(None if w is None else w.unsqueeze(1) for w in own))
-            x = nn.functional.relu(x)
+        """By batched products. Modules are looked up where they must be: that takes as long as a small product."""
+        if not weights:
+            return super().stacked(weights, x)
+        x = self.columns(x) if self.standardised else x
+        for i in range(self.depth):
+            weight, bias = (self._weight(weights, f"layers.{i}.{name}") for name in ("weight", "bias"))
+            x = torch.baddbmm(bias.unsqueeze(-2), x, weight.expand(len(x), -1, -1).transpose(1, 2))
+            if self.layer_norm:
+                own = [self._weight(weights, f"norms.{i}.{name}") for name in ("weight", "bias")]
+                x = normalised(x) * own[0].unsqueeze(-2) + own[1].unsqueeze(-2)
+            x = torch.relu(x)
         return x
+
+    def _weight(self, weights: Mapping[str, Tensor], name: str) -> Tensor:
+        given = weights.get(name)
+        return self.get_parameter(name) if given is None else given
 
     def standardise_on(self, x: Tensor) -> None:
         """Take centre and spread from meta-training inputs (n, width), where the encoder is to standardise."""
@@ -68,11 +74,9 @@ class Mlp(Encoder):
             self.columns.fit(x)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x (B, N, in) through a layer for each of B tasks, weight (B, out, in) and bias (B, out), or one for all."""
-    if weight.ndim == 2 and bias.ndim == 1:
-        return nn.functional.linear(x, weight, bias)
-    return torch.baddbmm(bias.unsqueeze(-2), x, weight.expand(len(x), -1, -1).transpose(1, 2))
+def normalised(x: Tensor) -> Tensor:
+    """Each row (..., width) to mean 0 and variance 1."""
+    return nn.functional.layer_norm(x, x.shape[-1:], eps=_EPSILON)
 
 
 class LayerNorm(nn.Module):
@@ -83,10 +87,8 @@ class LayerNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
         self.bias = nn.Parameter(torch.zeros(width))
 
-    def forward(self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-        """``weight`` and ``bias``: scale and shift instead of its own, of a shape that x can be multiplied with."""
-        normed = nn.functional.layer_norm(x, x.shape[-1:], eps=_EPSILON)
-        return normed * (self.weight if weight is None else weight) + (self.bias if bias is None else bias)
+    def forward(self, x: Tensor) -> Tensor:
+        return normalised(x) * self.weight + self.bias
 
 
 class Standardise(nn.Module):
