@@ -52,7 +52,8 @@ def create_app(settings: Settings) -> FastAPI:
     # The document and its pages are public on purpose, also where keys are needed: they say no more than this source
     # does, and a browser that opens /docs has no way to send a key.
     app = FastAPI(title="kshot", version=__version__, description=_DESCRIPTION, lifespan=lifespan)
-    app.add_middleware(Shortcut, routes={("POST", path): predict.predict for path in ("/predict", "/v1/predict")})
+    calls = {"/predict": predict.predict, "/adapt": adapt.adapt_unkeyed}
+    app.add_middleware(Shortcut, routes={f"{prefix}{path}": calls[path] for prefix in ("", "/v1") for path in calls})
     app.add_middleware(RequestContext, metrics=metrics)  # the last one added is the outermost
     errors.install(app)
     _include_routes(app)

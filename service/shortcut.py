@@ -1,8 +1,8 @@
-"""The call that is made most often goes straight to its function.
+"""The two calls that are made most often go straight to their functions.
 
 FastAPI's way from a path to a function (matching, dependencies, exit stacks, one wrapper about another) takes longer
-than `predict` itself, which reads all it needs from the request. The route stays registered: it is what the document
-shows, and what answers any other method.
+than `predict` itself, which reads all it needs from the request. The routes stay registered: they are what the document
+shows, and what answers any other method, and requests with an idempotency key, which FastAPI checks.
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,15 +19,15 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class Shortcut:
-    """Plain ASGI, inside the request's context. ``routes``: (method, path) -> endpoint."""
+    """Plain ASGI, inside the request's context. ``routes``: path -> what answers a POST."""
 
-    def __init__(self, app: ASGIApp, routes: dict[tuple[str, str], Endpoint]) -> None:
+    def __init__(self, app: ASGIApp, routes: dict[str, Endpoint]) -> None:
         self._app = app
         self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = self._routes.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
-        if endpoint is None:
+        endpoint = self._routes.get(scope["path"]) if scope["type"] == "http" else None
+        if endpoint is None or scope["method"] != "POST" or _has_idempotency_key(scope):
             await self._app(scope, receive, send)
             return
         scope["route"] = SimpleNamespace(path=scope["path"])
@@ -37,3 +37,7 @@ class Shortcut:
         except KshotError as error:
             response = problem_response(error, request_id_of(request))
         await response(scope, receive, send)
+
+
+def _has_idempotency_key(scope: Scope) -> bool:
+    return any(name == b"idempotency-key" for name, _ in scope["headers"])

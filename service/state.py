@@ -22,8 +22,8 @@ from service.rates import Rates
 from service.settings import Settings
 
 T = TypeVar("T")
-_INLINE_BYTES = 64 * 1024
-"""Bodies up to here are decoded in the event loop: a thread would cost more than the work."""
+_INLINE_BYTES = 256 * 1024
+"""Bodies up to here are decoded in the event loop, in less than a millisecond: a thread would cost more than that."""
 _CHECKPOINTS_KEPT = 256
 _CHECKPOINT_FRESH_S = 5.0
 

@@ -12,7 +12,7 @@ from kshot.inputs import input_shape
 from kshot.storage.adapted_models import NOTHING_TO_FOLLOW
 from kshot.storage.checkpoints import StoredCheckpoint
 from service.adapting import RESPONSES, IdempotencyDep, answer_order
-from service.auth import CallerDep
+from service.auth import CallerDep, enter
 from service.bodies.raw_inputs import RawSupport
 from service.bodies.requests import Parsed, parse_adapt
 from service.bodies.stream import ANY, read_raw
@@ -20,7 +20,7 @@ from service.choosing import read_open
 from service.finding import find_checkpoint, find_promoted
 from service.meaning import read_query, read_support
 from service.openapi import body_of
-from service.prefer import PreferenceDep
+from service.prefer import PreferenceDep, parse_prefer
 from service.preparing import Order, Prepared, prepare
 from service.settings import Settings
 from service.state import State, StateDep
@@ -44,6 +44,13 @@ async def adapt(
     parsed = await state.compute(len(raw.data), lambda: parse_adapt(raw))
     prepared = await (_open if parsed.settings.checkpoint == AUTO else _named)(state, parsed, len(raw.data))
     return await answer_order(request, state, caller, prepared, key, preference)
+
+
+async def adapt_unkeyed(request: Request) -> Response:
+    """The same without an idempotency key, for `Shortcut`: reads the other headers itself."""
+    state: State = request.app.state.kshot
+    caller, _ = await enter(request, state)
+    return await adapt(request, state, caller, parse_prefer(request.headers.get("prefer")), None)
 
 
 async def _named(state: State, parsed: Parsed[api.AdaptSettings], n_bytes: int) -> Prepared:
