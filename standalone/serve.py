@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from standalone.errors import StandaloneError
@@ -58,7 +58,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 
 def _usual_workers(device: str) -> int:
     """One for a GPU; else one for every other core: the API and Postgres need as much, and more workers than can run
-    only share the tasks out into smaller batches (2 cores, `vectors`, 64 callers: 324/s with one, 248/s with two)."""
+    only share the tasks out into smaller batches (2 cores, 64 callers of `vectors`: 324/s with one, 248/s with two)."""
     on_gpu = device == "cuda" or (device == "auto" and Path("/dev/nvidia0").exists())
     return 1 if on_gpu else min(max(_cores() // 2, 1), MOST_USUAL_WORKERS)
 
@@ -194,7 +194,7 @@ class _Stack:
     @property
     def worker(self) -> Part:
         return Part(
-            self._worker_command("worker"),
+            self._command("worker", "-m", "workers", "adapt"),
             label="worker",
             ready=lambda _pid: _readiness(self.settings.url) == "ready",
             look_every=0.1,
@@ -206,13 +206,8 @@ class _Stack:
     @property
     def more_workers(self) -> list[Part]:
         names = [f"worker-{number + 1}" for number in range(1, self.settings.workers)]
-        return [Part(self._worker_command(name), label=name, stop_patience=35.0) for name in names]
-
-    def _worker_command(self, name: str) -> Command:
-        """Workers share the cores: each computes with as many threads as come to it."""
-        threads = str(max(_cores() // self.settings.workers, 1))
-        command = self._command(name, "-m", "workers", "adapt")
-        return replace(command, env={"KSHOT_THREADS": threads, **self.environ})
+        commands = [self._command(name, "-m", "workers", "adapt") for name in names]
+        return [Part(command, label=command.name, stop_patience=35.0) for command in commands]
 
     @property
     def trainer(self) -> Part:

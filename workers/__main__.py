@@ -58,8 +58,7 @@ def _adapt(settings: WorkerSettings) -> None:
     from kshot.allocator import keep_freed_memory
 
     keep_freed_memory()
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+    torch.set_num_threads(settings.threads)
     uvloop.run(_work(settings))
 
 
