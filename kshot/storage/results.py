@@ -1,4 +1,4 @@
-"""What a completed adaptation leaves in the database, beside its state in the object store."""
+"""What a completed adaptation leaves in the database: answers, quality, and its state where that is small."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,36 +46,6 @@ class NewResult:
     payload: bytes | None = None
     qualities: Sequence[Quality | None] = ()
     chosen: Chosen | None = None
-
-
-@dataclass(frozen=True)
-class StoredState:
-    """The state a task made (``state``, or what lies under ``object_key``), with the checkpoint and the learner that
-    made it."""
-
-    checkpoint: str
-    learner: str
-    object_key: str | None
-    object_sha256: str
-    state: bytes | None = None
-
-
-async def get_state(connection: AsyncConnection, adapted_model: str, task_id: str) -> StoredState | None:
-    """The state that a task made of an adapted model; None where it did not (yet), or it is forgotten."""
-    row = (
-        await connection.execute(
-            select(
-                tasks.c.checkpoint_id,
-                tasks.c.learner,
-                results.c.object_key,
-                results.c.object_sha256,
-                results.c.state,
-            )
-            .join(results, results.c.task_id == tasks.c.id)
-            .where(tasks.c.id == task_id, tasks.c.adapted_model_id == adapted_model)
-        )
-    ).one_or_none()
-    return None if row is None else StoredState(*row)
 
 
 async def get_support(connection: AsyncConnection, tenant: str, id: str) -> bytes:

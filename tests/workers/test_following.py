@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kshot.contracts.errors import Expired, NotFound
+from kshot.contracts.errors import Conflict, Expired, NotFound
 from kshot.contracts.ids import new_id
 from kshot.storage import claiming, following
 from kshot.storage.adapted_models import change_adapted_model, find_same
@@ -15,8 +15,8 @@ from kshot.storage.expiry import delete_adapted_model
 from kshot.storage.feedback import NewFeedback, insert_feedback
 from kshot.storage.fingerprints import fingerprint_of
 from kshot.storage.following import catch_up
-from kshot.storage.results import get_state
 from kshot.storage.revisions import STATES_KEPT, list_revisions
+from kshot.storage.states import Wanted, read_states
 from kshot.storage.tables import DEFAULT_TENANT
 from tests.workers.moving import Moving
 from tests.workers.place import Place
@@ -91,8 +91,9 @@ async def test_few_states_are_kept_and_the_last_ones(moving: Moving):
         await moving.moved(another)
         assert await moving.answering(claim) == ((await moving.place.model(claim)).revision, another)
     assert await moving.place.states(claim) == before - 1 + STATES_KEPT
-    async with moving.place.stack.database.connect() as connection:
-        assert await get_state(connection, claim.adapted_model, claim.task_id) is None
+    wanted = Wanted(claim.tenant, claim.adapted_model, claim.task_id)
+    (forgotten,) = await read_states(moving.place.stack.database, [wanted])
+    assert isinstance(forgotten, Conflict)
     assert moving.place.state_files(claim.task_id) == []
 
 
