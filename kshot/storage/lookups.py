@@ -32,14 +32,17 @@ SELECT k.id AS key, k.tenant_id AS tenant, k.role, k.sha256,
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
     WITH ORDINALITY AS q (prefix, tenant, model, name, alias, n)
 LEFT JOIN api_keys k ON k.prefix = q.prefix
-LEFT JOIN adapted_models m
-    ON m.id = q.model AND m.tenant_id = coalesce(k.tenant_id, q.tenant) AND m.deleted_at IS NULL
-LEFT JOIN tasks t ON t.id = m.task_id
+LEFT JOIN LATERAL (
+    SELECT * FROM adapted_models
+    WHERE id = q.model AND tenant_id = coalesce(k.tenant_id, q.tenant) AND deleted_at IS NULL OFFSET 0
+) m ON true
+LEFT JOIN LATERAL (SELECT status, failure FROM tasks WHERE id = m.task_id OFFSET 0) t ON true
 LEFT JOIN aliases a ON a.name = q.name AND a.alias = q.alias
 ORDER BY q.n
 """
 _BY_INDEX = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
-"""The plan is made once, maybe while the tables are small: each row is found by its index nevertheless."""
+"""The plan is made once, maybe while the tables are small: each row is found by its index nevertheless. `OFFSET 0`
+keeps the planner from joining all models of a tenant with their tasks first."""
 _MOST = 256
 """Questions of one statement."""
 
