@@ -92,8 +92,9 @@ async def test_a_connection_that_postgres_ended_is_replaced(database: AsyncEngin
     for _ in range(2):
         assert (await lookups.find(Question(secret=secret))).key().id == key
         async with database.begin() as connection:
-            others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
-            await connection.execute(text(f"{others} AND application_name = 'kshot'"))
+            its_own = "pid <> pg_backend_pid() AND query LIKE '%WITH ORDINALITY AS q (prefix%'"
+            ended = text(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {its_own}")
+            assert (await connection.execute(ended)).scalars().all() == [True]
 
 
 async def test_who_gave_up_waiting_takes_no_answer_from_others(database: AsyncEngine, lookups: Lookups):
