@@ -2,13 +2,12 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kshot.checkpoints import Checkpoint, load_checkpoint
+from kshot.checkpoints import Checkpoint
 from kshot.contracts.checkpoints import (
     EncoderSpec,
     ImageInput,
@@ -24,7 +23,6 @@ from kshot.encoders.base import Encoder
 from kshot.encoders.registry import build_encoder
 from kshot.learners.base import Support
 
-_SHIPPED = Path("checkpoints/vectors")
 _PICTURES = ImageInput(height=28, width=28, channels=1)
 _OPTIONS = ("inner_steps", "inner_lr", "precision")
 
@@ -45,14 +43,13 @@ def _specs(problem: dict[str, Any]) -> tuple[EncoderSpec, InputSpec]:
 
 
 def checkpoint_of(problem: dict[str, Any], settings: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
-    """The weights of ``tensors`` as a checkpoint; for ``head`` "shipped" the one of the repository."""
-    if settings.get("head") == "shipped":
-        return load_checkpoint(_SHIPPED)
+    """The weights of ``tensors`` as a checkpoint; for ``head`` "chosen" without what the learner would meta-learn."""
     encoder, reads = _specs(problem)
     built = build_encoder(encoder, reads).eval()
     own = {name.removeprefix("encoder."): t for name, t in tensors.items() if name.startswith("encoder.")}
     built.load_state_dict(own, strict=False)
     head = {name.removeprefix("head."): t for name, t in tensors.items() if name.startswith("head.")}
+    head = {} if settings.get("head") == "chosen" else head
     manifest = Manifest(
         name="measured",
         description="made by benchmarks.peers",

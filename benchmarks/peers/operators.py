@@ -40,7 +40,7 @@ def _works() -> dict[str, tuple[Callable[[], Any], int]]:
             16,
             {},
         ),
-        "ridge with quality, as shipped": ("ridge", 32, {"head": "shipped", "quality": True}),
+        "ridge, penalty chosen, with quality": ("ridge", 32, {"head": "chosen", "quality": True}),
         "MLP 2x40, sinusoids": ("MLP", 32, {}),
     }
     works = {}

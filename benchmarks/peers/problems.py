@@ -30,7 +30,10 @@ def start(problem: dict[str, Any], settings: dict[str, Any], generator: torch.Ge
     encoder = encoder_of(problem)
     task: TaskKind = "regression" if problem["kind"] == "sinusoids" else "classification"
     head = get_learner(settings["learner"]).init_head(encoder, task, 1, generator)
-    weights = {f"encoder.{name}": parameter.detach().clone() for name, parameter in encoder.named_parameters()}
+    weights = {
+        f"encoder.{name}": parameter.detach().clone(memory_format=torch.contiguous_format)
+        for name, parameter in encoder.named_parameters()
+    }
     return weights | {f"head.{name}": tensor for name, tensor in head.items()}
 
 
