@@ -47,7 +47,7 @@ from kshot.learners.inner_loop import (
 from kshot.learners.losses import as_queries, summed_loss
 
 _USUAL_STEPS, _USUAL_LR = 5, 0.01
-_NUMBERS_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 28}  # of weights and maps in one call: on a CPU, what its cache holds
+_NUMBERS_AT_ONCE, _NUMBERS_IN_CACHE = 1 << 28, 1 << 20  # of weights and maps in one call: in all, and on a CPU
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class GradientLearner(Learner):
         A call gains by its tasks as long as their weights and maps stay in the cache; then it loses.
         """
         weights = sum(weight.numel() for weight in self.moving_weights(encoder).values())
-        at_once = _NUMBERS_AT_ONCE.get(x[0].device.type, _NUMBERS_AT_ONCE["cuda"])
+        at_once = _NUMBERS_IN_CACHE if x[0].device.type == "cpu" else _NUMBERS_AT_ONCE
         parts: list[list[int]] = []
         for group in found:
             left = sorted(group, key=lambda i: -len(x[i]))
