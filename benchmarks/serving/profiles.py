@@ -22,6 +22,7 @@ from benchmarks.serving.flames import flame_svg, own_shares, package_shares, rea
 from benchmarks.serving.load import requests_of
 from benchmarks.serving.measuring import Load, closed_loop
 from benchmarks.serving.processes import server_processes
+from benchmarks.serving.profile_page import write_page
 
 _LOADS = {"vectors-adapt": 64, "predict": 64}
 _ROLES = ("API", "worker")
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 shares[name] = {"load": load.line(), **both}
                 print(name, load.line(), *(f"\n  {share:6.1%} {where}" for where, share in own_shares(stacks)))
     (given.out / f"{given.label}.json").write_text(json.dumps(shares, indent=1) + "\n")
+    write_page(given.out)
     return 0
 
 

@@ -17,6 +17,7 @@ from benchmarks.serving.connection import connect
 from benchmarks.serving.flames import flame_svg, own_shares, package_shares, read_stacks
 from benchmarks.serving.measuring import Load, closed_loop, open_loop
 from benchmarks.serving.probes import KSHOT, NOTHING, PEERS_MISSING, PROBES, TUNED, WRITTEN, Probe
+from benchmarks.serving.profile_page import write_page
 from benchmarks.serving.references.running import Reference, running
 from benchmarks.serving.workloads import adapt_glyphs, adapt_json, adapt_tensors, predict_json
 
@@ -135,3 +136,17 @@ def test_flame_graph_of_raw_stacks() -> None:
     assert package_shares(stacks) == [("json", 0.75), ("uvicorn", 0.25)]
     picture = flame_svg("title <1>", stacks)
     assert "title &lt;1&gt;" in picture and f"{inner} 75.0%" in picture
+
+
+def test_the_page_of_the_profiles(tmp_path: Path) -> None:
+    said = {
+        "load": "9/s",
+        "packages": [("json", 0.75), ("rare", 0.001)],
+        "functions": [("parse (service/x.py:1)", 0.5)],
+    }
+    about = {"commit": "abc", "date": "today", "machine": "small"}
+    (tmp_path / "after.json").write_text(json.dumps({"about": about, "after-predict-api": said}))
+    write_page(tmp_path)
+    page = (tmp_path / "profiles.md").read_text()
+    assert "## predict-api" in page and "json 75%" in page and "parse (service/x.py:1) 50%" in page
+    assert "after-predict-api.svg" in page and "rare" not in page and "before" not in page
