@@ -35,7 +35,8 @@ def sides(peers: str | None) -> dict[str, Callable[[], AbstractContextManager[st
 
 @dataclass(frozen=True)
 class Probe:
-    """One load, and the servers that get it one after the other. ``rate``: an open loop, instead of callers."""
+    """One load, and the servers that get it one after the other. ``rate``: an open loop, instead of callers.
+    ``slowness``: how much longer than others it is measured, so that the slowest server has answered each caller."""
 
     name: str
     workload: str
@@ -43,14 +44,15 @@ class Probe:
     callers: int = 1
     rate: float | None = None
     ordinary: bool = False
+    slowness: int = 1
 
 
 PROBES = (
     Probe("adapt, JSON, 1 caller", "vectors-adapt", (KSHOT, WRITTEN, TUNED)),
     Probe("adapt, JSON, 64 callers", "vectors-adapt", (KSHOT, WRITTEN, TUNED), 64),
     Probe("adapt, binary, 64 callers", "vectors-adapt-binary", (KSHOT, TUNED), 64),
-    Probe("glyphs-maml, 5 queries, 32 callers", "glyphs-maml", (KSHOT, LOOP, LOOP_TUNED), 32),
-    Probe("glyphs-maml, 75 queries, 32 callers", "glyphs-maml-75", (KSHOT, LOOP, LOOP_TUNED), 32),
+    Probe("glyphs-maml, 5 queries, 32 callers", "glyphs-maml", (KSHOT, LOOP, LOOP_TUNED), 32, slowness=2),
+    Probe("glyphs-maml, 75 queries, 32 callers", "glyphs-maml-75", (KSHOT, LOOP, LOOP_TUNED), 32, slowness=4),
     Probe("predict, 1 caller", "predict", (KSHOT, NOTHING)),
     Probe("predict, 64 callers", "predict", (KSHOT, NOTHING), 64),
     Probe("adapt, JSON, 1 caller, httpx", "vectors-adapt", (KSHOT, WRITTEN), ordinary=True),
@@ -76,7 +78,8 @@ async def measure(probe: Probe, side: str, url: str, key: str, seconds: float) -
     else:
         others = _OTHERS[probe.workload]()
         requests = lambda number: others(start + number)  # noqa: E731
-    warm_up = min(1.0, seconds / 2)
+    warm_up = min(1.0, seconds / 2) * probe.slowness
+    seconds *= probe.slowness
     if probe.rate:
         return await open_loop(url, requests, probe.rate, seconds, warm_up)
     connector = connect_ordinary if probe.ordinary else connect
