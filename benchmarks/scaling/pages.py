@@ -155,6 +155,8 @@ def _draw(file: Path, parts: dict[str, Rows]) -> None:
     titles = ("workers: requests a second", "tasks a call: ms a task", "adapted models", "rows in the support")
     for field, title in zip((crew, call, shelf, size), titles, strict=True):
         field.set_title(title, fontsize=10)
+        if not field.lines:
+            continue
         field.set_xscale("log")
         field.set_yscale("log")
         field.grid(alpha=0.3)
@@ -163,4 +165,5 @@ def _draw(file: Path, parts: dict[str, Rows]) -> None:
 
 
 def _line(field: Axes, x: Sequence[float], y: Sequence[float], label: str) -> None:
-    field.plot(x, y, marker="o", label=label)
+    if x:
+        field.plot(x, y, marker="o", label=label)
