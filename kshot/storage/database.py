@@ -36,6 +36,7 @@ def open_database(url: str, *, pool_size: int = 10, statement_timeout_s: float =
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=15,
+        pool_use_lifo=True,
         hide_parameters=True,
         connect_args={
             "timeout": 5,
