@@ -1,7 +1,7 @@
 """What every encoder is."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch.func import functional_call, vmap
 from kshot.contracts.wire import Inputs
 
 Tensors = Mapping[str, Tensor]
+Pull = Callable[[Tensor], dict[str, Tensor]]
 
 
 class Encoder(nn.Module):
@@ -53,6 +54,12 @@ class Encoder(nn.Module):
             return torch.stack([functional_call(self, w, (rows,)) for w, rows in zip(own, x, strict=True)])
         many: Tensor = vmap(lambda own, rows: functional_call(self, own, (rows,)))(dict(weights), x)
         return many
+
+    def pulled(self, weights: Tensors, x: Tensor) -> tuple[Tensor, Pull] | None:
+        """What :meth:`stacked` gives, and what turns a loss's derivative in it (B, N, out_dim) into those in
+        ``weights``, by name; for encoders that write their derivative out. None: autograd has to find it.
+        """
+        return None
 
     def statistics(self, weights: Tensors, x: Tensor) -> dict[str, Tensor]:
         """The norm statistics of B prepared supports (B, N, ...) under stacked weights, (B, ...) by buffer name.

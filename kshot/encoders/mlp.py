@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from kshot.contracts.checkpoints import VectorInput
 from kshot.contracts.errors import Invalid
 from kshot.contracts.wire import Inputs
-from kshot.encoders.base import Encoder
+from kshot.encoders.base import Encoder, Pull
 from kshot.encoders.vectors import column_moments, vector_tensor
 
 _EPSILON = 1e-5
@@ -63,6 +63,26 @@ class Mlp(Encoder):
                 x = normalised(x) * own[0].unsqueeze(-2) + own[1].unsqueeze(-2)
             x = torch.relu(x)
         return x
+
+    def pulled(self, weights: Mapping[str, Tensor], x: Tensor) -> tuple[Tensor, Pull] | None:
+        """Backpropagation by hand: of so small a network, autograd's own work would be most of it."""
+        if self.layer_norm or len(weights) < 2 * self.depth:
+            return None
+        maps = [self.columns(x) if self.standardised else x]
+        for i in range(self.depth):
+            weight, bias = weights[f"layers.{i}.weight"], weights[f"layers.{i}.bias"]
+            maps.append(torch.relu(torch.baddbmm(bias.unsqueeze(1), maps[i], weight.mT)))
+
+        def pull(slope: Tensor) -> dict[str, Tensor]:
+            found = {}
+            for i in reversed(range(self.depth)):
+                slope = torch.ops.aten.threshold_backward(slope, maps[i + 1], 0)
+                found[f"layers.{i}.weight"] = torch.bmm(slope.mT, maps[i])
+                found[f"layers.{i}.bias"] = slope.sum(1)
+                slope = torch.bmm(slope, weights[f"layers.{i}.weight"]) if i else slope
+            return found
+
+        return maps[-1], pull
 
     def _weight(self, weights: Mapping[str, Tensor], name: str) -> Tensor:
         given = weights.get(name)

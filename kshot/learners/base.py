@@ -9,6 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
@@ -189,7 +190,7 @@ def check_numbers(tensors: Iterable[Tensor]) -> None:
 
 def device_of(encoder: Encoder, head: Head) -> torch.device:
     """Where a checkpoint's tensors are; the CPU where it has none."""
-    for tensor in (*head.values(), *encoder.parameters(), *encoder.buffers()):
+    for tensor in chain(head.values(), encoder.parameters(), encoder.buffers()):
         return tensor.device
     return CPU
 

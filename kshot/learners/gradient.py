@@ -33,6 +33,7 @@ from kshot.learners.inner_loop import (
     HEAD_WEIGHT,
     Embed,
     InnerLoop,
+    StackedEncoder,
     Weights,
     as_they_are,
     encoder_name,
@@ -41,7 +42,6 @@ from kshot.learners.inner_loop import (
     linear_forward,
     paths,
     stack_of,
-    stacked_encoder,
     support_statistics,
 )
 from kshot.learners.losses import as_queries, summed_loss
@@ -112,7 +112,7 @@ class GradientLearner(Learner):
     @torch.no_grad()
     def adapt(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
         self._check(checkpoint, supports)
-        stays = self._model(checkpoint.encoder)[0] is as_they_are
+        stays = self._stays(checkpoint.encoder)
 
         def adapt(known: Checkpoint, parts: Sequence[Support]) -> list[State]:
             return _states(parts, self._adapted(known, parts, options))
@@ -172,7 +172,7 @@ class GradientLearner(Learner):
 
     def moving_weights(self, encoder: Encoder) -> Weights:
         """The encoder's parameters that the inner loop changes, by the names that states give them."""
-        return encoder_weights(encoder) if self.moves_encoder and not encoder.frozen else {}
+        return encoder_weights(encoder) if self._moves(encoder) else {}
 
     def _paths(
         self,
@@ -190,22 +190,30 @@ class GradientLearner(Learner):
 
     def _read(self, encoder: Encoder, blocks: Sequence[Inputs], device: torch.device) -> list[Tensor]:
         """What the model takes, for each block: prepared inputs, or embeddings where those never change."""
-        if self._model(encoder)[0] is as_they_are:
+        if self._stays(encoder):
             return embed(encoder, blocks, device)
         prepared = encoder.prepare(concatenate(blocks), device)
         return list(torch.split(prepared, [len(block) for block in blocks]))
 
     def _model(self, encoder: Encoder, settings: Mapping[str, Any] = NO_OPTIONS) -> tuple[Embed, Weights]:
         """How inputs become embeddings, and the encoder's weights that an inner loop starts with and moves."""
-        start, reduced = self.moving_weights(encoder), settings.get("precision") == "bfloat16"
-        return stacked_encoder(encoder, reduced) if start or encoder.statistic_names else as_they_are, start
+        if self._stays(encoder):
+            return as_they_are, {}
+        return StackedEncoder(encoder, settings.get("precision") == "bfloat16"), self.moving_weights(encoder)
+
+    def _stays(self, encoder: Encoder) -> bool:
+        """Whether an input has one embedding, whatever the task."""
+        return not (encoder.statistic_names or self._moves(encoder))
+
+    def _moves(self, encoder: Encoder) -> bool:
+        return self.moves_encoder and not encoder.frozen and any(True for _ in encoder.parameters())
 
     def _shares(self, encoder: Encoder, found: list[list[int]], x: Sequence[Tensor]) -> list[list[int]]:
         """The groups in parts that go through one call each, tasks of like size together.
 
         A call gains by its tasks as long as their weights and maps stay in the cache; then it loses.
         """
-        weights = sum(weight.numel() for weight in self.moving_weights(encoder).values())
+        weights = sum(weight.numel() for weight in encoder.parameters()) if self._moves(encoder) else 0
         at_once = _NUMBERS_IN_CACHE if x[0].device.type == "cpu" else _NUMBERS_AT_ONCE
         parts: list[list[int]] = []
         for group in found:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kshot.contracts.checkpoints import TaskKind
-from kshot.encoders.base import Encoder
+from kshot.encoders.base import Encoder, Pull
 from kshot.learners.batching import Packed
 from kshot.learners.losses import NEVER, balanced_weights
 
@@ -86,19 +86,25 @@ def as_they_are(weights: Weights, x: Tensor) -> Tensor:
     return x
 
 
-def stacked_encoder(encoder: Encoder, reduced: bool = False) -> Embed:
+@dataclass(frozen=True)
+class StackedEncoder:
     """The encoder under weights given from outside, each (B, ...), by the names that states give them.
 
     ``reduced``: its convolutions and products compute in bfloat16; weights, embeddings and all else stay as they are.
     """
 
-    def embed(weights: Weights, x: Tensor) -> Tensor:
-        if not reduced:
-            return encoder.stacked(_own(weights), x)
-        with torch.autocast(x.device.type, torch.bfloat16):
-            return encoder.stacked(_own(weights), x).to(x.dtype)
+    encoder: Encoder
+    reduced: bool = False
 
-    return embed
+    def __call__(self, weights: Weights, x: Tensor) -> Tensor:
+        if not self.reduced:
+            return self.encoder.stacked(_own(weights), x)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return self.encoder.stacked(_own(weights), x).to(x.dtype)
+
+    def pulled(self, weights: Weights, x: Tensor) -> tuple[Tensor, Pull] | None:
+        """See :meth:`Encoder.pulled`."""
+        return None if self.reduced else self.encoder.pulled(_own(weights), x)
 
 
 def support_statistics(encoder: Encoder, stacked: Mapping[str, Tensor], x: Tensor) -> Weights:
@@ -141,34 +147,52 @@ def descend(
     from one step to the next.
     """
     through = torch.is_grad_enabled() and not loop.first_order
-    weights, squares, z = start, dict[str, Tensor](), None
+    weights, squares, z, pull = start, dict[str, Tensor](), None, None
     for step, rows in enumerate(batches):
         rates, fixed = _at(step, loop.rates), stack_of(_at(step, loop.fixed), len(rows.x))
         weights = weights | fixed
         head_only = step == 0 and loop.head_first and task == "classification"
         if z is None or fixed or rows is not batches[step - 1]:
             stays = head_only and len(batches) == 1
-            z, leaves = (embed({}, rows.x), {}) if stays else _embedded(embed, weights, fixed, rows.x, through)
+            z, pull = (embed({}, rows.x), None) if stays else _embedded(embed, weights, fixed, rows.x, through)
         with torch.set_grad_enabled(through):
-            gradients, pull = _head_gradients(task, weights, z, rows)
-        if leaves and not head_only:
-            found = torch.autograd.grad(z, list(leaves.values()), pull, create_graph=through, materialize_grads=True)
-            gradients |= dict(zip(leaves, found, strict=True))
-            z = None
+            gradients, slope = _head_gradients(task, weights, z, rows)
+            if pull and not head_only:
+                gradients |= pull(slope)
+                z = None
         if loop.adam:
             squares, gradients = _scaled(squares, gradients, step)
         weights = weights | {n: _moved(weights[n], g, rates.get(n, loop.lr)) for n, g in gradients.items()}
         yield weights
 
 
-def _embedded(embed: Embed, weights: Weights, fixed: Weights, x: Tensor, through: bool) -> tuple[Tensor, Weights]:
-    """The embeddings (B, N, d), and the encoder's weights that move, for their derivatives."""
+def _embedded(embed: Embed, weights: Weights, fixed: Weights, x: Tensor, through: bool) -> tuple[Tensor, Pull | None]:
+    """The embeddings (B, N, d), and what turns a slope in them into those of the encoder's weights that move."""
     moving = {name: w for name, w in weights.items() if name.startswith(_ENCODER) and name not in fixed}
     if not moving:
-        return embed(weights, x), {}
+        return embed(weights, x), None
+    if isinstance(embed, StackedEncoder) and not fixed:
+        with torch.set_grad_enabled(through):
+            written_out = embed.pulled(weights, x)
+        if written_out:
+            z, own = written_out
+            return z, lambda slope: {encoder_name(name): gradient for name, gradient in own(slope).items()}
+    return _differentiated(embed, weights, moving, x, through)
+
+
+def _differentiated(embed: Embed, weights: Weights, moving: Weights, x: Tensor, through: bool) -> tuple[Tensor, Pull]:
+    """The same by autograd."""
     leaves = {name: w if through and w.requires_grad else w.detach().requires_grad_() for name, w in moving.items()}
     with torch.enable_grad():
-        return embed(weights | leaves, x), leaves
+        z = embed(weights | leaves, x)
+
+    def pull(slope: Tensor) -> Weights:
+        own = list(leaves.values())
+        return dict(
+            zip(leaves, torch.autograd.grad(z, own, slope, create_graph=through, materialize_grads=True), strict=True)
+        )
+
+    return z, pull
 
 
 def _head_gradients(task: TaskKind, weights: Weights, z: Tensor, rows: Rows) -> tuple[Weights, Tensor]:

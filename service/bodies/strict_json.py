@@ -61,7 +61,7 @@ def _read_in_full(value: Any, raw: bytes) -> bool:
         elif kind is list:
             if item and type(item[0]) is not list:
                 stack.extend(item)
-        elif kind is float and not -_INT64 <= item < _INT64:
+        elif kind is float and not -_INT64 < item < _INT64:
             return False
     return not _more_colons(raw, entries)
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kshot.contracts.errors import Invalid, UnreadableBody
@@ -61,6 +61,7 @@ def as_coordinates(value: object) -> object:
 
 
 @given(with_pairs)
+@example(-(2**63) - 1)  # the float nearest to it is the least 64-bit integer
 def test_the_fast_reader_answers_as_the_slow_one(value: object) -> None:
     text = written(value).encode()
     fast, slow = outcome(lambda: strict_json(text)), outcome(lambda: _slow_json(text, "the body"))

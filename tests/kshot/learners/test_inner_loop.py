@@ -16,13 +16,13 @@ from kshot.learners.batching import pack
 from kshot.learners.gradient import GradientLearner
 from kshot.learners.inner_loop import (
     InnerLoop,
+    StackedEncoder,
     Weights,
     adapt_many,
     encoder_weights,
     head_for,
     linear_forward,
     stack_of,
-    stacked_encoder,
 )
 from kshot.learners.losses import summed_loss
 from kshot.learners.registry import LEARNERS, get_learner
@@ -61,7 +61,7 @@ def vectorised_loss(checkpoint: Checkpoint, start: Weights, supports: Any, queri
     x, q = ([encoder.prepare(s.inputs, torch.device("cpu")).double() for s in tasks] for tasks in (supports, queries))
     support, query = pack(supports, x), pack(queries, q)
     head = head_for(start, support.task, support.outputs.shape[1])
-    embed = stacked_encoder(encoder)
+    embed = StackedEncoder(encoder)
     adapted = adapt_many(embed, stack_of(start | head, len(supports)), support, loop)
     return summed_loss(linear_forward(adapted, embed(adapted, query.x)), query)
 
