@@ -13,12 +13,29 @@ branch_labels = None
 depends_on = None
 
 _KEY = "of its state in the object store; NULL where the state is in this row"
-_NUMBERS = (("tasks", "payload"), ("tasks", "query"), ("results", "state"))
-"""Columns of floats and pixels: Postgres would try to compress each, in vain."""
+_LONG = (("tasks", "payload"), ("tasks", "query"), ("results", "state"))
+"""Mostly floats and pixels, which Postgres would try to compress each time, in vain."""
 
-_FORGET = (
-    "UPDATE adapted_models SET deleted_at = now(), fingerprint = NULL WHERE deleted_at IS NULL AND task_id IN "
-    "(SELECT task_id FROM results WHERE object_key IS NULL)",
+_OPEN = "status IN ('queued', 'running')"
+_INLINE = "SELECT task_id FROM results WHERE object_key IS NULL"
+_BACK = (
+    # Older workers would answer without the query, as if none had been asked.
+    f"""
+WITH asked AS (
+    UPDATE tasks SET status = 'failed', finished_at = now(), payload = NULL, failure = jsonb_build_object(
+        'code', 'unavailable', 'message', 'the service went back to an older version; send it again', 'param', NULL)
+    WHERE {_OPEN} AND query IS NOT NULL
+    RETURNING adapted_model_id)
+UPDATE adapted_models SET fingerprint = NULL WHERE id IN (SELECT adapted_model_id FROM asked)""",  # noqa: S608 (our own words)
+    # What was adapted from a support that is still there is adapted again, by the older worker.
+    f"""
+UPDATE tasks SET status = 'queued', attempt = 0, worker = NULL, started_at = NULL, finished_at = NULL
+WHERE id IN ({_INLINE}) AND NOT background AND payload IS NOT NULL
+    AND id IN (SELECT task_id FROM adapted_models WHERE deleted_at IS NULL AND state_erased_at IS NULL)""",  # noqa: S608
+    # The others expire, and the sweep erases them.
+    f"""
+UPDATE adapted_models SET expires_at = now(), pinned = false, fingerprint = NULL
+WHERE task_id IN ({_INLINE}) AND task_id NOT IN (SELECT id FROM tasks WHERE status = 'queued')""",  # noqa: S608
     "DELETE FROM results WHERE object_key IS NULL",
 )
 
@@ -45,13 +62,13 @@ def upgrade() -> None:
         comment=_KEY,
         existing_comment=None,
     )
-    for table, column in _NUMBERS:
+    for table, column in _LONG:
         op.execute(f"ALTER TABLE {table} ALTER COLUMN {column} SET STORAGE EXTERNAL")
 
 
 def downgrade() -> None:
-    """States that lie in rows cannot be said in the older tables: their models are deleted."""
-    for statement in _FORGET:
+    """States that lie in rows cannot be said in the older tables: their models are adapted again, or expire."""
+    for statement in _BACK:
         op.execute(statement)
     op.alter_column(
         "results",

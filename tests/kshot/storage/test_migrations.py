@@ -39,6 +39,10 @@ def test_migrations_go_back_and_forth_again():
 _PREDICTION = f"""
 INSERT INTO predictions (id, tenant_id, adapted_model_id, checkpoint_id, n_query, predictions, timings)
 VALUES (:id, '{DEFAULT_TENANT}', :model, 'ckpt', 1, '[]', '{{}}')"""
+_INLINE_RESULT = """
+WITH done AS (
+    UPDATE tasks SET status = 'succeeded', attempt = 1, finished_at = now() WHERE id = :task RETURNING id)
+INSERT INTO results (task_id, object_sha256, state, timings) SELECT id, 'abc', 'state', '{}' FROM done"""
 _ROWS_OF_0001 = (
     """
 INSERT INTO checkpoints (id, name, content_sha256, manifest, object_key, bytes)
@@ -183,3 +187,41 @@ async def test_audit_log_is_append_only(database: AsyncEngine, statement: str):
     with pytest.raises(DBAPIError, match="append-only"):
         async with database.begin() as connection:
             await connection.execute(text(statement))
+
+
+async def test_states_in_rows_are_made_again_after_the_way_back():
+    """A model whose support is there waits to be adapted again; one that was made by a replay expires; a task with a
+    query of its own, which the older tables cannot hold, fails and says so."""
+    with embedded_servers() as servers:
+        assert alembic(servers, "upgrade", "head").returncode == 0
+        database = open_database(servers.database_url)
+        async with database.begin() as connection:
+            made = await register(connection, new_id("ckpt"), a_manifest(), "abc", "checkpoints/abc", 1)
+            again, replayed, asking = (a_model(made) for _ in range(3))
+            for model in (again, replayed, asking):
+                await insert_adapted_model(connection, model)
+                task = its_task(model)
+                await insert_task(connection, replace(task, query=b"query" if model is asking else None))
+            for model in (again, replayed):
+                await connection.execute(text(_INLINE_RESULT), {"task": model.task_id})
+            await connection.execute(
+                text("UPDATE tasks SET background = true WHERE id = :id"), {"id": replayed.task_id}
+            )
+        await database.dispose()
+        back = alembic(servers, "downgrade", "0004")
+        assert back.returncode == 0, back.stderr
+        async with database.connect() as connection:
+            rows = await connection.execute(
+                text(
+                    "SELECT m.id, t.status, t.attempt, m.expires_at <= now() FROM adapted_models m "
+                    "JOIN tasks t ON t.id = m.task_id"
+                )
+            )
+            found = {row[0]: tuple(row[1:]) for row in rows}
+            assert await connection.scalar(text("SELECT count(*) FROM results")) == 0
+        await database.dispose()
+        assert found == {
+            again.id: ("queued", 0, False),
+            replayed.id: ("succeeded", 1, True),
+            asking.id: ("failed", 0, False),
+        }
