@@ -30,6 +30,11 @@ _ADAPTATION = {
     "conv4 strided, 1-shot, batch statistics": "strided",
     "conv4 max-pooled, 1-shot, batch statistics": "max-pooled",
 }
+_NOTE = (
+    "The peak of two processes is twice that of one thread. kshot's first step moves the head alone where that is the",
+    "same, so it does less than is counted here. At stride 1 a convolution may also multiply less than is counted, in",
+    "Winograd's form, which would explain shares near or above all of the peak, learn2learn's among them.",
+)
 _SHOWN = 8  # operators of a page's table
 
 
@@ -110,11 +115,7 @@ def _page(found: dict[str, Any], measured: Page) -> str:
     for family, gflop in found["task"].items():
         results = measured.results.get(family)
         lines += _shares(family, gflop, results, found["peak"]) if results else []
-    lines += [
-        "",
-        "kshot's first step moves the head alone where that is the same, so it does less than is counted here.",
-        "",
-    ]
+    lines += ["", *_NOTE, ""]
     lines += ["## By operator", "", "![Time by operator](peers_floor.png)", ""]
     lines += ["Milliseconds of a task, one thread, torch's profiler (whose own cost is part of it):", ""]
     for work in found["operators"]["now"]:
@@ -126,7 +127,7 @@ def _shares(family: str, gflop: float, results: Results, peaks: dict[str, float]
     lines = []
     for one in results.measured:
         kind = "bfloat16" if "bf16" in one.name else "float32"
-        share = one.rate * gflop / peaks[f"{kind}, {one.processes * one.threads} threads"]
+        share = one.rate * gflop / (one.processes * peaks[f"{kind}, {one.threads} threads"])
         lines.append(
             f"| {family} | {gflop:.2f} | {one.name} | {one.rate:.4g} | {one.rate * gflop:.0f} | {100 * share:.0f}% |"
         )
