@@ -225,7 +225,7 @@ def _regressors(packed: Packed, problem: Problem, penalty: Tensor) -> list[State
     }
     rows = {"weight": widths, "offset": widths}
     if max(sizes) > 1:  # tasks of one row are a group of their own
-        doubt = penalty.new_tensor([_doubt_of_noise(n) for n in sizes])
+        doubt = torch.tensor([_doubt_of_noise(n) for n in sizes], dtype=penalty.dtype, device=penalty.device)
         factor, isotropic = spread_of_fit(problem, solution, penalty)
         stacked |= {"noise": solution.noise * doubt.unsqueeze(1), "rows": packed.rows.sum(1)}
         stacked |= {"factor": factor, "isotropic": isotropic}
