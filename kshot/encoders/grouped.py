@@ -58,7 +58,12 @@ def joined(given: Tensor | None, own: Tensor, tasks: int) -> Tensor:
 
 
 class Norm(nn.Module):
-    """A norm of C channels, then ``weight`` times and ``bias`` added."""
+    """A norm of C channels, then ``weight`` times and ``bias`` added.
+
+    Where one takes its statistics from the maps, these are centred before: with channels last PyTorch finds a variance
+    as the mean square less the squared mean, and loses half the digits where the mean is a hundred deviations from 0.
+    What is subtracted is a constant to autograd, for a norm is the same wherever its maps are moved to.
+    """
 
     weight: Tensor
     bias: Tensor
@@ -101,7 +106,14 @@ class GroupNorm(_Scaled):
     """Each picture's channels normalised in 8 groups (Wu & He 2018)."""
 
     def forward(self, maps: Tensor, given: Given, tasks: int) -> Tensor:
-        return nn.functional.group_norm(maps, GROUPS * tasks, *self.scaling(given, tasks), EPSILON)
+        centred = maps - _centres(maps.detach(), GROUPS * tasks)
+        return nn.functional.group_norm(centred, GROUPS * tasks, *self.scaling(given, tasks), EPSILON)
+
+
+def _centres(maps: Tensor, groups: int) -> Tensor:
+    """Each group's mean, (N, B * C, 1, 1)."""
+    means = maps.mean((2, 3)).unflatten(1, (groups, -1))
+    return means.mean(2, keepdim=True).expand_as(means).flatten(1)[:, :, None, None]
 
 
 class TaskNorm(_Scaled):
@@ -124,7 +136,8 @@ class TaskNorm(_Scaled):
         return self.by(*self.STATISTICS, given, tasks) if "mean" in given or self.mean.numel() else None
 
     def forward(self, maps: Tensor, given: Given, tasks: int) -> Tensor:
-        return torch.batch_norm(maps, *self.scaling(given, tasks), None, None, True, 0.0, EPSILON, True)
+        centred = maps - maps.detach().mean((0, 2, 3), keepdim=True)
+        return torch.batch_norm(centred, *self.scaling(given, tasks), None, None, True, 0.0, EPSILON, True)
 
 
 class BatchNorm(Norm, nn.BatchNorm2d):  # type: ignore[misc]

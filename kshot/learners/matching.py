@@ -21,6 +21,7 @@ from kshot.learners.base import (
     State,
     Support,
     check_finite,
+    check_numbers,
     check_supports,
     device_of,
     settings_of,
@@ -151,6 +152,7 @@ def _adapt(packed: Packed, head: Head, similarity: Similarity) -> list[State]:
     x = _support_rows(head, packed)
     left_out = can_leave_out(packed.targets, packed.rows)
     similarities = similarity(x, x)
+    check_numbers([similarities])  # numbers so large that their products are not finite give no answers
     sharpness = _sharpness(similarity, similarities, packed, head, left_out)
     qualities: Sequence[Quality | None] = [None] * len(x)
     if not has_full_context(head):

@@ -8,6 +8,7 @@ from torch.func import functional_call
 from kshot.contracts.checkpoints import ImageInput
 from kshot.contracts.errors import Invalid
 from kshot.encoders.conv4 import Conv4, Norm, Pooling, fold_batch_norm
+from kshot.encoders.grouped import EPSILON
 
 SPEC = ImageInput(height=28, width=28, channels=1, invert=True)
 CPU = torch.device("cpu")
@@ -55,12 +56,19 @@ def test_folding_the_batch_norm_changes_nothing() -> None:
     torch.testing.assert_close(affine.embed(pictures(4), CPU), batch.embed(pictures(4), CPU), rtol=1e-4, atol=1e-4)
 
 
-def test_group_norm_equals_the_native_one() -> None:
-    encoder = trained("group")
-    norm = encoder.blocks[1].norm
-    x = torch.randn(3, 64, 7, 7)
-    native = torch.nn.functional.group_norm(x, 8, norm.weight, norm.bias)
-    torch.testing.assert_close(norm(x, {}, 1), native, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("offset", [0.0, 30.0, 100.0])
+@pytest.mark.parametrize(("kind", "parts", "over"), [("group", 16, (2, 3, 4)), ("task", 128, (0, 2, 3, 4))])
+def test_norms_side_by_side_are_exact_far_from_0(kind: Norm, parts: int, over: tuple[int, ...], offset: float) -> None:
+    """Of two tasks beside each other, channels last as convolutions leave them, against the definition in float64."""
+    norm, generator = trained(kind).blocks[1].norm, torch.Generator().manual_seed(0)
+    maps = torch.randn(3, 128, 7, 7, generator=generator) + offset
+    own = {name: torch.stack([p, 2 * p]).detach() for name, p in norm.named_parameters()}
+    by_part = maps.double().unflatten(1, (parts, -1))
+    variance, mean = torch.var_mean(by_part, over, correction=0, keepdim=True)
+    normed = ((by_part - mean) * torch.rsqrt(variance + EPSILON)).flatten(1, 2)
+    scale, shift = (own[name].double().reshape(-1, 1, 1) for name in ("weight", "bias"))
+    found = norm(maps.contiguous(memory_format=torch.channels_last), own, 2)
+    torch.testing.assert_close(found.double(), normed * scale + shift, rtol=1e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "affine", "task"])

@@ -1,12 +1,13 @@
 """Matching networks beyond what holds for every learner: leave-one-out, equal rows, far classes, options."""
 
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
 import pytest
 import torch
 
-from kshot.contracts.errors import Invalid
+from kshot.contracts.errors import AdaptationFailed, Invalid
 from kshot.contracts.tasks import LearnerOptions
 from kshot.learners.base import Support
 from kshot.learners.registry import LEARNERS
@@ -58,6 +59,15 @@ def test_context_changes_the_answer_and_far_classes_stay_finite() -> None:
     logits = MATCHING.predict(plain, MATCHING.adapt(plain, [far], LearnerOptions()), [np.zeros((1, 5), np.float32)])
     assert logits[0].logits is not None
     assert bool(logits[0].logits.isfinite().all())
+
+
+@pytest.mark.parametrize("variant", ["", "dot", "full_context"])
+def test_rows_whose_products_overflow_are_refused(variant: str) -> None:
+    case = Case("matching", "classification", "identity", variant=variant)
+    support, _ = random_task(case, np.random.default_rng(0))
+    far = replace(support, inputs=np.asarray(support.inputs) * np.float32(1e25))
+    with pytest.raises(AdaptationFailed, match="not finite"):
+        MATCHING.adapt(checkpoint_of(case), [far], LearnerOptions())
 
 
 def test_unknown_distances_are_refused() -> None:
