@@ -102,6 +102,7 @@ async def _send(state: State, call: PredictCall, payload: bytes, deadline_s: flo
         return await future
     finally:
         timer.cancel()
+        sent.cancel()
         state.queue.forget(call.id)
 
 
@@ -116,7 +117,7 @@ def _failed(sent: "asyncio.Future[bytes]") -> bool:
 
 async def _check_backlog(state: State) -> None:
     try:
-        backlog = await state.queue.backlog()
+        backlog = await state.queue.backlog(state.settings.max_open_tasks)
     except Away:
         raise _redis_away() from None
     if backlog >= state.settings.max_open_tasks:

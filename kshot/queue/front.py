@@ -1,6 +1,7 @@
 """The front end's side: ring, send predict calls, read replies."""
 
 import asyncio
+import math
 import time
 
 import structlog
@@ -16,18 +17,21 @@ _READER_TIMEOUT_S = 10.0
 _COUNT = 256
 _TRIM_EVERY_S = 1.0
 _FRESH_S = 0.05
+_LARGE_BYTES = 256 * 1024
+"""Payloads from here on have a connection of their own: no bell, rate or small call waits behind megabytes."""
 _log = structlog.get_logger()
 
 
 class FrontQueue:
     """One per API process: its own reply stream, and futures matched to replies by id.
 
-    What is asked for in one turn of the event loop goes out together, through ``link``.
+    What is asked for in one turn of the event loop goes out together, through ``link``; large payloads go beside it.
     """
 
     def __init__(self, url: str) -> None:
         self.reply_to = REPLY_PREFIX + new_id("evt")
         self.link = Link(url)
+        self._bulk = Link(url)
         self._reader = Link(url, timeout_s=_READER_TIMEOUT_S)
         self._waiting: dict[str, asyncio.Future[Reply]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -48,6 +52,7 @@ class FrontQueue:
         except Away:
             pass
         await self.link.close()
+        await self._bulk.close()
         await self._reader.close()
 
     def expect(self, id: str) -> "asyncio.Future[Reply]":
@@ -78,14 +83,16 @@ class FrontQueue:
         return True
 
     def post(self, call: PredictCall, payload: bytes) -> "asyncio.Future[bytes]":
-        """The same as a future, which ends in one of `Away` where Redis is away."""
+        """The same as a future, which ends in one of `Away` where Redis is away. Cancel it where nobody waits for the
+        reply any more: a large payload that has not begun to leave stays here then."""
         self._backlog += 1
-        return self.link.ask("XADD", PREDICT_STREAM, "*", "call", call.model_dump_json(), "payload", payload)
+        link = self.link if len(payload) < _LARGE_BYTES else self._bulk
+        return link.ask("XADD", PREDICT_STREAM, "*", "call", call.model_dump_json(), "payload", payload)
 
-    async def backlog(self) -> int:
-        """Predict calls in the stream, as of at most 50 ms ago (and those sent from here since then). Raises one of
-        `Away` while Redis is away."""
-        if time.monotonic() - self._backlog_at > _FRESH_S:
+    async def backlog(self, bound: float = math.inf) -> int:
+        """Predict calls in the stream, as of at most 50 ms ago (and those sent from here since then); as of now where
+        that would be ``bound`` or more, for some may have been answered. Raises one of `Away` while Redis is away."""
+        if self._backlog >= bound or time.monotonic() - self._backlog_at > _FRESH_S:
             self._backlog = int(await self.link.ask("XLEN", PREDICT_STREAM))
             self._backlog_at = time.monotonic()
         return self._backlog

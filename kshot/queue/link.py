@@ -5,34 +5,39 @@ giving it back: more than a whole request may take.
 """
 
 import asyncio
-import ssl
 from collections import deque
 from typing import Any, cast
 
 import hiredis
-from redis.asyncio.connection import parse_url
 from redis.exceptions import ResponseError
 
+from kshot.queue.address import read_address
+
 _CONNECT_S = 1.0
+_PIECE = 256 * 1024
+"""Most bytes of one write: what is longer goes out as fast as the server takes it."""
+_LOOKS = 4
+"""Within one time limit."""
 Word = str | bytes | int
 
 
 class Link:
     """Connects when it is first asked, and again after the connection was lost. Commands are answered in order.
 
-    A server that answers nothing for ``timeout_s`` counts as away: all that wait get TimeoutError, and the next
-    command opens a connection anew. A command that was not answered may have been carried out.
+    A server that takes and answers nothing for ``timeout_s`` counts as away: all that wait get TimeoutError, and the
+    next command opens a connection anew. A long command or answer may take any time, as long as bytes move. A command
+    that was not answered may have been carried out. Raises ValueError for a URL that cannot be followed.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 1.0) -> None:
-        self._address: dict[str, Any] = dict(parse_url(url))
-        self._tls = _tls_context(self._address) if url.startswith("rediss:") else None
+        self._address = read_address(url)
         self._timeout_s = timeout_s
         self._wire: _Wire | None = None
         self._connecting: asyncio.Task[None] | None = None
 
     def ask(self, *words: Word) -> "asyncio.Future[Any]":
-        """A command's answer. The future ends in one of `Away` where Redis is away or refuses the command."""
+        """A command's answer. The future ends in one of `Away` where Redis is away or refuses the command. A long
+        command that is cancelled before its first byte has left is not sent."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._put(words, future)
         return future
@@ -40,6 +45,12 @@ class Link:
     def tell(self, *words: Word) -> None:
         """A command whose answer nobody needs."""
         self._put(words, None)
+
+    def drop(self) -> None:
+        """Close the connection at once, so that the server ends what it still does for it; whoever waits gets
+        ConnectionError, and the next command opens a connection anew."""
+        if self._wire is not None:
+            self._wire.end(ConnectionError("dropped"))
 
     async def close(self) -> None:
         """Close the connection; whoever still waits gets ConnectionError."""
@@ -60,11 +71,12 @@ class Link:
         loop, at = asyncio.get_running_loop(), self._address
         try:
             async with asyncio.timeout(_CONNECT_S):
-                if "path" in at:
-                    await loop.create_unix_connection(lambda: wire, at["path"])
+                if at.path is not None:
+                    await loop.create_unix_connection(lambda: wire, at.path)
                 else:
-                    host, port = at.get("host", "localhost"), at.get("port", 6379)
-                    await loop.create_connection(lambda: wire, host, port, ssl=self._tls)
+                    await loop.create_connection(lambda: wire, at.host, at.port, ssl=at.tls)
+            if wire.ended:
+                return
             for words in self._greeting():
                 wire.greet(_packed(words))
         except (OSError, TimeoutError) as error:
@@ -77,11 +89,14 @@ class Link:
     def _greeting(self) -> list[tuple[Word, ...]]:
         """What a connection says before anything else."""
         at, words = self._address, list[tuple[Word, ...]]()
-        if "password" in at:
-            words.append(("AUTH", *([at["username"]] if "username" in at else []), at["password"]))
-        if at.get("db"):
-            words.append(("SELECT", at["db"]))
+        if at.password is not None:
+            words.append(("AUTH", *([at.username] if at.username is not None else []), at.password))
+        if at.db:
+            words.append(("SELECT", at.db))
         return words
+
+
+_Command = tuple[bytes, "asyncio.Future[Any] | None"]
 
 
 class _Wire(asyncio.Protocol):
@@ -95,19 +110,24 @@ class _Wire(asyncio.Protocol):
         self._greetings = 0
         self._ready = False
         self._flushing = False
-        self._unsent: list[bytes] = []
-        self._waiting: deque[tuple[float, asyncio.Future[Any] | None]] = deque()
+        self._paused = False
+        self._buffered = 0
+        self._moved_at = 0.0
+        self._begun: memoryview | None = None
+        self._unsent: deque[_Command] = deque()
+        self._waiting: deque[asyncio.Future[Any] | None] = deque()
         self._watch: asyncio.TimerHandle | None = None
 
     def put(self, command: bytes, future: "asyncio.Future[Any] | None") -> None:
         loop = asyncio.get_running_loop()
-        self._unsent.append(command)
-        self._waiting.append((loop.time(), future))
+        if not self._unsent and not self._waiting:
+            self._move()
+        self._unsent.append((command, future))
         if self._ready and not self._flushing:
             self._flushing = True
             loop.call_soon(self.flush)
         if self._watch is None:
-            self._watch = loop.call_later(self._timeout_s, self._look)
+            self._watch = loop.call_later(self._timeout_s / _LOOKS, self._look)
 
     def greet(self, command: bytes) -> None:
         """Before the first command; its answer comes before the first answer."""
@@ -116,16 +136,33 @@ class _Wire(asyncio.Protocol):
         self._transport.write(command)
 
     def flush(self) -> None:
-        """Send what was put; from the first call on, whatever is put is sent in the next turn."""
+        """Send what was put, until the server is behind; from the first call on, whatever is put is sent in the next
+        turn."""
         self._ready, self._flushing = True, False
-        if self._unsent and self._transport is not None and not self.ended:
-            self._transport.write(b"".join(self._unsent))
-            self._unsent.clear()
+        while self._transport is not None and not self.ended and not self._paused and (piece := self._next_piece()):
+            self._transport.write(piece)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
+        if self.ended:  # while it was being opened
+            self._transport.abort()
+            return
+        self._transport.set_write_buffer_limits(high=_PIECE // 4)
+        self._move()
+
+    def pause_writing(self) -> None:
+        """The server is behind, and so is the system's buffer."""
+        assert self._transport is not None
+        self._paused, self._buffered = True, self._transport.get_write_buffer_size()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._move()
+        if self._ready:
+            self.flush()
 
     def data_received(self, data: bytes) -> None:
+        self._move()
         self._reader.feed(data)
         while not self.ended and (answer := self._reader.gets()) is not False:
             self._take(answer)
@@ -140,9 +177,33 @@ class _Wire(asyncio.Protocol):
             self._watch.cancel()
         if self._transport is not None:
             self._transport.abort()
-        while self._waiting:
-            _, future = self._waiting.popleft()
+        futures = [*self._waiting, *(future for _, future in self._unsent)]
+        self._begun = None
+        self._waiting.clear()
+        self._unsent.clear()
+        for future in futures:
             _refuse(future, error)
+
+    def _next_piece(self) -> "bytes | memoryview | None":
+        """Whole commands together, or a part of a long one."""
+        if self._begun is not None:
+            piece, rest = self._begun[:_PIECE], self._begun[_PIECE:]
+            self._begun = rest if rest else None
+            return piece
+        small: list[bytes] = []
+        n_bytes = 0
+        while self._unsent and n_bytes + len(self._unsent[0][0]) <= _PIECE:
+            command, future = self._unsent.popleft()
+            self._waiting.append(future)
+            small.append(command)
+            n_bytes += len(command)
+        if small or not self._unsent:
+            return b"".join(small)
+        command, future = self._unsent.popleft()
+        if future is None or not future.cancelled():
+            self._waiting.append(future)
+            self._begun = memoryview(command)
+        return self._next_piece()
 
     def _take(self, answer: Any) -> None:
         if self._greetings:
@@ -150,32 +211,31 @@ class _Wire(asyncio.Protocol):
             if isinstance(answer, ResponseError):
                 self.end(answer)
             return
-        _, future = self._waiting.popleft()
+        future = self._waiting.popleft()
         if isinstance(answer, ResponseError):
             _refuse(future, answer)
         elif future is not None and not future.done():
             future.set_result(answer)
 
+    def _move(self) -> None:
+        """Something moves, or begins to."""
+        self._moved_at = asyncio.get_running_loop().time()
+
     def _look(self) -> None:
-        """Whether the oldest command waits too long."""
+        """Whether nothing has moved for too long. What was only handed to the system says nothing of the server: bytes
+        count as moving out where there are more of them than the system takes."""
         self._watch = None
-        if not self._waiting:
+        if not self._waiting and not self._unsent:
             return
+        if self._paused and self._transport is not None:
+            before, self._buffered = self._buffered, self._transport.get_write_buffer_size()
+            if self._buffered < before:
+                self._move()
         loop = asyncio.get_running_loop()
-        left = self._waiting[0][0] + self._timeout_s - loop.time()
-        if left <= 0:
+        if loop.time() - self._moved_at >= self._timeout_s:
             self.end(TimeoutError("Redis does not answer"))
         else:
-            self._watch = loop.call_later(left, self._look)
-
-
-def _tls_context(address: dict[str, Any]) -> ssl.SSLContext:
-    """``?ssl_ca_certs=FILE`` and ``?ssl_cert_reqs=none``, as redis-py reads them from the URL."""
-    context = ssl.create_default_context(cafile=address.get("ssl_ca_certs"))
-    if address.get("ssl_cert_reqs") == "none":
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+            self._watch = loop.call_later(self._timeout_s / _LOOKS, self._look)
 
 
 def _refuse(future: "asyncio.Future[Any] | None", error: Exception) -> None:

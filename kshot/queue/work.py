@@ -10,13 +10,15 @@ from redis.exceptions import ResponseError
 
 from kshot.contracts.tasks import Doorbell, PredictCall, Reply
 from kshot.queue.link import Link
-from kshot.queue.streams import ADAPT_STREAM, GROUP, PREDICT_STREAM, read_message
+from kshot.queue.streams import ADAPT_STREAM, GROUP, PREDICT_STREAM, Away, read_message
 
 _BLOCK_MS = 2000
 _READER_TIMEOUT_S = 10.0
 """Longer than the block."""
 _REPLY_STREAM_LIFE_S = 600
 _CLOCK_S = 5.0
+_TAKE_OVER_BYTES = 256 * 1024 * 1024
+"""Of payloads: about where one round of `WorkQueue.take_over` ends."""
 
 _Entries = Sequence[tuple[bytes, list[bytes]]]
 """Of one stream: message id, fields and values in turn."""
@@ -41,17 +43,22 @@ class Taken:
 
 
 class WorkQueue:
-    """One per worker: a consumer in the workers' group. What is sent in one turn of the event loop leaves together."""
+    """One per worker: a consumer in the workers' group. What is sent in one turn of the event loop leaves together.
+
+    Three connections: replies never wait behind the payloads that are read or taken over.
+    """
 
     def __init__(self, url: str, worker: str) -> None:
         self._worker = worker
         self._sender = Link(url)
         self._reader = Link(url, timeout_s=_READER_TIMEOUT_S)
+        self._claimer = Link(url)
         self._clock = _ServerClock(self._sender)
 
     async def close(self) -> None:
-        """Close both connections."""
+        """Close the connections."""
         await self._sender.close()
+        await self._claimer.close()
         await self._reader.close()
 
     async def take(self, count: int, *, block: bool = True) -> Taken:
@@ -59,13 +66,18 @@ class WorkQueue:
 
         Doorbells are acknowledged and deleted at once (the row holds the truth); predict calls stay pending until
         `done`, so that another worker can take over those of a dead one. Raises one of `Away` while Redis is away.
+        Who cancels it gets no message more: the connection is closed, or Redis would keep the read waiting.
         """
+        await self._clock.ask()
         wait = ("BLOCK", _BLOCK_MS) if block else ()
         try:
             found = await self._reader.ask(
                 "XREADGROUP", "GROUP", GROUP, self._worker, "COUNT", count, *wait,
                 "STREAMS", ADAPT_STREAM, PREDICT_STREAM, ">", ">",
             )  # fmt: skip
+        except asyncio.CancelledError:
+            self._reader.drop()
+            raise
         except ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
@@ -75,21 +87,22 @@ class WorkQueue:
         rung = by_stream.get(ADAPT_STREAM.encode(), ())
         bells = [read_message(Doorbell, _fields(pairs), b"bell") for _, pairs in rung]
         self._strike(ADAPT_STREAM, [message for message, _ in rung])
-        calls = await self._delivered(by_stream.get(PREDICT_STREAM.encode(), ()))
+        calls = self._delivered(by_stream.get(PREDICT_STREAM.encode(), ()))
         return Taken([bell for bell in bells if bell is not None], calls)
 
     async def take_over(self, idle_ms: int, count: int) -> list[Delivered]:
-        """Predict calls that another worker took and did not finish within ``idle_ms``."""
-        consumer = (GROUP, self._worker, idle_ms, "0", "COUNT", count)
+        """Predict calls that another worker took and did not finish within ``idle_ms``: ``count`` at most, and no more
+        once they are large together."""
+        await self._clock.ask()
         try:
-            _, calls, *_ = await self._sender.ask("XAUTOCLAIM", PREDICT_STREAM, *consumer)
-            _, stale, *_ = await self._sender.ask("XAUTOCLAIM", ADAPT_STREAM, *consumer, "JUSTID")
+            calls = await self._claim_calls(idle_ms, count)
+            _, stale, *_ = await self._claim(ADAPT_STREAM, idle_ms, b"0", count, "JUSTID")
         except ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
             return []
         self._strike(ADAPT_STREAM, stale)  # bells: whoever polls Postgres finds their tasks
-        return await self._delivered(calls)
+        return self._delivered(calls)
 
     async def done(self, calls: Sequence[Delivered]) -> None:
         """Acknowledge and delete predict calls that were answered (or that nobody waits for)."""
@@ -116,10 +129,29 @@ class WorkQueue:
             return []
         return [self._sender.ask("XACK", stream, GROUP, *messages), self._sender.ask("XDEL", stream, *messages)]
 
-    async def _delivered(self, entries: _Entries) -> list[Delivered]:
-        if not entries:
-            return []
-        now_ms = await self._clock.now_ms()
+    async def _claim_calls(self, idle_ms: int, count: int) -> _Entries:
+        """One by one, as each may be large. What was claimed before Redis went away counts: it is ours."""
+        found: list[tuple[bytes, list[bytes]]] = []
+        n_bytes, cursor = 0, b"0"
+        while len(found) < count and n_bytes < _TAKE_OVER_BYTES:
+            try:
+                cursor, entries, *_ = await self._claim(PREDICT_STREAM, idle_ms, cursor, 1)
+            except Away:
+                if not found:
+                    raise
+                break
+            found += entries
+            n_bytes += sum(len(value) for _, pairs in entries for value in pairs)
+            if cursor == b"0-0":
+                break
+        return found
+
+    def _claim(self, stream: str, idle_ms: int, cursor: bytes, count: int, *how: str) -> "asyncio.Future[Any]":
+        consumer = (GROUP, self._worker, idle_ms, cursor)
+        return self._claimer.ask("XAUTOCLAIM", stream, *consumer, "COUNT", count, *how)
+
+    def _delivered(self, entries: _Entries) -> list[Delivered]:
+        now_ms = self._clock.now_ms()
         delivered, unreadable = [], []
         for message, pairs in entries:
             fields = _fields(pairs)
@@ -150,13 +182,16 @@ class _ServerClock:
         self._ahead_ms = 0.0
         self._asked_at = float("-inf")
 
-    async def now_ms(self) -> float:
+    async def ask(self) -> None:
+        """Before messages are read, so that none is lost where this fails."""
         before = time.monotonic()
         if before - self._asked_at > _CLOCK_S:
             seconds, microseconds = await self._link.ask("TIME")
             now = time.monotonic()
             self._ahead_ms = int(seconds) * 1000 + int(microseconds) / 1000 - (before + now) / 2 * 1000
             self._asked_at = now
+
+    def now_ms(self) -> float:
         return self._ahead_ms + time.monotonic() * 1000
 
 
