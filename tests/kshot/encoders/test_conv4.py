@@ -8,7 +8,7 @@ from torch.func import functional_call
 from kshot.contracts.checkpoints import ImageInput
 from kshot.contracts.errors import Invalid
 from kshot.encoders.conv4 import Conv4, Norm, Pooling, fold_batch_norm
-from kshot.encoders.grouped import EPSILON
+from kshot.encoders.grouped import EPSILON, moments
 
 SPEC = ImageInput(height=28, width=28, channels=1, invert=True)
 CPU = torch.device("cpu")
@@ -69,6 +69,15 @@ def test_norms_side_by_side_are_exact_far_from_0(kind: Norm, parts: int, over: t
     scale, shift = (own[name].double().reshape(-1, 1, 1) for name in ("weight", "bias"))
     found = norm(maps.contiguous(memory_format=torch.channels_last), own, 2)
     torch.testing.assert_close(found.double(), normed * scale + shift, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_the_statistics_of_a_support_are_exact_far_from_0(offset: float) -> None:
+    maps = torch.randn(3, 16, 7, 7, generator=torch.Generator().manual_seed(0)) + offset
+    mean, variance = moments(maps.contiguous(memory_format=torch.channels_last), 2)
+    expected = torch.var_mean(maps.double(), (0, 2, 3), correction=0)
+    torch.testing.assert_close(variance.double(), expected[0].reshape(2, 8), rtol=2e-6, atol=0)
+    torch.testing.assert_close(mean.double(), expected[1].reshape(2, 8), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "affine", "task"])
