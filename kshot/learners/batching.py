@@ -122,9 +122,12 @@ def pad(blocks: Sequence[Tensor], filler: float = 0.0) -> Tensor:
 
 
 def unpadded(stacked: Mapping[str, Tensor], rows: Mapping[str, Sequence[int]]) -> list[dict[str, Tensor]]:
-    """Tensors of B tasks, (B, ...) each, task by task: views, those named in ``rows`` without their padding."""
+    """Tensors of B tasks, (B, ...) each, task by task, those named in ``rows`` without their padding.
+
+    In memory of their own: they outlive the call, and views would keep the whole batch, or be the checkpoint's weights.
+    """
     parts = [cut(tensor, [rows[name]] if name in rows else []) for name, tensor in stacked.items()]
-    return [dict(zip(stacked, own, strict=True)) for own in zip(*parts, strict=True)]
+    return [{name: part.clone() for name, part in zip(stacked, own, strict=True)} for own in zip(*parts, strict=True)]
 
 
 def cut(stacked: Tensor, sizes: Sequence[Sequence[int]]) -> Sequence[Tensor]:

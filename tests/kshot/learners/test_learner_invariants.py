@@ -74,6 +74,30 @@ def test_stored_state_answers_the_same(case: Case) -> None:
     check_same(*(learner.predict(checkpoint, [s], [query])[0] for s in (stored, state)))
 
 
+@every_case
+def test_a_state_is_a_value(case: Case) -> None:
+    """Whatever becomes of the checkpoint; and it keeps no more memory than its own numbers."""
+    _check_values(case, checkpoint_of(case), LearnerOptions())
+
+
+def test_weights_that_one_step_leaves_are_copied() -> None:
+    case = Case("maml", "classification", "mlp")
+    _check_values(case, checkpoint_of(case), LearnerOptions(inner_steps=1))
+
+
+def _check_values(case: Case, checkpoint: Checkpoint, options: LearnerOptions) -> None:
+    rng = np.random.default_rng(2)
+    supports = [random_task(case, rng)[0] for _ in range(3)]
+    states = LEARNERS[case.learner].adapt_only(checkpoint, supports, options)
+    before = [dump_state(state) for state in states]
+    with torch.no_grad():
+        for tensor in (*checkpoint.encoder.state_dict().values(), *checkpoint.head.values()):
+            tensor.add_(1)
+    assert [dump_state(state) for state in states] == before
+    for state in states:
+        assert all(tensor.untyped_storage().nbytes() == tensor.nbytes for tensor in state.tensors.values())
+
+
 # --- the checks must be able to fail ---
 
 PROTONET = Case("protonet", "classification", "conv4-batch")
