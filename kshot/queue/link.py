@@ -5,6 +5,7 @@ giving it back: more than a whole request may take.
 """
 
 import asyncio
+import socket
 from collections import deque
 from typing import Any, cast
 
@@ -148,6 +149,9 @@ class _Wire(asyncio.Protocol):
             self._transport.abort()
             return
         self._transport.set_write_buffer_limits(high=_PIECE // 4)
+        connected = self._transport.get_extra_info("socket")
+        if connected.family != socket.AF_UNIX:  # else megabytes would lie in the system's buffer, and none seem to move
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _PIECE)
         self._move()
 
     def pause_writing(self) -> None:

@@ -95,8 +95,8 @@ class WorkQueue:
         once they are large together."""
         await self._clock.ask()
         try:
-            calls = await self._claim_calls(idle_ms, count)
             _, stale, *_ = await self._claim(ADAPT_STREAM, idle_ms, b"0", count, "JUSTID")
+            calls = await self._claim_calls(idle_ms, count)  # last, for nothing may fail once they are ours
         except ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
