@@ -66,7 +66,7 @@ class Conv4(Encoder):
         return self._maps(as_one_task(x), {}, 1).flatten(1)
 
     def stacked(self, weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        if not weights or (self.training and self.norm == "batch"):
+        if not (weights or self.statistic_names) or (self.training and self.norm == "batch"):
             return super().stacked(weights, x)
         return one_by_one(self._maps(side_by_side(x), weights, len(x)), len(x)).flatten(2)
 
@@ -81,10 +81,11 @@ class Conv4(Encoder):
         for i, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             own = below(f"blocks.{i}", weights)
-            if found is not None:
-                own |= block.statistics(maps, own, tasks)
-                found |= {f"blocks.{i}.{name}": own[name] for name in _STATISTICS}
-            maps = block(maps, own, tasks)
+            if found is None:
+                maps = block(maps, own, tasks)
+            else:
+                maps, statistics = block.with_statistics(maps, own, tasks)
+                found |= {f"blocks.{i}.norm.{name}": statistic for name, statistic in statistics.items()}
         return maps
 
 
@@ -101,15 +102,18 @@ class Block(nn.Module):
     def forward(self, maps: Tensor, given: Given, tasks: int) -> Tensor:
         """Maps (N, B * C, H, W) of B tasks, under the ``given`` weights of the block."""
         maps = convolve(self.conv, self.norm, maps, given.get("conv.weight"), below("norm", given), tasks)
-        if self.pooling == "max":
-            maps = nn.functional.max_pool2d(maps, 2)
-        return nn.functional.relu(maps)
+        return self._halved(maps)
 
-    def statistics(self, maps: Tensor, given: Given, tasks: int) -> dict[str, Tensor]:
-        """What the norm would find, (B, C) by name."""
+    def with_statistics(self, maps: Tensor, given: Given, tasks: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The same by the statistics of these maps, and those, (B, C) by name."""
         kernel = joined(given.get("conv.weight"), self.conv.weight, tasks)
-        found = moments(correlate(self.conv, maps, kernel, None, tasks), tasks)
-        return dict(zip(_STATISTICS, found, strict=True))
+        maps = correlate(self.conv, maps, kernel, None, tasks)
+        found = dict(zip(TaskNorm.STATISTICS, moments(maps, tasks), strict=True))
+        scale, shift = self.norm.by(*TaskNorm.STATISTICS, below("norm", given) | found, tasks)
+        return self._halved(torch.addcmul(shift[:, None, None], maps, scale[:, None, None])), found
+
+    def _halved(self, maps: Tensor) -> Tensor:
+        return nn.functional.relu(nn.functional.max_pool2d(maps, 2) if self.pooling == "max" else maps)
 
 
 def fold_batch_norm(state: dict[str, Tensor], gain: float = 1.0) -> dict[str, Tensor]:

@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from kshot.encoders.derivatives import convolution, norm_by_rows
+
 Given = Mapping[str, Tensor]
 NormKind = Literal["batch", "group", "affine", "task"]
 
@@ -112,7 +114,7 @@ class GroupNorm(_Scaled):
 
 def _centres(maps: Tensor, groups: int) -> Tensor:
     """Each group's mean, (N, B * C, 1, 1)."""
-    means = maps.mean((2, 3)).unflatten(1, (groups, -1))
+    means = maps.mean((2, 3)).reshape(len(maps), groups, -1)
     return means.mean(2, keepdim=True).expand_as(means).flatten(1)[:, :, None, None]
 
 
@@ -137,7 +139,7 @@ class TaskNorm(_Scaled):
 
     def forward(self, maps: Tensor, given: Given, tasks: int) -> Tensor:
         centred = maps - maps.detach().mean((0, 2, 3), keepdim=True)
-        return torch.batch_norm(centred, *self.scaling(given, tasks), None, None, True, 0.0, EPSILON, True)
+        return norm_by_rows(centred, *self.scaling(given, tasks), EPSILON)
 
 
 class BatchNorm(Norm, nn.BatchNorm2d):  # type: ignore[misc]
@@ -175,7 +177,7 @@ def correlate(conv: nn.Conv2d, maps: Tensor, kernel: Tensor, bias: Tensor | None
     stride, padding = conv.stride, conv.padding
     assert not isinstance(padding, str)
     kernel = kernel.contiguous(memory_format=torch.channels_last)
-    return nn.functional.conv2d(maps, kernel, bias, stride, padding, groups=tasks)
+    return convolution(maps, kernel, bias, (list(stride), list(padding), tasks))
 
 
 def moments(maps: Tensor, tasks: int) -> tuple[Tensor, Tensor]:
