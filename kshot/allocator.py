@@ -5,7 +5,7 @@ one of them is mapped anew, and most of a small network's time goes into page fa
 import ctypes
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-_LARGEST_FROM_HEAP = 1 << 30  # bytes; one call of a learner stays far below
+_LARGEST_FROM_HEAP = (1 << 30, 1 << 25)  # bytes: one call of a learner stays far below; the most that older ones take
 _NEVER_TRIMMED = (1 << 31) - 1
 
 
@@ -18,5 +18,5 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library, or another system
         return False
-    larger = mallopt(_M_MMAP_THRESHOLD, _LARGEST_FROM_HEAP)
-    return bool(larger and mallopt(_M_TRIM_THRESHOLD, _NEVER_TRIMMED))
+    kept = mallopt(_M_TRIM_THRESHOLD, _NEVER_TRIMMED)
+    return any(mallopt(_M_MMAP_THRESHOLD, size) for size in _LARGEST_FROM_HEAP) and bool(kept)

@@ -3,7 +3,7 @@ fifty pictures costs one, and a choice of checkpoint embeds nothing twice.
 
 They stay until newer ones push them out, also when the model that brought them is deleted or expires: nothing is
 written anywhere, a row is found by the digest of the very input alone and says nothing of whose it was, and every
-answer is the same with it and without.
+answer is the same with it and without, up to the round-off that an embedding owes to the rows beside it in its call.
 """
 
 import hashlib

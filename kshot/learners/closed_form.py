@@ -94,13 +94,8 @@ def _spread(variance: Tensor) -> Tensor:
     return (variance + floor.nan_to_num(1.0)).sqrt()
 
 
-def weights(problem: Problem, l2: Tensor) -> Tensor:
-    """W of each task as (B, C, d), for penalties ``l2`` (B,): the part that meta-training differentiates."""
-    return _weight(problem, _cholesky(problem, l2))[0]
-
-
 def weights_and_fit(problem: Problem, l2: Tensor) -> tuple[Tensor, Tensor]:
-    """``weight`` and ``fit`` of the :class:`Solution`, without the rest."""
+    """``weight`` and ``fit`` of the :class:`Solution` for penalties ``l2`` (B,), without the rest."""
     weight, answers = _weight(problem, _cholesky(problem, l2))
     return weight, answers / _safe_root(problem)
 
@@ -202,11 +197,6 @@ def _residual_operator(problem: Problem, l2: Tensor) -> Tensor:
         features = torch.eye(z.shape[2], dtype=z.dtype, device=z.device) - z.transpose(1, 2) @ z
     offset: Tensor = problem.root.unsqueeze(2) * problem.root.unsqueeze(1) / n[:, None, None]
     return features - offset
-
-
-def fitted(problem: Problem, weight: Tensor) -> Tensor:
-    """The ``fit`` of the :class:`Solution`, for any W."""
-    return problem.a @ weight.transpose(1, 2) / _safe_root(problem)
 
 
 def _safe_root(problem: Problem) -> Tensor:

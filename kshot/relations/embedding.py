@@ -10,7 +10,7 @@ from torch import Tensor
 from kshot.learners.base import Support
 from kshot.learners.batching import pack
 from kshot.learners.calibration import usual_scale
-from kshot.learners.closed_form import centred, fitted, solve
+from kshot.learners.closed_form import centred, solve
 from kshot.learners.penalty import choose_l2
 from kshot.learners.quality import can_leave_out
 
@@ -30,8 +30,7 @@ def task_embedding(support: Support, x: Tensor) -> Tensor:
     squares = (packed.x.double() - problem.centre.unsqueeze(1))[0].square()
     if support.task == "regression":
         return squares.mean(0) * (1 / solution.noise[0].clamp(min=_LEAST)).sum()
-    fit = fitted(problem, solution.weight)
-    p = (usual_scale(fit, packed, x.shape[1])[:, None, None] * fit)[0].softmax(1)
+    p = (usual_scale(solution.fit, packed, x.shape[1])[:, None, None] * solution.fit)[0].softmax(1)
     return ((p * (1 - p)).sum(1, keepdim=True) * squares).mean(0)
 
 

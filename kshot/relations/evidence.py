@@ -12,7 +12,7 @@ from torch import Tensor
 from kshot.learners.base import Support
 from kshot.learners.batching import Packed, pack
 from kshot.learners.calibration import class_gains, fit_scale, usual_scale
-from kshot.learners.closed_form import Problem, Solution, centred, fitted, left_out_by_class, solve
+from kshot.learners.closed_form import Problem, Solution, centred, left_out_by_class, solve
 from kshot.learners.losses import row_losses
 from kshot.learners.penalty import choose_l2
 from kshot.learners.quality import can_leave_out
@@ -67,13 +67,12 @@ def _numbers_left_out(errors: Tensor) -> LeftOut:
 
 
 def _classes_left_out(packed: Packed, problem: Problem, solution: Solution, l2: Tensor, believed: Tensor) -> LeftOut:
-    fit = fitted(problem, solution.weight)
-    gains = class_gains(fit, packed)
+    gains = class_gains(solution.fit, packed)
     errors = solution.left_out
     if packed.x.shape[1] <= _MOST_ROWS_REBALANCED:
         errors = left_out_by_class(problem, packed.targets.double(), l2)
     scores = gains * (packed.targets - problem.offset.unsqueeze(1) - errors)
-    scale = fit_scale(scores, packed, believed, usual_scale(fit * gains, packed, packed.x.shape[2]))
+    scale = fit_scale(scores, packed, believed, usual_scale(solution.fit * gains, packed, packed.x.shape[2]))
     losses = row_losses("classification", scale[:, None, None] * scores, packed.targets.double(), packed.outputs)
     right = (scores.argmax(2) == packed.targets.argmax(2))[believed]
     return LeftOut(float(right.double().mean()), -losses[believed], int(believed.sum()))

@@ -18,10 +18,10 @@ from kshot.learners.inner_loop import (
     InnerLoop,
     StackedEncoder,
     Weights,
-    adapt_many,
     encoder_weights,
     head_for,
     linear_forward,
+    paths,
     stack_of,
 )
 from kshot.learners.losses import summed_loss
@@ -62,7 +62,7 @@ def vectorised_loss(checkpoint: Checkpoint, start: Weights, supports: Any, queri
     support, query = pack(supports, x), pack(queries, q)
     head = head_for(start, support.task, support.outputs.shape[1])
     embed = StackedEncoder(encoder)
-    adapted = adapt_many(embed, stack_of(start | head, len(supports)), support, loop)
+    (adapted,) = paths(embed, stack_of(start | head, len(supports)), support, loop, [loop.steps - 1])
     return summed_loss(linear_forward(adapted, embed(adapted, query.x)), query)
 
 

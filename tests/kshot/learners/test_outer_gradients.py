@@ -17,7 +17,7 @@ from kshot.contracts.wire import Inputs
 from kshot.encoders.base import Encoder
 from kshot.learners.base import Support
 from kshot.learners.batching import pack
-from kshot.learners.inner_loop import InnerLoop, adapt_many, as_they_are, linear_forward
+from kshot.learners.inner_loop import InnerLoop, as_they_are, linear_forward, paths
 from kshot.learners.registry import LEARNERS
 from tests.kshot.learners.double_precision import checkpoint_with
 from tests.kshot.learners.outer_problems import VECTORS, Problem, assert_equal_to_differences, problem, slopes
@@ -128,7 +128,8 @@ def test_a_linear_binary_classifier_by_hand(counts: tuple[int, int]) -> None:
     weight, bias = torch.stack([torch.zeros_like(theta), theta]).unsqueeze(0), torch.zeros(1, 2, dtype=torch.float64)
 
     packed = pack([Support("classification", x.numpy(), y, 2)], [x])
-    adapted = adapt_many(as_they_are, {"weight": weight, "bias": bias}, packed, InnerLoop(1, a, rates=(FIXED_BIAS,)))
+    loop = InnerLoop(1, a, rates=(FIXED_BIAS,))
+    (adapted,) = paths(as_they_are, {"weight": weight, "bias": bias}, packed, loop, [0])
     (found,) = torch.autograd.grad(F.cross_entropy(linear_forward(adapted, xq.unsqueeze(0))[0], yq), theta)
 
     sigma = torch.sigmoid(x @ theta).detach()
