@@ -1,6 +1,5 @@
 """Claiming: the right to work on open tasks, each given to one worker at a time."""
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -18,16 +17,14 @@ async def claim(
     worker: str,
     lease_s: float,
     limit: int,
-    ids: Sequence[str] | None = None,
     *,
     last_chance: bool = False,
     background: bool | None = None,
     max_bytes: int = CLAIM_BYTES,
 ) -> list[Claim]:
-    """Claim up to ``limit`` open tasks: only those of ``ids`` where given, only replays or none of them as
-    ``background`` says. Callers' tasks come first, and of these a tenant's first before another's second, what runs
-    already counting too: nobody waits behind a neighbour's thousand. Fewer where their payloads are larger than
-    ``max_bytes`` together, but at least one.
+    """Claim up to ``limit`` open tasks, only replays or none of them as ``background`` says. Callers' tasks come first,
+    and of these a tenant's first before another's second, what runs already counting too: nobody waits behind a
+    neighbour's thousand. Fewer where their payloads are larger than ``max_bytes`` together, but at least one.
 
     Tasks with one attempt left are claimed with ``last_chance`` alone, so that a worker can run each by itself:
     among them is the one that ends its workers, and it must not spend its neighbours' attempts too.
@@ -35,9 +32,7 @@ async def claim(
     One statement, which commits by itself where no transaction is open, and does not wait for the disk: a Postgres
     that crashes may forget a claim. Before anything outside of it relies on one, the lease is renewed, which waits.
     """
-    chosen = [] if ids is None else [list(ids)]
-    statement = _statement(last_chance, background, ids is not None)
-    rows = await fetch(connection, statement, worker, lease_s, limit, max_bytes, *chosen)
+    rows = await fetch(connection, _statement(last_chance, background), worker, lease_s, limit, max_bytes)
     return [Claim(*fields) for _, *fields in sorted(rows, key=_place)]
 
 
@@ -80,12 +75,10 @@ RETURNING
 
 
 @cache
-def _statement(last_chance: bool, background: bool | None, chosen: bool) -> str:
+def _statement(last_chance: bool, background: bool | None) -> str:
     wanted = [_OPEN.format("t"), "t.max_attempts - t.attempt " + ("= 1" if last_chance else "> 1")]
     if background is not None:
         wanted.append("t.background" if background else "NOT t.background")
-    if chosen:
-        wanted.append("t.id = ANY($5)")
     return _CLAIM.format(
         open=_OPEN.format("tasks"),
         bytes_of_first=_FIRST.format("octet_length(first.payload)", "t"),

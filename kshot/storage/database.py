@@ -52,7 +52,9 @@ async def fetch(connection: AsyncConnection, statement: str, *values: Any) -> li
     """The rows of a statement whose parameters are ``$1``, ``$2``, asked of the driver alone: what SQLAlchemy adds to a
     statement takes longer than Postgres does. JSON comes read; as a parameter it is text.
 
-    It does not see the driver's errors either, so a connection that broke is taken out of the pool here.
+    It commits by itself, also inside ``engine.begin()`` where nothing was asked through SQLAlchemy before: that sends
+    BEGIN with its own first statement. It does not see the driver's errors either, so a connection that broke is taken
+    out of the pool here.
     """
     driver: Any = (await connection.get_raw_connection()).driver_connection
     try:

@@ -39,7 +39,8 @@ async def insert_orders(connection: AsyncConnection, orders: Sequence[NewOrder],
 
     Left out are those whose fingerprint is taken (in the table, or by another of ``orders``), those for which there is
     no room, and those whose checkpoint was deleted: why, a transaction of their own finds out. ``connection`` commits
-    by itself: the statement is the transaction. An error means that none is recorded.
+    by itself: the statement is the transaction. An error means that none is recorded, unless Postgres went away before
+    it could say so; whoever sends the same again finds the twin by its fingerprint.
     """
     # In the order of the unique index, so that two groups that wait for each other's fingerprints cannot both wait.
     ordered = sorted(orders, key=lambda order: (order.model.tenant, order.model.fingerprint or ""))

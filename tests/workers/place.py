@@ -15,12 +15,13 @@ from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import Payload, SupportSet
 from kshot.contracts.wire import Inputs
 from kshot.queue.work import WorkQueue
-from kshot.storage import claiming, tasks
+from kshot.storage import tasks
 from kshot.storage.adapted_models import AdaptedModel, NewAdaptedModel, get_adapted_model, insert_adapted_model
 from kshot.storage.objects import LocalObjects
 from kshot.storage.tables import DEFAULT_TENANT
 from kshot.storage.tasks import Claim, NewTask
 from standalone import EmbeddedServers
+from tests.kshot.storage.claims import claim_these
 from tests.workers.samples import blobs
 from workers.batching import Limits
 from workers.decoding import adapt_work
@@ -83,7 +84,7 @@ class Place:
 
     async def claim(self, task_id: str, lease_s: float = 60) -> Claim:
         async with self.stack.database.begin() as connection:
-            (claim,) = await claiming.claim(connection, self.stack.worker, lease_s, 1, [task_id])
+            (claim,) = await claim_these(connection, self.stack.worker, lease_s, [task_id])
         self.leases.hold([claim])
         return claim
 
@@ -91,7 +92,7 @@ class Place:
         """The lease passes, and another worker claims."""
         async with self.stack.database.begin() as connection:
             await tasks.heartbeat(connection, [claim], -1)
-            (other,) = await claiming.claim(connection, "wrk_other", 60, 1, [claim.task_id])
+            (other,) = await claim_these(connection, "wrk_other", 60, [claim.task_id])
         return other
 
     def solved(self, claim: Claim) -> list[Outcome]:

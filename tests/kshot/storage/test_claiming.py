@@ -73,6 +73,11 @@ async def test_fairness_does_not_claim_more_than_fits(connection: AsyncConnectio
 
 
 async def test_only_the_claim_does_not_wait_for_the_disk(connection: AsyncConnection, checkpoint: str):
+    """What a statement sets for itself can be seen from inside a transaction; such a one is opened here first."""
+    waits = text("SHOW synchronous_commit")
     await accepted(connection, checkpoint, await a_tenant(connection))
+    assert await connection.scalar(waits) == "on"
     assert len(await claim(connection, "w", 60, 1)) == 1
-    assert await connection.scalar(text("SHOW synchronous_commit")) == "on", "the next statement does"
+    assert await connection.scalar(waits) == "off", "the claim does not wait"
+    await connection.commit()
+    assert await connection.scalar(waits) == "on", "the next transaction does"

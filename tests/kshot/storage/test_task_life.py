@@ -15,12 +15,12 @@ from kshot.storage.adapted_models import (
     insert_adapted_model,
     list_adapted_models,
 )
-from kshot.storage.claiming import claim
 from kshot.storage.expiry import delete_adapted_model
 from kshot.storage.predictions import NewPrediction, insert_predictions
 from kshot.storage.results import NewResult
 from kshot.storage.tables import DEFAULT_TENANT
 from kshot.storage.tasks import Claim, complete, fail, heartbeat, insert_task, reap, release
+from tests.kshot.storage.claims import claim_these
 from tests.kshot.storage.conftest import a_model, its_task
 
 TIMINGS = Timings(queue_ms=0, compute_ms=0, batch_size=1)
@@ -40,7 +40,7 @@ async def take(
     database: AsyncEngine, worker: str, *ids: str, lease_s: float = 60, last_chance: bool = False
 ) -> list[Claim]:
     async with database.begin() as connection:
-        return await claim(connection, worker, lease_s, 10, ids, last_chance=last_chance)
+        return await claim_these(connection, worker, lease_s, ids, last_chance=last_chance)
 
 
 async def test_two_workers_race_and_one_wins(database: AsyncEngine, checkpoint: str):
