@@ -46,7 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
         settings = Settings()
         if options.command == "serve":
             if options.socket is not None:
-                return _run(settings, [socket.socket(fileno=options.socket)], with_parent=True)
+                shared = socket.socket(fileno=options.socket)
+                return _run(settings, [shared], processes=options.processes)
             return _serve(settings, options.host, options.port, options.processes)
         print(asyncio.run(create_key(settings, tenant=options.tenant, role=options.role, name=options.name)))
     except ValidationError as error:
@@ -91,10 +92,10 @@ def _serve(settings: Settings, host: str, port: int, processes: int) -> int:
     return _run(settings, None, host=host, port=port)
 
 
-def _run(settings: Settings, sockets: list[socket.socket] | None, *, with_parent: bool = False, **where: Any) -> int:
-    """Serve in this process, until a signal."""
+def _run(settings: Settings, sockets: list[socket.socket] | None, *, processes: int = 1, **where: Any) -> int:
+    """Serve in this process, until a signal; or until the parent ends, where that has opened the sockets."""
     keep_freed_memory()  # a support of photographs is copied some ten times, and fresh pages cost more than the copying
-    app = create_app(settings)
+    app = create_app(settings, processes)
     config = uvicorn.Config(
         app,
         **where,
@@ -109,7 +110,7 @@ def _run(settings: Settings, sockets: list[socket.socket] | None, *, with_parent
         timeout_graceful_shutdown=_DRAIN_S,
     )
     server = _Server(config)
-    server.with_parent = with_parent
+    server.with_parent = sockets is not None
     server.on_exit = lambda: setattr(app.state.kshot, "closing", True)
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn drains, then raises the signal again: that is the end
         signal.signal(number, lambda *_: None)

@@ -39,13 +39,13 @@ from service.state import State
 _DESCRIPTION = "Few-shot learning as a service: a handful of labelled examples in, a working model out."
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application. Nothing is opened before its lifespan begins."""
+def create_app(settings: Settings, processes: int = 1) -> FastAPI:
+    """The application, of which ``processes`` run. Nothing is opened before its lifespan begins."""
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _open_state(settings, metrics) as state:
+        async with _open_state(settings, metrics, processes) as state:
             app.state.kshot = state
             yield
 
@@ -85,7 +85,7 @@ def _include_routes(app: FastAPI) -> None:
 
 
 @asynccontextmanager
-async def _open_state(settings: Settings, metrics: Metrics) -> AsyncIterator[State]:
+async def _open_state(settings: Settings, metrics: Metrics, processes: int) -> AsyncIterator[State]:
     redis_url = settings.redis_url.get_secret_value()
     engine = open_database(settings.database_url.get_secret_value(), pool_size=settings.database_connections)
     database, queue = Database(engine), FrontQueue(redis_url)
@@ -97,6 +97,7 @@ async def _open_state(settings: Settings, metrics: Metrics) -> AsyncIterator[Sta
         rates=Rates(queue.link, settings.rate_per_minute),
         metrics=metrics,
         committer=Committer(database, Room(settings.max_open_tasks, settings.max_open_per_tenant)),
+        processes=processes,
     )
     await state.queue.start()
     try:

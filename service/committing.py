@@ -73,7 +73,7 @@ class Committer:
     async def _write(self, group: Sequence[_Waiting]) -> bool:
         """Each order hears how it went. False where the database is away."""
         try:
-            async with self._database.reading() as connection:
+            async with self._database.single() as connection:
                 made = await insert_orders(connection, [waiting.order for waiting in group], self._room)
         except Unavailable as error:
             _tell(group, error)

@@ -15,7 +15,7 @@ class Database:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._lookups = Lookups(engine)
 
     @asynccontextmanager
@@ -26,10 +26,11 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for single statements that only read: no BEGIN and COMMIT, two round trips fewer."""
+    async def single(self) -> AsyncIterator[AsyncConnection]:
+        """A connection on which each statement is a transaction of its own, whether it reads or writes: no BEGIN and
+        COMMIT, two round trips fewer."""
         with _away_is_unavailable():
-            async with self._reading.connect() as connection:
+            async with self._single.connect() as connection:
                 yield connection
 
     async def find(self, question: Question) -> Found:

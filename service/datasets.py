@@ -80,7 +80,7 @@ def _sinusoid(name: str) -> DatasetManifest:
 async def _recorded(state: State, caller: Caller, wanted: NewBuiltInRequest) -> DatasetManifest:
     """The tasks themselves are collected when a job begins; whose they are is settled now, and asked again then."""
     assert wanted.checkpoint is not None
-    async with state.database.reading() as connection:
+    async with state.database.single() as connection:
         try:
             checkpoint = (await resolve(connection, wanted.checkpoint))[0].manifest
         except NotFound as error:
@@ -132,7 +132,7 @@ def _check_source(wanted: NewBuiltInRequest) -> None:
 async def _check_name(state: State, order: Order, name: str) -> None:
     """Before minutes of work; not with an Idempotency-Key, whose first request may have taken the name."""
     if order.idempotency_key is None:
-        async with state.database.reading() as connection:
+        async with state.database.single() as connection:
             await check_name_is_free(connection, name)
 
 

@@ -59,7 +59,7 @@ async def _stream(state: State, job: str, after: int, may_go_on: Callable[[], Aw
 
 async def _look(state: State, job: str, after: int) -> tuple[bool, list[StoredEvent]]:
     """Whether the job has ended, and then the next events: in this order, so that the last one is among them."""
-    async with state.database.reading() as connection:
+    async with state.database.single() as connection:
         finished = (await get_job(connection, job)).is_finished
         return finished, await list_events(connection, job, after=after, limit=_AT_ONCE)
 

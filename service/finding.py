@@ -37,7 +37,7 @@ def parse_alias(reference: str) -> tuple[str, str]:
 
 async def find_promoted(state: State) -> list[StoredCheckpoint]:
     """The checkpoints that `auto` chooses among."""
-    async with state.database.reading() as connection:
+    async with state.database.single() as connection:
         return await list_promoted(connection)
 
 
@@ -45,5 +45,5 @@ async def find_adapted_model(state: State, caller: Caller, id: str) -> AdaptedMo
     """The caller's adapted model. NotFound also for another tenant's; Expired."""
     if not is_id(id, "am"):
         raise NotFound("no adapted model with this id")
-    async with state.database.reading() as connection:
+    async with state.database.single() as connection:
         return await get_adapted_model(connection, caller.tenant, id)

@@ -126,8 +126,8 @@ async def _check_backlog(state: State) -> None:
 
 @contextmanager
 def _counted(state: State, tenant: str) -> Iterator[None]:
-    """One tenant may have a quarter of the queue's bound open in this process."""
-    if state.predicting[tenant] >= state.settings.max_open_per_tenant:
+    """One tenant may have a quarter of the queue's bound open, of which each API process lets in its share."""
+    if state.predicting[tenant] >= max(1, state.settings.max_open_per_tenant // state.processes):
         raise QueueFull("too many of your predictions are waiting; try again later", retry_after=1)
     state.predicting[tenant] += 1
     try:

@@ -1,7 +1,9 @@
 """Several API processes behind one port: a parent that opens it, starts them, and replaces whichever ends.
 
 Each is a whole front end with its own reply stream and its own connections to Postgres (``KSHOT_DATABASE_CONNECTIONS``
-each) and Redis (two each). A request goes to whichever accepts it first; rates, keys and models are the same for all.
+each; Postgres takes 100 in all unless told otherwise) and Redis (three each). A request goes to whichever accepts it
+first; rates, keys and models are the same for all. Of the predictions that one tenant may have open, each process lets
+in its share, one at least.
 `/metrics` counts what the process that answers it has served.
 """
 
@@ -22,12 +24,18 @@ _LOOK_S = 0.1
 def supervise(host: str, port: int, count: int, patience_s: float) -> int:
     """Run ``count`` processes until SIGTERM or SIGINT, then let them answer what is under way.
 
-    Returns the exit code: that of a process that ended by itself before any served for long (nothing can be served
-    then), else 0. A child whose parent is gone, however it went, ends too: its standard input is a pipe from here.
+    Returns the exit code: 1 where the port cannot be opened, that of a process that ended by itself before any served
+    for long (nothing can be served then), else 0. A child whose parent is gone, however it went, ends too: its standard
+    input is a pipe from here.
     """
     stopping = _Stopping()
-    with _open_port(host, port) as shared:
-        children = [_Child(shared) for _ in range(count)]
+    try:
+        opened = _open_port(host, port)
+    except OSError as error:
+        log.error("cannot_listen", host=host, port=port, reason=error.strerror)
+        return 1
+    with opened as shared:
+        children = [_Child(shared, count) for _ in range(count)]
         try:
             while not stopping.asked:
                 code = _replace_ended(children, shared)
@@ -54,9 +62,9 @@ class _Stopping:
 class _Child:
     """One API process."""
 
-    def __init__(self, shared: socket.socket) -> None:
+    def __init__(self, shared: socket.socket, count: int) -> None:
         number = shared.fileno()
-        command = [sys.executable, "-m", "service", "serve", "--socket", str(number)]
+        command = [sys.executable, "-m", "service", "serve", "--socket", str(number), "--processes", str(count)]
         self.started = time.monotonic()
         self.process = subprocess.Popen(  # noqa: S603 (our own)
             command, stdin=subprocess.PIPE, pass_fds=[number], start_new_session=True
@@ -71,8 +79,14 @@ def _open_port(host: str, port: int) -> socket.socket:
     """Bound, but not listening: nobody connects before the first process is there to answer."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     shared = socket.socket(family)
-    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    shared.bind((host, port))
+    try:
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:  # as asyncio does where one process opens it
+            shared.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        shared.bind((host, port))
+    except OSError:
+        shared.close()
+        raise
     return shared
 
 
@@ -88,7 +102,7 @@ def _replace_ended(children: list[_Child], shared: socket.socket) -> int | None:
         log.warning("api_process_ended", code=code, replaced=True)
         if short:
             time.sleep(_PAUSE_S)
-        children[i] = _Child(shared)
+        children[i] = _Child(shared, len(children))
     return None
 
 

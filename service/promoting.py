@@ -65,7 +65,7 @@ async def wait_until_decided(state: State, promotion: Promotion, wait_s: float) 
     while promotion.status in OPEN and (left := deadline - time.monotonic()) > 0:
         await asyncio.sleep(min(pause, left))
         pause = min(_LAST_LOOK_S, 2 * pause)
-        async with state.database.reading() as connection:
+        async with state.database.single() as connection:
             promotion = await get_promotion(connection, promotion.id)
     return promotion
 
@@ -83,7 +83,7 @@ async def answer_promotion(state: State, promotion: Promotion, preference: Prefe
         refused = WorseThanIncumbent(f"{figures}; promote with force: true to do it anyway", param="checkpoint")
         refused.promotion = promotion.id
         raise refused
-    async with state.database.reading() as connection:
+    async with state.database.single() as connection:
         moved = await get_alias(connection, promotion.name, promotion.alias)
     assert moved is not None
     return views.respond(views.alias(moved), 200, {**etag(moved), **preference.headers})

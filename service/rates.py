@@ -14,9 +14,10 @@ from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.exceptions import ResponseError
 
-from kshot.contracts.errors import RateLimited
+from kshot.contracts.errors import RateLimited, Unavailable
 from kshot.queue.link import Link
 from kshot.queue.streams import Away
+from service.logs import log, where
 
 _PATIENCE_S = 0.25
 _PAUSE_S = 2.0
@@ -67,8 +68,18 @@ class Rates:
         return future
 
     async def _count_all(self) -> None:
-        """Every tenant's requests of this turn."""
+        """Every tenant's requests of this turn. Each of them ends, whatever goes wrong here."""
         hits, self._hits = self._hits, defaultdict(list)
+        try:
+            await self._count(hits)
+        except Exception as error:
+            log.error("rates_not_counted", error=type(error).__name__, frames=where(error))
+        finally:
+            for future in (future for futures in hits.values() for future in futures if not future.done()):
+                future.set_exception(Unavailable("requests cannot be counted; try again", retry_after=2))
+                future.exception()
+
+    async def _count(self, hits: dict[str, list["asyncio.Future[None]"]]) -> None:
         if time.monotonic() >= self._away_until:
             asked = {tenant: self._ask(tenant, len(futures)) for tenant, futures in hits.items()}
             try:
@@ -114,7 +125,8 @@ class Rates:
 
     async def _count_here(self, tenant: str, future: "asyncio.Future[None]") -> None:
         if await self._local.hit(self._item, tenant):
-            future.set_result(None)
+            if not future.done():
+                future.set_result(None)
             return
         stats = await self._local.get_window_stats(self._item, tenant)
         self._refuse(future, stats.reset_time - time.time())

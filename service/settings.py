@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from kshot.queue.address import read_address
 
 
 class Settings(BaseSettings):
@@ -34,6 +36,12 @@ class Settings(BaseSettings):
     database_connections: int = Field(
         default=10, ge=2, description="Of each API process; one of them asks for keys, models and aliases alone"
     )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _can_be_followed(cls, url: SecretStr) -> SecretStr:
+        read_address(url.get_secret_value())
+        return url
 
     @property
     def max_open_per_tenant(self) -> int:

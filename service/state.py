@@ -5,7 +5,8 @@ import math
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from contextvars import Context
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
@@ -15,6 +16,8 @@ from kshot.queue.front import FrontQueue
 from kshot.storage.checkpoints import StoredCheckpoint, get_checkpoint
 from kshot.storage.objects import ObjectStore
 from kshot.storage.workers import LiveWorker, live_workers
+from service.bodies.stream import JSON, Raw
+from service.bodies.strict_json import TakesLong
 from service.committing import Committer
 from service.database import Database
 from service.metrics import Metrics
@@ -23,7 +26,10 @@ from service.settings import Settings
 
 T = TypeVar("T")
 _INLINE_BYTES = 256 * 1024
-"""Bodies up to here are decoded in the event loop, in less than a millisecond: a thread would cost more than that."""
+"""Vectors up to here are read and decoded in the event loop, in a millisecond or two: with other requests under way, a
+thread would make all of them wait longer. Forms count fourfold (`Raw.cost`)."""
+_INLINE_SLOW_BYTES = 64 * 1024
+"""The same for JSON that orjson alone cannot read."""
 _CHECKPOINTS_KEPT = 256
 _CHECKPOINT_FRESH_S = 5.0
 
@@ -31,7 +37,8 @@ _CHECKPOINT_FRESH_S = 5.0
 @dataclass
 class State:
     """The parts of one API process. ``tenants``: whose a key was when it was last seen, by its sha256; a guess, never
-    an answer. ``checkers``: of processes that read uploaded data sets."""
+    an answer. ``checkers``: of processes that read uploaded data sets.
+    ``processes``: how many API processes serve this port."""
 
     settings: Settings
     database: Database
@@ -40,6 +47,7 @@ class State:
     rates: Rates
     metrics: Metrics
     committer: Committer
+    processes: int = 1
     keys_exist: bool = False
     tenants: dict[bytes, str] = field(default_factory=dict)
     closing: bool = False
@@ -48,7 +56,7 @@ class State:
     _decoders: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
     _checkpoints: OrderedDict[str, tuple[float, StoredCheckpoint]] = field(default_factory=OrderedDict)
     _workers: tuple[float, list[LiveWorker]] = (-math.inf, [])
-    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _looking: "asyncio.Task[list[LiveWorker]] | None" = None
     _background: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def compute(self, n_bytes: int, work: Callable[[], T], *, images: bool = False) -> T:
@@ -60,13 +68,23 @@ class State:
             return work()
         return await to_thread.run_sync(work, limiter=self._decoders)
 
+    async def read(self, raw: Raw, parse: Callable[[Raw], T]) -> T:
+        """Parse a body, as `compute` does; one of some size that only the slow reader of JSON can read goes to a
+        thread."""
+        if raw.media_type == JSON and _INLINE_SLOW_BYTES < len(raw.data) <= _INLINE_BYTES:
+            try:
+                return parse(replace(raw, quick=True))
+            except TakesLong:
+                return await to_thread.run_sync(parse, raw, limiter=self._decoders)
+        return await self.compute(raw.cost, lambda: parse(raw))
+
     async def checkpoint(self, id: str) -> StoredCheckpoint:
         """A checkpoint by id, as of a few seconds ago: it never changes, but it may be deleted. Nothing that stays is
         made with it then, whatever is remembered here (`hold_checkpoint`). Raises NotFound, Expired."""
         asked, found = self._checkpoints.get(id, (-math.inf, None))
         if found is None or time.monotonic() - asked > _CHECKPOINT_FRESH_S:
             self._checkpoints.pop(id, None)
-            async with self.database.reading() as connection:
+            async with self.database.single() as connection:
                 found = await get_checkpoint(connection, id)
             self._checkpoints[id] = time.monotonic(), found
         self._checkpoints.move_to_end(id)
@@ -87,13 +105,17 @@ class State:
         return [worker for worker in await self._alive() if worker.kind == "trainer"]
 
     async def _alive(self) -> list[LiveWorker]:
-        if time.monotonic() - self._workers[0] > 1:
-            async with self._looking:  # one asks, the others take its answer
-                if time.monotonic() - self._workers[0] > 1:
-                    async with self.database.reading() as connection:
-                        found = await live_workers(connection, self.settings.worker_seen_s)
-                    self._workers = time.monotonic(), found
-        return self._workers[1]
+        if time.monotonic() - self._workers[0] <= 1:
+            return self._workers[1]
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look(), context=Context())
+        return await asyncio.shield(self._looking)  # all who ask meanwhile share the answer, or the error
+
+    async def _look(self) -> list[LiveWorker]:
+        async with self.database.single() as connection:
+            found = await live_workers(connection, self.settings.worker_seen_s)
+        self._workers = time.monotonic(), found
+        return found
 
     def in_background(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run something no answer waits for. It must handle its own errors."""

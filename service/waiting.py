@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 from kshot.contracts import api
@@ -17,6 +18,7 @@ from service.views import PENDING
 
 _FIRST_LOOK_S = 0.25
 _LAST_LOOK_S = 1.0
+_EXPONENT_FROM = 1e16
 
 
 @contextmanager
@@ -44,7 +46,7 @@ async def wait_until_done(
 
 async def pending_answer(state: State, model: AdaptedModel) -> api.AdaptedModel:
     """A pending model with what the caller may expect."""
-    async with state.database.reading() as connection:
+    async with state.database.single() as connection:
         position = await queue_position(connection, model.created_at)
     queue_state = model.status if model.status == "running" or await state.workers() else "no_worker"
     retry_after_ms = min(5000, 250 + 20 * position)
@@ -65,7 +67,7 @@ async def _look_until_done(
             if heard and (made := _made(model, reply.result())) is not None:
                 return made
         pause = min(_LAST_LOOK_S, 2 * pause)
-        async with state.database.reading() as connection:
+        async with state.database.single() as connection:
             model = await get_adapted_model(connection, model.tenant, model.id)
     return model
 
@@ -85,7 +87,17 @@ def _made(model: AdaptedModel, reply: Reply) -> AdaptedModel | None:
 
 
 def _as_stored(prediction: dict[str, Any]) -> dict[str, Any]:
-    """With its keys in the order that Postgres keeps (shorter ones first), so that reading it later gives the same
-    bytes."""
+    """As Postgres keeps it, so that reading it later gives the same bytes: shorter keys first, and a float that is
+    written with an exponent (from 1e16 on) as the integer of those digits; nor has zero a sign."""
     ordered = sorted(prediction.items(), key=lambda item: (len(item[0].encode()), item[0].encode()))
-    return {key: _as_stored(value) if isinstance(value, dict) else value for key, value in ordered}
+    return {key: _value_as_stored(value) for key, value in ordered}
+
+
+def _value_as_stored(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _as_stored(value)
+    if isinstance(value, list):
+        return [_value_as_stored(one) for one in value]
+    if isinstance(value, float):
+        return int(Decimal(repr(value))) if abs(value) >= _EXPONENT_FROM else value + 0.0
+    return value

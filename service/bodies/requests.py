@@ -74,7 +74,7 @@ def parse_predict(raw: Raw) -> Parsed[PredictSettings]:
 def parse_feedback(raw: Raw) -> Parsed[FeedbackSettings]:
     """`POST /adapted-models/{id}/feedback`: the true labels, with or without their inputs, as the support."""
     if raw.media_type == JSON:
-        whole = validate(FeedbackRequest, strict_object(raw.data))
+        whole = validate(FeedbackRequest, strict_object(raw.data, quick=raw.quick))
         return Parsed(whole, RawSupport(Values(whole.inputs or []), whole.labels), None)
     loose = _loose(raw)
     return Parsed(validate(FeedbackSettings, loose.settings), loose.support, loose.query)
@@ -83,7 +83,7 @@ def parse_feedback(raw: Raw) -> Parsed[FeedbackSettings]:
 def _parse(raw: Raw, request: type[R], settings: type[M]) -> Parsed[R] | Parsed[M]:
     """``request`` is what JSON brings: the ``settings`` of the other forms, with examples and inputs among them."""
     if raw.media_type == JSON:
-        whole = validate(request, strict_object(raw.data))
+        whole = validate(request, strict_object(raw.data, quick=raw.quick))
         return Parsed(whole, _support_of(whole), _query_of(whole))
     loose = _loose(raw)
     return Parsed(validate(settings, loose.settings), loose.support, loose.query)

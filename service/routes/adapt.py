@@ -41,8 +41,8 @@ async def adapt(
 ) -> Response:
     """With `query`, its predictions come in the same answer."""
     raw = await read_raw(request, state.settings.max_body_bytes, ANY)
-    parsed = await state.compute(len(raw.data), lambda: parse_adapt(raw))
-    prepared = await (_open if parsed.settings.checkpoint == AUTO else _named)(state, parsed, len(raw.data))
+    parsed = await state.read(raw, parse_adapt)
+    prepared = await (_open if parsed.settings.checkpoint == AUTO else _named)(state, parsed, raw.cost)
     return await answer_order(request, state, caller, prepared, key, preference)
 
 

@@ -45,7 +45,7 @@ router = APIRouter(prefix="/adapted-models", tags=["adapted models"])
 @router.get("", summary="List adapted models", response_model=api.Page[api.AdaptedModel], responses=problems(422))
 async def list_models(state: StateDep, caller: CallerDep, cursor: CursorDep) -> Response:
     """Newest first; without expired and deleted ones, and without `predictions`: get one model to read them."""
-    async with state.database.reading() as connection:
+    async with state.database.single() as connection:
         rows = await list_adapted_models(connection, caller.tenant, limit=cursor.limit + 1, after=cursor.after)
     return views.respond(page_of([views.adapted_model(row) for row in rows], cursor.limit))
 
@@ -71,7 +71,7 @@ async def get_model(
 async def list_history(id: str, state: StateDep, caller: CallerDep) -> Response:
     """Newest first, all on one page: how it was made and, where it follows an alias, what became of each move."""
     model = await find_adapted_model(state, caller, id)
-    async with state.database.reading() as connection:
+    async with state.database.single() as connection:
         rows = await list_revisions(connection, model)
     return views.respond(page_of([flywheel_views.revision(row) for row in rows], len(rows)))
 
@@ -132,14 +132,14 @@ async def add_examples(
     """A new adapted model, with `parent_id`, from the parent's examples and these; checkpoint, options and `follow` as
     there."""
     raw = await read_raw(request, state.settings.max_body_bytes, ANY)
-    parsed = await state.compute(len(raw.data), lambda: parse_examples(raw))
+    parsed = await state.read(raw, parse_examples)
     parent = await wait_until_done(state, await find_adapted_model(state, caller, id), preference.wait_s)
     require_ready(parent)
     checkpoint = await state.checkpoint(parent.made_with.id)
-    async with state.database.reading() as connection:
+    async with state.database.single() as connection:
         stored = await get_support(connection, caller.tenant, id)
     prepared = await state.compute(
-        len(raw.data) + len(stored),
+        raw.cost + len(stored),
         lambda: _prepare(parsed, parent, stored, checkpoint, state.settings),
         images=checkpoint.manifest.input.modality == "image",
     )

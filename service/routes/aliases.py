@@ -35,7 +35,7 @@ _TAGGED: Responses = {
 @router.get("", summary="List aliases", response_model=api.Page[registry_bodies.Alias], responses=problems())
 async def list_names(state: StateDep, caller: CallerDep) -> Response:
     """All of them, by name."""
-    async with state.database.reading() as connection:
+    async with state.database.single() as connection:
         rows = await list_aliases(connection)
     return views.respond(page_of([views.alias(row) for row in rows], len(rows)))
 
@@ -46,7 +46,7 @@ async def list_names(state: StateDep, caller: CallerDep) -> Response:
 async def get_one(name: str, state: StateDep, caller: CallerDep) -> Response:
     """`name@alias`, or `name` for `name@production`. Its `ETag` is its version, for `If-Match`."""
     own, alias = parse_alias(name)
-    async with state.database.reading() as connection:
+    async with state.database.single() as connection:
         row = await get_alias(connection, own, alias)
     if row is None:
         raise NotFound("no alias of this name; GET /v1/aliases lists them")
@@ -94,7 +94,7 @@ async def move(
 async def history(name: str, state: StateDep, caller: CallerDep) -> Response:
     """All of it, newest first: what it points at, and what it pointed at before."""
     own, alias = parse_alias(name)
-    async with state.database.reading() as connection:
+    async with state.database.single() as connection:
         rows = await alias_history(connection, own, alias)
     if not rows:
         raise NotFound("no alias of this name; GET /v1/aliases lists them")

@@ -73,7 +73,7 @@ async def make(request: Request, state: StateDep, caller: AdminDep, idempotency_
 @router.get("", summary="List API keys", response_model=api.Page[api.ApiKey], responses=problems(403, 422))
 async def list_all(state: StateDep, caller: AdminDep, cursor: CursorDep) -> Response:
     """Of all tenants, newest first, never with a secret."""
-    async with state.database.reading() as connection:
+    async with state.database.single() as connection:
         keys = await list_keys(connection, limit=cursor.limit + 1, after=cursor.after)
         names = await tenant_names(connection)
     return views.respond(page_of([views.api_key(key, names[key.tenant]) for key in keys], cursor.limit))

@@ -30,7 +30,7 @@ _log = structlog.get_logger()
 )
 async def list_all(state: StateDep, caller: CallerDep, cursor: CursorDep) -> Response:
     """Newest first, each with its evaluation table and lineage; without deleted ones."""
-    async with state.database.reading() as connection:
+    async with state.database.single() as connection:
         rows = await list_checkpoints(connection, limit=cursor.limit + 1, after=cursor.after)
         aliases = _by_checkpoint(await list_aliases(connection))
     return views.respond(page_of([views.checkpoint(row, aliases[row.id]) for row in rows], cursor.limit))
@@ -42,11 +42,11 @@ async def list_all(state: StateDep, caller: CallerDep, cursor: CursorDep) -> Res
 async def get_one(id: str, state: StateDep, caller: CallerDep) -> Response:
     """By id, or by `name@alias`. A deleted one has `deleted_at`: others' lineage may still name it."""
     if is_id(id, "ckpt"):
-        async with state.database.reading() as connection:
+        async with state.database.single() as connection:
             row = await get_checkpoint(connection, id, even_deleted=True)
     else:
         row, _ = await find_checkpoint(state, id)
-    async with state.database.reading() as connection:
+    async with state.database.single() as connection:
         aliases = _by_checkpoint(await list_aliases(connection, checkpoint=row.id))
     return views.respond(views.checkpoint(row, aliases[row.id]))
 

@@ -57,7 +57,7 @@ async def make(request: Request, state: StateDep, caller: AdminDep, idempotency_
 @router.get("", summary="List data sets", response_model=api.Page[Dataset], responses=problems(403, 422))
 async def list_all(state: StateDep, caller: AdminDep, cursor: CursorDep) -> Response:
     """Newest first, without the names of their classes."""
-    async with state.database.reading() as connection:
+    async with state.database.single() as connection:
         rows = await list_datasets(connection, limit=cursor.limit + 1, after=cursor.after)
     return views.respond(page_of([views.dataset(row) for row in rows], cursor.limit))
 
@@ -65,7 +65,7 @@ async def list_all(state: StateDep, caller: AdminDep, cursor: CursorDep) -> Resp
 @router.get("/{id}", summary="Get a data set", response_model=Dataset, responses=problems(403, 404))
 async def get_one(id: str, state: StateDep, caller: AdminDep) -> Response:
     """By id or name, with the classes of each part and who uses it."""
-    async with state.database.reading() as connection:
+    async with state.database.single() as connection:
         row = await get_dataset(connection, id)
         users = await users_of(connection, row.id)
     return views.respond(views.dataset(row, users))

@@ -55,13 +55,13 @@ async def give_feedback(
     Erased with the model. To teach the model itself, add examples.
     """
     raw = await read_raw(request, state.settings.max_body_bytes, ANY)
-    parsed = await state.compute(len(raw.data), lambda: parse_feedback(raw))
+    parsed = await state.read(raw, parse_feedback)
     model = await find_adapted_model(state, caller, id)
     require_ready(model)
     if model.task == "multitask":
         raise Invalid("feedback on models of several targets is not taken yet", param="labels")
-    item = await _read(state, caller, model, parsed, len(raw.data))
-    digest = await state.compute(len(raw.data), lambda: _digest(model.id, parsed))
+    item = await _read(state, caller, model, parsed, raw.cost)
+    digest = await state.compute(raw.cost, lambda: _digest(model.id, parsed))
     async with state.database.transaction() as connection:
         if idempotency_key is not None:
             bound = await idempotency.take(connection, caller.tenant, idempotency_key, digest, item.id)
@@ -102,7 +102,7 @@ async def _what_it_speaks_of(
     state: State, caller: Caller, model: AdaptedModel, prediction: str | None
 ) -> tuple[RecordedPrediction | None, int | None]:
     """The recorded prediction, and how many numbers a label of regression has."""
-    async with state.database.reading() as connection:
+    async with state.database.single() as connection:
         found, n_targets = None, None
         if prediction is not None:
             if not is_id(prediction, "pred"):

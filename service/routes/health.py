@@ -91,7 +91,7 @@ async def _database(state: State) -> tuple[bool, int, int, int]:
     """Whether it answers, and how many checkpoints, live workers and live trainers it knows."""
     try:
         async with asyncio.timeout(_PATIENCE_S):
-            async with state.database.reading() as connection:
+            async with state.database.single() as connection:
                 count = await connection.scalar(text("SELECT count(*) FROM checkpoints"))
             return True, count or 0, len(await state.workers()), len(await state.trainers())
     except (Unavailable, TimeoutError):

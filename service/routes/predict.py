@@ -66,7 +66,7 @@ async def predict(request: Request) -> Response:
 
 
 async def _read(request: Request, state: State) -> tuple[Caller, Parsed[PredictSettings], Found, int]:
-    """The caller, the body, what was found out about the model it names, and the body's size.
+    """The caller, the body, what was found out about the model it names, and the body's size (`Raw.cost`).
 
     Of a caller seen before, a small body is read first, so that key and model are looked up together.
     """
@@ -75,7 +75,7 @@ async def _read(request: Request, state: State) -> tuple[Caller, Parsed[PredictS
         caller, found = await enter(request, state)
     try:
         raw = await read_raw(request, state.settings.max_body_bytes, ANY)
-        parsed = await state.compute(len(raw.data), lambda: parse_predict(raw))
+        parsed = await state.read(raw, parse_predict)
     except KshotError:
         if caller is None:
             await enter(request, state)  # whoever may not enter hears that first
@@ -86,7 +86,7 @@ async def _read(request: Request, state: State) -> tuple[Caller, Parsed[PredictS
         caller, found = await enter(request, state, model)
     elif model is not None:
         found = await state.database.find(lookups.Question(tenant=caller.tenant, model=model))
-    return caller, parsed, found, len(raw.data)
+    return caller, parsed, found, raw.cost
 
 
 async def _stored(

@@ -24,7 +24,7 @@ router = APIRouter(prefix="/promotions", tags=["aliases"])
 @router.get("", summary="List promotions", response_model=api.Page[Promotion], responses=problems(403, 422))
 async def list_all(state: StateDep, caller: AdminDep, cursor: CursorDep) -> Response:
     """Newest first, each with its comparison."""
-    async with state.database.reading() as connection:
+    async with state.database.single() as connection:
         rows = await list_promotions(connection, limit=cursor.limit + 1, after=cursor.after)
     return views.respond(page_of([await shown(state, row) for row in rows], cursor.limit))
 
@@ -39,6 +39,6 @@ async def get_one(
     """With the figures of both checkpoints, shape by shape, once they are known."""
     if not is_id(id, "pro"):
         raise NotFound("no promotion with this id")
-    async with state.database.reading() as connection:
+    async with state.database.single() as connection:
         promotion = await get_promotion(connection, id)
     return views.respond(await shown(state, await wait_until_decided(state, promotion, wait)))

@@ -22,7 +22,7 @@ router = APIRouter(prefix="/recording", tags=["recording"])
 )
 async def read(state: StateDep, caller: CallerDep) -> Response:
     """Off until your tenant switches it on."""
-    async with state.database.reading() as connection:
+    async with state.database.single() as connection:
         return views.respond(flywheel_views.recording(await get_recording(connection, caller.tenant)))
 
 

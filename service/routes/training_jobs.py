@@ -83,7 +83,7 @@ async def start(request: Request, state: StateDep, caller: AdminDep, idempotency
 @router.get("", summary="List meta-training jobs", response_model=Page[TrainingJob], responses=problems(403, 422))
 async def list_all(state: StateDep, caller: AdminDep, cursor: CursorDep) -> Response:
     """Newest first."""
-    async with state.database.reading() as connection:
+    async with state.database.single() as connection:
         rows = await jobs.list_jobs(connection, limit=cursor.limit + 1, after=cursor.after)
     return views.respond(page_of([await shown(state, row) for row in rows], cursor.limit))
 
@@ -144,7 +144,7 @@ async def events(
     if _EVENT_STREAM in request.headers.get("accept", ""):
         seen = after if last_event_id is None else last_event_id
         return await stream_events(state, id, seen, partial(recheck_admin, request, state))
-    async with state.database.reading() as connection:
+    async with state.database.single() as connection:
         rows = await list_events(connection, id, after=after, limit=limit + 1)
     return views.respond(page_of([training_event(row) for row in rows], limit))
 
@@ -181,7 +181,7 @@ async def _base(connection: AsyncConnection, reference: str) -> StoredCheckpoint
 
 async def _find(state: State, id: str) -> jobs.StoredJob:
     _check_id(id)
-    async with state.database.reading() as connection:
+    async with state.database.single() as connection:
         return await jobs.get_job(connection, id)
 
 

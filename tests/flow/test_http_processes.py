@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -101,3 +102,14 @@ def test_what_cannot_start_ends_with_its_exit_code(http_stack: HttpStack) -> Non
     command = [*PYTHON, "service", "serve", "--port", str(free_port()), "--processes", "2"]
     done = subprocess.run(command, cwd=CHECKOUT, env=environ, capture_output=True, timeout=60)
     assert done.returncode == 2
+
+
+def test_a_port_that_is_taken_is_told_in_one_line(http_stack: HttpStack) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        command = [*PYTHON, "service", "serve", "--port", str(other.getsockname()[1]), "--processes", "2"]
+        environ = {**os.environ, **http_stack.environ}
+        done = subprocess.run(command, cwd=CHECKOUT, env=environ, capture_output=True, timeout=60)
+    said = (done.stdout + done.stderr).decode()
+    assert done.returncode == 1 and len(said.splitlines()) == 1 and "cannot_listen" in said

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from kshot.contracts.errors import Invalid, KshotError, RateLimited, error_class
+from kshot.contracts.errors import Invalid, KshotError, RateLimited, Unavailable, error_class
 from kshot.queue.link import Link
 from service.context import is_loopback
 from service.errors import problem_response
@@ -89,7 +89,7 @@ async def test_readiness_does_not_wait_for_a_database_that_answers_one_question_
         database = queue = property(lambda self: self)
 
         @asynccontextmanager
-        async def reading(self) -> AsyncIterator[Any]:
+        async def single(self) -> AsyncIterator[Any]:
             yield self
 
         async def scalar(self, statement: object) -> int:
@@ -105,6 +105,26 @@ async def test_readiness_does_not_wait_for_a_database_that_answers_one_question_
     monkeypatch.setattr(health, "_PATIENCE_S", 0.05)
     answer = await asyncio.wait_for(health.readyz(Hanging()), 20)
     assert answer.status_code == 503
+
+
+def test_a_redis_url_that_cannot_be_followed_is_refused_at_the_start_and_not_shown() -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings(database_url="postgresql://x", redis_url="redis://:secret@x?socket_timeout=3")
+    (fault,) = refused.value.errors(include_input=False)
+    assert "socket_timeout" in fault["msg"] and "secret" not in fault["msg"]
+
+
+async def test_requests_end_also_where_counting_them_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    link = Link("redis://127.0.0.1:1")
+    rates = Rates(link, per_minute=3)
+
+    async def broken(*_: object) -> bool:
+        raise RuntimeError("a fault of the library")
+
+    monkeypatch.setattr(rates._local, "hit", broken)
+    outcomes = await asyncio.wait_for(asyncio.gather(*(rates.hit(t) for t in "aab"), return_exceptions=True), 10)
+    assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
+    await link.close()
 
 
 def test_an_admin_key_has_at_least_32_characters() -> None:
