@@ -11,6 +11,8 @@ TaskKind = Literal["classification", "regression", "multitask"]
 """``multitask``: several targets of one support, each of them one of the other two kinds."""
 MANIFEST_FILE, WEIGHTS_FILE = "manifest.json", "weights.safetensors"
 """What a checkpoint's folder holds."""
+GRADIENT_LEARNERS = frozenset({"maml", "fomaml", "anil", "metasgd", "mamlpp", "reptile", "protomaml"})
+"""The learners that adapt by gradient descent."""
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
 
@@ -63,15 +65,24 @@ class EncoderSpec(Stored):
 
 
 class LearnerSpec(Stored):
-    """The method that adapts: a name in the learner registry and its default options."""
+    """The method that adapts: a name in the learner registry and its default options.
+
+    ``precision``: ``bfloat16`` is for learners with an inner loop; what they compute so is the encoder that the loop
+    moves, or whose norms belong to the task (``anil`` moves none). Meta-training computes in float32 all the same.
+    """
 
     name: str
     options: dict[str, Any] = {}
 
     @model_validator(mode="after")
     def _known_precision(self) -> "LearnerSpec":
-        if self.options.get("precision", "float32") not in ("float32", "bfloat16"):
+        precision = self.options.get("precision", "float32")
+        if precision not in ("float32", "bfloat16"):
             raise ValueError("a learner's precision is float32 or bfloat16")
+        if precision == "bfloat16" and self.name not in GRADIENT_LEARNERS:
+            raise ValueError(
+                f"learner {self.name} has no inner loop that could compute in bfloat16: leave precision out"
+            )
         return self
 
 

@@ -182,6 +182,7 @@ def correlate(conv: nn.Conv2d, maps: Tensor, kernel: Tensor, bias: Tensor | None
 
 def moments(maps: Tensor, tasks: int) -> tuple[Tensor, Tensor]:
     """Mean and variance (B, C) of each channel of each task."""
+    maps = maps if maps.dtype == torch.float64 else maps.float()  # of bfloat16 ones as exact as the norm's own
     mean = maps.mean((0, 2, 3), keepdim=True)
     variance = (maps - mean).square().mean((0, 2, 3))  # in a tenth of the time of torch.var_mean
     return mean.reshape(tasks, -1), variance.reshape(tasks, -1)

@@ -104,7 +104,7 @@ class GradientLearner(Learner):
             query = pack([asked[i] for i in group], [x[len(supports) + i] for i in group])
             adapted = self._paths(encoder, head, support, loop, tuple(shares))
             for weights, share in zip(adapted, shares.values(), strict=True):
-                known = {} if options.get("transductive") else support_statistics(encoder, weights, support.x)
+                known = {} if options.get("transductive") else support_statistics(embed, weights, support.x)
                 answers = linear_forward(weights, embed(weights | known, query.x))
                 total = total + share * summed_loss(answers, query)
         return total / len(supports)
@@ -133,11 +133,12 @@ class GradientLearner(Learner):
         encoder, head = checkpoint.encoder, checkpoint.head
         settings = settings_of(checkpoint, options)
         loop, found = self.inner_loop(encoder, head, settings), []
+        embed, _ = self._model(encoder, settings)
         x = self._read(encoder, [support.inputs for support in supports], device_of(encoder, head))
         for group in self._shares(encoder, _groups(encoder, supports), x):
             packed = pack([supports[i] for i in group], [x[i] for i in group])
             (adapted,) = self._paths(encoder, head, packed, loop, (loop.steps - 1,), settings)
-            found.append((group, adapted | support_statistics(encoder, adapted, packed.x)))
+            found.append((group, adapted | support_statistics(embed, adapted, packed.x)))
         return found
 
     @torch.no_grad()

@@ -7,6 +7,7 @@ each task takes the very steps it would take alone. Everything is differentiable
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -97,24 +98,29 @@ class StackedEncoder:
     reduced: bool = False
 
     def __call__(self, weights: Weights, x: Tensor) -> Tensor:
-        if not self.reduced:
-            return self.encoder.stacked(_own(weights), x)
-        with torch.autocast(x.device.type, torch.bfloat16):
+        with self._precision(x):
             return self.encoder.stacked(_own(weights), x).to(x.dtype)
+
+    def statistics(self, weights: Mapping[str, Tensor], x: Tensor) -> Weights:
+        """See :meth:`Encoder.statistics`."""
+        with self._precision(x):
+            found = self.encoder.statistics(_own(weights), x)
+        return {encoder_name(name): statistic.to(x.dtype) for name, statistic in found.items()}
 
     def pulled(self, weights: Weights, x: Tensor) -> tuple[Tensor, Pull] | None:
         """See :meth:`Encoder.pulled`."""
         return None if self.reduced else self.encoder.pulled(_own(weights), x)
 
+    def _precision(self, x: Tensor) -> AbstractContextManager[object]:
+        return torch.autocast(x.device.type, torch.bfloat16) if self.reduced else nullcontext()
 
-def support_statistics(encoder: Encoder, stacked: Mapping[str, Tensor], x: Tensor) -> Weights:
+
+def support_statistics(embed: Embed, stacked: Mapping[str, Tensor], x: Tensor) -> Weights:
     """The norm statistics of B supports (B, N, ...) under their own, stacked weights, as weights of the model.
 
     Empty for encoders whose norms do not look at the task.
     """
-    if not encoder.statistic_names:
-        return {}
-    return {encoder_name(name): statistic for name, statistic in encoder.statistics(_own(stacked), x).items()}
+    return embed.statistics(stacked, x) if isinstance(embed, StackedEncoder) else {}
 
 
 def without_statistics(encoder: Encoder, weights: Mapping[str, Tensor]) -> Weights:

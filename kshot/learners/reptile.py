@@ -75,7 +75,7 @@ class Reptile(GradientLearner):
             with torch.no_grad():
                 batches = _batches(_together(support, query), loop.steps, size, seeds[group])
                 adapted = self._ends(encoder, head, batches, loop)
-                known = support_statistics(encoder, adapted, support.x)
+                known = support_statistics(embed, adapted, support.x)
                 value = summed_loss(linear_forward(adapted, embed(adapted | known, query.x)), query)
             pull = torch.stack([(gap * theta[name]).sum() for name, gap in _gaps(theta, adapted, support.task)]).sum()
             total = total + value + pull - pull.detach()
