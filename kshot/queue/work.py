@@ -104,6 +104,11 @@ class WorkQueue:
         self._strike(ADAPT_STREAM, stale)  # bells: whoever polls Postgres finds their tasks
         return self._delivered(calls)
 
+    async def ring(self, task_ids: Sequence[str]) -> None:
+        """Ring for tasks that were given back. Raises one of `Away` where some were not rung for."""
+        bells = (Doorbell(task_id=task_id, reply_to="").model_dump_json() for task_id in task_ids)
+        await asyncio.gather(*[self._sender.ask("XADD", ADAPT_STREAM, "*", "bell", bell) for bell in bells])
+
     async def done(self, calls: Sequence[Delivered]) -> None:
         """Acknowledge and delete predict calls that were answered (or that nobody waits for)."""
         await self.reply((), calls)

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import PredictCall, Reply
+from kshot.queue import front as front_module
 from kshot.queue.front import FrontQueue
 from kshot.queue.work import WorkQueue
 from standalone import EmbeddedServers, embedded_servers
@@ -75,6 +76,19 @@ async def test_a_dead_workers_call_is_taken_over_until_it_is_done(ends):
     await two.done([again])
     assert await one.take_over(0, 10) == []
     assert await front.backlog() == 0
+
+
+async def test_nobody_is_refused_on_a_figure_of_a_moment_ago(ends, monkeypatch: pytest.MonkeyPatch):
+    front, one, _ = ends
+    monkeypatch.setattr(front_module, "_FRESH_S", 1e9)
+    assert await front.backlog() == 0
+    for _ in range(3):
+        assert await front.send(a_call(front), b"x")
+    assert await front.backlog() == 3
+    taken = await take_some(one)
+    await one.done(taken.calls)
+    assert await front.backlog(4) == 3  # far enough from the bound: the figure will do
+    assert await front.backlog(3) == 0
 
 
 async def test_calls_sent_before_the_group_was_lost_are_found(ends, servers: EmbeddedServers):
