@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from math import sqrt
 from typing import Any
 
@@ -99,7 +100,7 @@ class GradientLearner(Learner):
         x = self._read(encoder, [support.inputs for support in supports] + list(queries), device)
         asked = as_queries(supports, queries, targets)
         total = torch.zeros((), device=device)
-        for group in self._shares(encoder, _groups(encoder, supports, queries), x):
+        for group in self._shares(encoder, _groups(encoder, supports, queries), x, queries):
             support = pack([supports[i] for i in group], [x[i] for i in group])
             query = pack([asked[i] for i in group], [x[len(supports) + i] for i in group])
             adapted = self._paths(encoder, head, support, loop, tuple(shares))
@@ -209,18 +210,23 @@ class GradientLearner(Learner):
     def _moves(self, encoder: Encoder) -> bool:
         return self.moves_encoder and not encoder.frozen and any(True for _ in encoder.parameters())
 
-    def _shares(self, encoder: Encoder, found: list[list[int]], x: Sequence[Tensor]) -> list[list[int]]:
+    def _shares(
+        self, encoder: Encoder, found: list[list[int]], x: Sequence[Tensor], queries: Sequence[Inputs] = ()
+    ) -> list[list[int]]:
         """The groups in parts that go through one call each, tasks of like size together.
 
-        A call gains by its tasks as long as their weights and maps stay in the cache; then it loses.
+        On a CPU a call gains by its tasks as long as their weights and maps stay in the cache; then it loses. There
+        ``queries`` do not count, which the inner loop never sees; elsewhere memory is what ends, and they fill it too.
         """
         weights = sum(weight.numel() for weight in encoder.parameters()) if self._moves(encoder) else 0
-        at_once = _NUMBERS_IN_CACHE if x[0].device.type == "cpu" else _NUMBERS_AT_ONCE
+        on_cpu = x[0].device.type == "cpu"
+        at_once = _NUMBERS_IN_CACHE if on_cpu else _NUMBERS_AT_ONCE
+        rows = [len(own) if on_cpu else len(own) + len(asked) for own, asked in zip_longest(x, queries, fillvalue=())]
         parts: list[list[int]] = []
         for group in found:
-            left = sorted(group, key=lambda i: -len(x[i]))
+            left = sorted(group, key=lambda i: -rows[i])
             while left:
-                each = weights + len(x[left[0]]) * max(encoder.row_size, x[left[0]][0].numel())
+                each = weights + rows[left[0]] * max(encoder.row_size, x[left[0]][0].numel())
                 n = max(1, at_once // max(1, each))
                 parts.append(sorted(left[:n]))
                 left = left[n:]

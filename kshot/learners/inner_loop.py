@@ -159,8 +159,12 @@ def descend(
         weights = weights | fixed
         head_only = step == 0 and loop.head_first and task == "classification"
         if z is None or fixed or rows is not batches[step - 1]:
-            stays = head_only and len(batches) == 1
-            z, pull = (embed({}, rows.x), None) if stays else _embedded(embed, weights, fixed, rows.x, through)
+            once = bool(fixed) or step + 1 == len(batches) or rows is not batches[step + 1]
+            if head_only and once:  # at the encoder's own weights, which nothing here differentiates
+                with torch.set_grad_enabled(through):
+                    z, pull = embed(fixed, rows.x), None
+            else:
+                z, pull = _embedded(embed, weights, fixed, rows.x, through)
         with torch.set_grad_enabled(through):
             gradients, slope = _head_gradients(task, weights, z, rows)
             if pull and not head_only:
@@ -235,11 +239,6 @@ def paths(embed: Embed, start: Weights, packed: Packed, loop: InnerLoop, kept: S
     batches = [rows_of(packed, balanced_weights(packed))] * loop.steps
     steps = enumerate(descend(embed, start, packed.task, loop, batches))
     return [weights for step, weights in steps if step in kept]
-
-
-def adapt_many(embed: Embed, start: Weights, packed: Packed, loop: InnerLoop) -> Weights:
-    """The stacked weights of B tasks after the inner loop, from ``start``, (B, ...) each."""
-    return paths(embed, start, packed, loop, [loop.steps - 1])[0]
 
 
 def head_for(head: Mapping[str, Tensor], task: TaskKind, n_outputs: int) -> Weights:

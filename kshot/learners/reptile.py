@@ -69,7 +69,7 @@ class Reptile(GradientLearner):
         size = int(options.get("inner_batch", _USUAL_BATCH))
         seeds = options.get("seeds", torch.randint(1 << 62, (len(supports),)))
         sizes = [(s.task, len(s.targets), len(q.targets), s.n_outputs) for s, q in zip(supports, asked, strict=True)]
-        for group in self._shares(encoder, grouped(sizes), x):
+        for group in self._shares(encoder, grouped(sizes), x, queries):
             support = pack([supports[i] for i in group], [x[i] for i in group])
             query = pack([asked[i] for i in group], [x[len(supports) + i] for i in group])
             with torch.no_grad():
