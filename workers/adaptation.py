@@ -178,9 +178,17 @@ class AdaptationWorker:
         await self._intake.steps.finish()
         unstarted = self._queues.take_out(lambda work: isinstance(work.origin, Claim))
         self._queues.close()
-        await self._settler.give_back([work.origin for work in unstarted if isinstance(work.origin, Claim)])
+        await self._give_back([work.origin for work in unstarted if isinstance(work.origin, Claim)])
         await asyncio.wait([compute])
         await self._endings.finish(_DRAIN_S)
+
+    async def _give_back(self, claims: Sequence[Claim]) -> None:
+        """Whoever is idle takes them at once: their own bells were spent when they were claimed."""
+        await self._settler.give_back(claims)
+        try:
+            await self._stack.queue.ring([claim.task_id for claim in claims])
+        except Exception as error:
+            _log.warning("not_rung", count=len(claims), error=type(error).__name__)
 
     async def _seen(self) -> None:
         async with self._stack.database.begin() as connection:
@@ -214,7 +222,7 @@ def _raise_first(ended: Sequence["asyncio.Task[None]"]) -> None:
 
 
 async def _cancel(tasks: Sequence["asyncio.Task[Any]"]) -> None:
-    """Cancel until they end: `asyncio.wait_for` of Python 3.11 (in redis-py) may swallow a cancellation."""
+    """Cancel until they end: in Python 3.11 a cancellation may be swallowed below, by `asyncio.wait_for` for one."""
     pending = {task for task in tasks if not task.done()}
     while pending:
         for task in pending:

@@ -10,7 +10,7 @@ from kshot.contracts.errors import KshotError
 from kshot.learners.state import load_state
 from kshot.storage.objects import ObjectStore, sha256
 from kshot.storage.states import StoredState, Wanted, read_states
-from workers.states import StateKey, States, moved
+from workers.states import StateKey, States, moved, own_memory
 from workers.work import Adapted
 
 
@@ -114,5 +114,5 @@ class ColdStates:
 def _parsed(stored: StoredState, blob: bytes, device: torch.device) -> Adapted:
     if sha256(blob) != stored.object_sha256:
         raise Damaged(f"the stored state of {stored.model} differs from what was written")
-    state = load_state(blob, device)
+    state = own_memory(load_state(blob, device))
     return Adapted(stored.checkpoint, stored.learner, stored.classes, stored.targets, stored.input_shape, state)

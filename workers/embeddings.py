@@ -4,6 +4,10 @@ fifty pictures costs one, and a choice of checkpoint embeds nothing twice.
 They stay until newer ones push them out, also when the model that brought them is deleted or expires: nothing is
 written anywhere, a row is found by the digest of the very input alone and says nothing of whose it was, and every
 answer is the same with it and without, up to the round-off that an embedding owes to the rows beside it in its call.
+
+Tenants share them, so the time an answer took (`compute_ms`) may tell a caller that somebody, maybe another tenant,
+sent exactly the same input not long ago; never who, nor anything of an input that the caller does not have in full.
+That is accepted: one call embeds for several tenants, and does not know them.
 """
 
 import hashlib

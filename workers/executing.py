@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import structlog
 import torch
@@ -14,6 +13,7 @@ from kshot.learners.base import Column, Learner, State, Support
 from kshot.learners.registry import get_learner
 from kshot.queue.work import Delivered
 from workers.answers import Asked, Prediction, write_answers
+from workers.states import own_memory
 from workers.work import Failed, Outcome, Solved, Work
 
 _log = structlog.get_logger()
@@ -71,12 +71,7 @@ def _adapted(learner: Learner, checkpoint: Checkpoint, batch: Sequence[Work]) ->
     if key.operation == "predict":
         return None
     supports = [as_support(work.payload.support) for work in batch if work.payload.support is not None]
-    return [_alone(state) for state in learner.adapt(checkpoint, supports, key.options)]
-
-
-def _alone(state: State) -> State:
-    """The state with memory of its own: a view would keep the whole batch alive in the cache."""
-    return replace(state, tensors={name: t.detach().clone() for name, t in state.tensors.items()})
+    return [own_memory(state) for state in learner.adapt(checkpoint, supports, key.options)]
 
 
 def _predictions(

@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from kshot.contracts.errors import KshotError
+from kshot.contracts.selection import AUTO
 from kshot.queue.work import Delivered
 from kshot.storage import claiming
 from kshot.storage.tasks import Claim
@@ -62,15 +63,15 @@ class Intake:
         taken = await self._stack.queue.take(min(await self._room(), _CALLS_AT_ONCE))
         if taken.calls:  # not waited for: some states may have to be read, and the next calls are welcome meanwhile
             self.steps.start(self._accept(taken.calls))
-        if taken.bells:  # each is good for one task, not for its own: a neighbour may have waited longer
-            await self.steps.run(self._claim(len(taken.bells)))
+        if taken.bells:
+            await self.steps.run(self._claim_rung(len(taken.bells)))
 
     async def poll(self) -> None:
         """Claim what no bell announced, until nothing is left: the bell was lost, or a lease expired."""
         found = self._task_room()
         while found > 0:
             await self._room()
-            found = await self.steps.run(self._claim(self._stack.limits.tasks))
+            found = len(await self.steps.run(self._claim(self._stack.limits.tasks)))
 
     async def replay(self) -> None:
         """Claim replays, for which nobody waits, a small batch at a time, until nothing is left. The next one only
@@ -79,7 +80,7 @@ class Intake:
         while found > 0:
             while self._leases.background:
                 await self._change()
-            found = await self.steps.run(self._claim(self._stack.limits.replays, background=True))
+            found = len(await self.steps.run(self._claim(self._stack.limits.replays, background=True)))
 
     async def claim_last_chance(self) -> Work | None:
         """A task at its last attempt. It must run by itself: its neighbours must not go down with it."""
@@ -131,9 +132,17 @@ class Intake:
             return 0
         return _BATCHES_AHEAD * self._stack.limits.queries - len(self._calls)
 
-    async def _claim(self, most: int, *, background: bool = False) -> int:
+    async def _claim_rung(self, bells: int) -> None:
+        """Each bell is good for one task, not for its own: a neighbour may have waited longer. A task whose worker died
+        rings none, so it must not use up another's: as many are claimed again."""
+        left = bells
+        while left > 0:
+            claims = await self._claim(min(left, max(self._task_room(), 1)))
+            left = sum(claim.attempt > 1 for claim in claims)
+
+    async def _claim(self, most: int, *, background: bool = False) -> Sequence[Claim]:
         if time.monotonic() < self._resume_at:
-            return 0
+            return []
         try:
             async with self._stack.database.connect() as connection:
                 claims = await claiming.claim(
@@ -141,10 +150,15 @@ class Intake:
                 )
         except Exception as error:
             _log.warning("claim_failed", error=type(error).__name__)
-            return 0
+            return []
         for work in await self._decoded(claims):
-            self._queues.put(work)
-        return len(claims)
+            self._put(work)
+        return claims
+
+    def _put(self, work: Work) -> None:
+        if work.key.checkpoint != AUTO:
+            self._models.expect(work.key.checkpoint)
+        self._queues.put(work)
 
     async def _decoded(self, claims: Sequence[Claim]) -> list[Work]:
         self._leases.hold(claims)
@@ -175,7 +189,7 @@ class Intake:
     async def _decode(self, call: Delivered) -> Failed | None:
         """Queues the call's work as soon as its state is there; the others of the same read are not waited for."""
         try:
-            self._queues.put(await predict_work(call, self._models))
+            self._put(await predict_work(call, self._models))
         except Exception as error:
             if not isinstance(error, KshotError) and not is_away(error):
                 _log.error("call_not_decoded", request_id=call.call.request_id, model=call.call.model, exc_info=error)

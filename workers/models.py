@@ -4,6 +4,7 @@ that follows an alias goes over to another task's), so nothing cached is ever st
 import asyncio
 from collections.abc import Iterable
 
+import structlog
 import torch
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -16,11 +17,14 @@ from workers.cold import ColdStates, Damaged
 from workers.embeddings import EmbeddingCache
 from workers.lru import ByteLru
 from workers.states import States
+from workers.steps import Steps
 from workers.work import Adapted
 
 _CHECKPOINT_BYTES = 4 << 30
 _STATE_BYTES = 1 << 30
 _STATES_PER_EMBEDDINGS = 4
+
+_log = structlog.get_logger()
 
 
 class Models:
@@ -35,6 +39,8 @@ class Models:
         self._objects = objects
         self._checkpoints: ByteLru[str, Checkpoint] = ByteLru(_CHECKPOINT_BYTES)
         self._loading_checkpoint = asyncio.Lock()
+        self._expected: set[str] = set()
+        self._loads = Steps()
         self._embeddings = EmbeddingCache(state_bytes // _STATES_PER_EMBEDDINGS)
         self._states = States(device, state_bytes)
         self._cold = ColdStates(database, objects, device, self._states)
@@ -50,6 +56,21 @@ class Models:
                 found = self._embeddings.around(id, await self._load_checkpoint(id))
                 self._checkpoints.put(id, found, _size(found))
         return found
+
+    def expect(self, id: str) -> None:
+        """Work that needs a checkpoint waits: begin to load it, while other work is computed. What goes wrong hears
+        whoever asks for it."""
+        if id not in self._expected and self._checkpoints.get(id) is None:
+            self._expected.add(id)
+            self._loads.start(self._load_ahead(id))
+
+    async def _load_ahead(self, id: str) -> None:
+        try:
+            await self.checkpoint(id)
+        except Exception as error:
+            _log.info("not_loaded_ahead", checkpoint=id, error=type(error).__name__)
+        finally:
+            self._expected.discard(id)
 
     async def adapted(self, tenant: str, id: str, task_id: str | None = None) -> Adapted:
         """A state of a tenant's adapted model: the one a task made, or else the one that answers now.

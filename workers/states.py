@@ -24,7 +24,8 @@ StateKey = tuple[str, str]
 _ENTRY_BYTES, _TENSOR_BYTES, _COLUMN_BYTES = 1800, 900, 2000
 """What Python, torch and the allocator add to an entry, to each of its tensors, to each target.
 
-Measured on 100,000 entries; tests/workers/test_states.py compares with the memory that a process has."""
+Measured on 50,000 entries, then adjusted; tests/workers/test_states.py compares 20,000 with the memory that a process
+has."""
 
 _ALIGNED = 64
 _SHARE_OF_GPU = 8
@@ -46,9 +47,9 @@ class States:
         return self._near.get(key)
 
     def put(self, key: StateKey, adapted: Adapted) -> None:
-        """Keep a state that is on the device, but for its quality, which predictions do not need."""
-        tensors = in_one_block(adapted.state.tensors) if self._device.type == "cpu" else adapted.state.tensors
-        lean = replace(adapted, state=replace(adapted.state, tensors=tensors, quality=None, qualities=()))
+        """Keep a state that is on the device, but for its quality, which predictions do not need. Its tensors are kept
+        as they are: whoever makes many gives them memory of their own (:func:`own_memory`), in a thread."""
+        lean = replace(adapted, state=replace(adapted.state, quality=None, qualities=()))
         dropped = self._near.put(key, lean, held_bytes(lean))
         if self._far is not None and dropped:
             self._moves.start(self._move_down(dropped))
@@ -62,6 +63,14 @@ class States:
         assert self._far is not None
         for key, adapted in await asyncio.to_thread(_all_in_host, dropped):
             self._far.put(key, adapted, held_bytes(adapted))
+
+
+def own_memory(state: State) -> State:
+    """The state without its gradients, in memory of its own: a view would keep the whole batch alive in the cache."""
+    tensors = {name: tensor.detach() for name, tensor in state.tensors.items()}
+    in_host = all(tensor.device.type == "cpu" for tensor in tensors.values())
+    own = in_one_block(tensors) if in_host else {name: tensor.clone() for name, tensor in tensors.items()}
+    return replace(state, tensors=own)
 
 
 def in_one_block(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

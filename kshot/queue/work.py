@@ -106,7 +106,7 @@ class WorkQueue:
 
     async def ring(self, task_ids: Sequence[str]) -> None:
         """Ring for tasks that were given back. Raises one of `Away` where some were not rung for."""
-        bells = (Doorbell(task_id=task_id, reply_to="").model_dump_json() for task_id in task_ids)
+        bells = (Doorbell(task_id=task_id, reply_to=None).model_dump_json() for task_id in task_ids)
         await asyncio.gather(*[self._sender.ask("XADD", ADAPT_STREAM, "*", "bell", bell) for bell in bells])
 
     async def done(self, calls: Sequence[Delivered]) -> None:
