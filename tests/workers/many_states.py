@@ -13,7 +13,7 @@ import torch
 from kshot.learners.state import dump_state, load_state
 from tests.workers.samples import adapt, checkpoint
 from workers.executing import solve
-from workers.states import States
+from workers.states import States, own_memory
 from workers.work import Adapted, Solved
 
 
@@ -26,7 +26,7 @@ def main() -> None:
     before = resident()
     for i in range(entries):
         labels = tuple(f"class {k} of model {i}" for k in range(n_way))
-        adapted = Adapted(f"ckpt_{'0' * 26}", "ridge", labels, (), (width,), load_state(blob))
+        adapted = Adapted(f"ckpt_{'0' * 26}", "ridge", labels, (), (width,), own_memory(load_state(blob)))
         states.put((f"ten_{i:026d}", f"task_{i:026d}"), adapted)
     gc.collect()
     print(resident() - before, states._near.bytes, len(states._near))

@@ -100,8 +100,9 @@ def test_adapting_again_gives_the_same_bytes(checkpoint):
 def test_states_own_their_memory(checkpoint):
     """A view into the batch's tensors would keep them all in memory for as long as one state is cached."""
     for outcome in solve(checkpoint, [adapt(i) for i in range(8)]):
-        for tensor in outcome.state.tensors.values():
-            assert tensor.untyped_storage().nbytes() == tensor.nbytes
+        tensors = list(outcome.state.tensors.values())
+        held = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+        assert sum(held.values()) <= sum(tensor.nbytes + 64 for tensor in tensors) + 64
 
 
 def test_timings_say_where_the_time_went(checkpoint):

@@ -48,3 +48,27 @@ async def test_large_payloads_are_decoded_beside_the_event_loop(monkeypatch: pyt
 
     assert await in_thread_if_large(where, None, 100) is threading.current_thread()
     assert await in_thread_if_large(where, None, 101) is not threading.current_thread()
+
+
+async def test_a_task_that_rings_no_bell_uses_up_nobody_elses(place: Place):
+    left, fresh = await place.accepted(), await place.accepted()
+    await place.claim(left, lease_s=-1)  # by one that died
+    await AdaptationWorker(place.stack)._intake._claim_rung(1)
+    assert [(await place.row(task)).attempt for task in (left, fresh)] == [2, 1]
+
+
+async def test_a_task_that_is_given_back_is_rung_for(place: Place):
+    claim = await place.claimed()
+    worker = AdaptationWorker(place.stack)
+    await place.stack.queue.take(9, block=False)  # bells of tests before, or the group's making
+    await worker._give_back([claim])
+    assert [bell.task_id for bell in (await place.stack.queue.take(9)).bells] == [claim.task_id]
+    assert (await place.row(claim.task_id)).status == "queued"
+
+
+async def test_a_checkpoint_is_loaded_as_soon_as_work_for_it_waits(place: Place):
+    worker = AdaptationWorker(place.stack)  # and nobody computes
+    await place.accepted()
+    await worker._intake._claim_rung(1)
+    await worker._models._loads.finish()
+    assert worker._models._checkpoints.get(place.checkpoint_id) is not None
