@@ -79,6 +79,8 @@ def first_model(recipe: Recipe, data: Path, checkpoints: Path) -> Model:
         _standardise(recipe, data, encoder, table)
     if table is not None and recipe.training.scheme == "multitask":
         return Model(learner, encoder, first_heads(recipe, encoder, table, generator))
+    if recipe.data is None:  # nothing is meta-learned: what a head does not say, the learner chooses for each support
+        return Model(learner, encoder, {})
     head = learner.init_head(encoder, recipe.tasks[0], recipe.n_targets, generator, recipe.learner.options)
     if recipe.start is not None and recipe.start.head and parent is not None and _alike(head, parent.head):
         head = {name: parent.head[name].clone() for name in head}
