@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+
 _START_S = 180
 
 
@@ -35,6 +37,7 @@ def service_on(folder: Path, **settings: str) -> Iterator[str]:
         )
     try:
         _wait_until_listening(said, service)
+        _wait_for_workers(f"http://127.0.0.1:{port}", int((os.environ | settings).get("KSHOT_WORKERS") or 1))
         yield f"http://127.0.0.1:{port}"
     finally:
         service.send_signal(signal.SIGTERM)
@@ -47,4 +50,13 @@ def _wait_until_listening(said: Path, service: "subprocess.Popen[bytes]") -> Non
     while "listening at" not in said.read_text():
         if service.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"the service did not start:\n{said.read_text()}")
+        time.sleep(0.1)
+
+
+def _wait_for_workers(url: str, workers: int) -> None:
+    """It listens as soon as one worker is there; the others would start up at the cost of what is measured."""
+    deadline = time.monotonic() + _START_S
+    while httpx.get(f"{url}/readyz").json()["parts"]["workers"] < workers:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"not all of {workers} workers started")
         time.sleep(0.1)
