@@ -190,3 +190,14 @@ def test_gradient_learners_hold_settings_only() -> None:
     assert isinstance(learner, GradientLearner)
     with pytest.raises(AttributeError):
         learner.name = "other"  # type: ignore[misc]
+
+
+def test_queries_count_where_memory_bounds_a_call() -> None:
+    """On a device with memory of its own; shapes alone say how many tasks a call takes."""
+    case = Case("maml", "classification", "conv4-group")
+    encoder, learner, tasks = checkpoint_of(case).encoder, LEARNERS["maml"], list(range(8))
+    assert isinstance(learner, GradientLearner)
+    x = [torch.empty(5, 1, 20, 20, device="meta")] * len(tasks)
+    few, many = (np.broadcast_to(np.zeros((), np.uint8), (n, 20, 20, 1)) for n in (75, 10**6))
+    assert learner._shares(encoder, [tasks], x, [few] * len(tasks)) == [tasks]
+    assert learner._shares(encoder, [tasks], x, [many] * len(tasks)) == [[i] for i in tasks]
