@@ -98,18 +98,21 @@ class State:
 
     async def workers(self) -> list[LiveWorker]:
         """Adaptation workers alive, as of at most a second ago."""
-        return [worker for worker in await self._alive() if worker.kind == "adaptation"]
+        return await self._alive("adaptation")
 
     async def trainers(self) -> list[LiveWorker]:
         """Trainers alive, as of at most a second ago."""
-        return [worker for worker in await self._alive() if worker.kind == "trainer"]
+        return await self._alive("trainer")
 
-    async def _alive(self) -> list[LiveWorker]:
-        if time.monotonic() - self._workers[0] <= 1:
-            return self._workers[1]
+    async def _alive(self, kind: str) -> list[LiveWorker]:
+        asked, seen = self._workers
+        found = [worker for worker in seen if worker.kind == kind]
+        if found and time.monotonic() - asked <= 1:  # where there was none, one may just have come
+            return found
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look(), context=Context())
-        return await asyncio.shield(self._looking)  # all who ask meanwhile share the answer, or the error
+        alive = await asyncio.shield(self._looking)  # all who ask meanwhile share the answer, or the error
+        return [worker for worker in alive if worker.kind == kind]
 
     async def _look(self) -> list[LiveWorker]:
         async with self.database.single() as connection:

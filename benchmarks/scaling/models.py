@@ -51,7 +51,7 @@ def make(home: Path, key: str, wanted: int, seconds: float) -> list[Made]:
     have = len(_ids(kept))
     if have >= wanted:
         return [Made(have, 0, 0.0)]
-    with service_on(home) as url, kept.open("a") as file:
+    with service_on(home, KSHOT_ADMIN_KEY=key) as url, kept.open("a") as file:
         started = time.monotonic()
         made = uvloop.run(_make(url, key, have, wanted, started + seconds))
         spent = time.monotonic() - started
@@ -62,7 +62,7 @@ def make(home: Path, key: str, wanted: int, seconds: float) -> list[Made]:
 def measure(home: Path, key: str, counts: Sequence[int] = COUNTS, seconds: float = 3.0) -> list[Shelf]:
     """A fresh service on the same folder, so that no model is in memory at first."""
     ids = _ids(home / "ids")
-    with service_on(home, KSHOT_STATE_BYTES=str(STATE_BYTES)) as url:
+    with service_on(home, KSHOT_ADMIN_KEY=key, KSHOT_STATE_BYTES=str(STATE_BYTES)) as url:
         return [_shelf(url, key, ids[:count], seconds) for count in counts if count <= len(ids)]
 
 

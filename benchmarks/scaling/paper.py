@@ -56,7 +56,7 @@ class Cluster:
 def measure(folder: Path, key: str, workload: str, seconds: float) -> list[Cost]:
     """One load on a service of its own in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    with service_on(folder) as url:
+    with service_on(folder, KSHOT_ADMIN_KEY=key) as url:
         urls = _urls(folder / "home" / "env")
         requests = uvloop.run(requests_of(workload, url, key))
         before = asyncio.run(_written(urls["DATABASE_URL"])), _moved(urls["REDIS_URL"])

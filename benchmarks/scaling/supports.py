@@ -25,7 +25,7 @@ class Size:
 
 def measure(key: str, sizes: Sequence[int] = SIZES, seconds: float = 3.0) -> list[Size]:
     """A service of its own that takes supports of up to 5,000 rows (2,000 by default)."""
-    with own_service(KSHOT_MAX_SUPPORT=str(max(sizes))) as url:
+    with own_service(KSHOT_ADMIN_KEY=key, KSHOT_MAX_SUPPORT=str(max(sizes))) as url:
         return [_one(url, key, rows, seconds) for rows in sizes]
 
 

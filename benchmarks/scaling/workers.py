@@ -26,7 +26,7 @@ class Crew:
 
 def measure(workers: int, key: str, workload: str, seconds: float) -> list[Crew]:
     """A service of its own with so many workers."""
-    with own_service(KSHOT_WORKERS=str(workers), KSHOT_THREADS="1") as url:
+    with own_service(KSHOT_ADMIN_KEY=key, KSHOT_WORKERS=str(workers), KSHOT_THREADS="1") as url:
         requests = uvloop.run(requests_of(workload, url, key))
         load = uvloop.run(closed_loop(url, requests, _CALLERS, seconds))
     return [Crew(workers, workload, os.cpu_count() or 1, load)]

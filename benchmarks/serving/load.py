@@ -60,8 +60,8 @@ def main() -> None:
     given = parser.parse_args()
     key = os.environ.get("KSHOT_ADMIN_KEY")
     if given.url is None:
-        key = os.environ["KSHOT_ADMIN_KEY"] = key or secrets.token_hex(32)
-    with nullcontext(given.url) if given.url else own_service() as url:
+        key = key or secrets.token_hex(32)
+    with nullcontext(given.url) if given.url else own_service(KSHOT_ADMIN_KEY=key or "") as url:
         print(f"{given.workload}: {uvloop.run(run(url, key, given)).line()}")
 
 

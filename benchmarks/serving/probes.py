@@ -19,10 +19,11 @@ NOTHING = "no-op route"
 PEERS_MISSING = "learn2learn's server needs the peers' environment: python -m benchmarks.peers.environment DIR, --peers"
 
 
-def sides(peers: str | None) -> dict[str, Callable[[], AbstractContextManager[str]]]:
-    """How to start each server. Tuned: two processes of one BLAS thread, for two cores. ``peers``: a Python."""
+def sides(peers: str | None, key: str) -> dict[str, Callable[[], AbstractContextManager[str]]]:
+    """How to start each server. Tuned: two processes of one BLAS thread, for two cores. ``peers``: a Python.
+    ``key``: kshot's."""
     found: dict[str, Callable[[], AbstractContextManager[str]]] = {
-        KSHOT: own_service,
+        KSHOT: lambda: own_service(KSHOT_ADMIN_KEY=key),
         WRITTEN: lambda: running(Reference("logistic")),
         TUNED: lambda: running(Reference("logistic", workers=2, threads=1)),
         NOTHING: lambda: running(Reference("nothing")),

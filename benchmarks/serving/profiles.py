@@ -6,7 +6,6 @@ a list of our own functions with their shares, in --out.
 
 import argparse
 import json
-import os
 import secrets
 import subprocess
 import sys
@@ -37,9 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/profiles"))
     given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)
-    key = os.environ["KSHOT_ADMIN_KEY"] = secrets.token_hex(32)
+    key = secrets.token_hex(32)
     shares: dict[str, object] = {"about": about()}
-    with own_service() as url:
+    with own_service(KSHOT_ADMIN_KEY=key) as url:
         for workload, callers in _LOADS.items():
             for role in _ROLES:
                 stacks, load = profile(given.spy, url, key, workload, callers, role, given.seconds)

@@ -1,7 +1,6 @@
 """Runs the probes round by round and keeps every figure in a file, so that a run that was cut goes on where it was."""
 
 import json
-import os
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -66,9 +65,8 @@ class Points:
 def run(plan: Plan, key: str) -> bool:
     """Measure what is missing; False where the time was up before the end."""
     points = Points(plan.work)
-    os.environ["KSHOT_ADMIN_KEY"] = key
     with ExitStack() as stack:
-        servers = _Servers(stack, plan.peers)
+        servers = _Servers(stack, plan.peers, key)
         for round_ in range(plan.rounds):
             for probe in plan.probes:
                 for side in probe.sides:
@@ -89,8 +87,8 @@ def run(plan: Plan, key: str) -> bool:
 class _Servers:
     """Started when they are first asked, and idle beside each other from then on."""
 
-    def __init__(self, stack: ExitStack, peers: str | None) -> None:
-        self.known = sides(peers)
+    def __init__(self, stack: ExitStack, peers: str | None, key: str) -> None:
+        self.known = sides(peers, key)
         self._stack, self._urls = stack, dict[str, str]()
 
     def url(self, side: str) -> str:

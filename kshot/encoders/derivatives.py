@@ -20,7 +20,7 @@ _Three = tuple[Tensor | None, Tensor | None, Tensor | None]
 def convolution(x: Tensor, kernel: Tensor, bias: Tensor | None, shape: Shape) -> Tensor:
     """``conv2d``, by these derivatives where any are wanted; not under autocast, whose types they do not follow."""
     wanted = torch.is_grad_enabled() and (x.requires_grad or kernel.requires_grad)
-    if not wanted or torch.is_autocast_enabled(x.device.type):
+    if not wanted or _under_autocast(x):
         return _convolved(x, kernel, bias, shape)
     y: Tensor = Convolution.apply(x, kernel, bias, shape)  # type: ignore[no-untyped-call]
     return y
@@ -28,10 +28,15 @@ def convolution(x: Tensor, kernel: Tensor, bias: Tensor | None, shape: Shape) ->
 
 def norm_by_rows(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
     """Each channel to mean 0 and variance 1 over all rows and places, then ``weight`` times and ``bias`` added."""
-    if torch.is_autocast_enabled(x.device.type):
+    if _under_autocast(x):
         return torch.batch_norm(x, weight, bias, None, None, True, 0.0, epsilon, True)
     y: Tensor = NormByRows.apply(x, weight, bias, epsilon)  # type: ignore[no-untyped-call]
     return y
+
+
+def _under_autocast(x: Tensor) -> bool:
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def _convolved(x: Tensor, kernel: Tensor, bias: Tensor | None, shape: Shape) -> Tensor:

@@ -74,6 +74,8 @@ def _ping_when_idle(engine: AsyncEngine) -> None:
         record.info["used"] = time.monotonic()
 
     def check(connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: object) -> None:
+        if connection.driver_connection.is_closed():
+            raise InvalidatePoolError("Postgres closed the connection")
         if time.monotonic() - record.info.get("used", time.monotonic()) < _IDLE_S:
             return
         try:
