@@ -1,8 +1,9 @@
 """The two calls that are made most often go straight to their functions.
 
-FastAPI's way from a path to a function (matching, dependencies, exit stacks, one wrapper about another) takes longer
-than `predict` itself, which reads all it needs from the request. The routes stay registered: they are what the document
-shows, and what answers any other method, and requests with an idempotency key, which FastAPI checks.
+FastAPI's way from a path to a function (matching, dependencies, exit stacks, one wrapper about another) is processor
+time that `predict` and `adapt`, which read all they need from the request, can do without. The routes stay registered:
+they are what the document shows, and what answers any other method, and requests with an idempotency key, which FastAPI
+checks.
 """
 
 from collections.abc import Awaitable, Callable

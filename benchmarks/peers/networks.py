@@ -48,7 +48,7 @@ class Conv4(nn.Module):
 
 
 class Mlp(nn.Module):
-    """(n, 1) -> (n, 40)."""
+    """(n, 1) -> (n, 40), as kshot's encoder ``mlp``."""
 
     def __init__(self) -> None:
         super().__init__()

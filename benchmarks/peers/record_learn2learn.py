@@ -28,6 +28,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from benchmarks.peers import stand_ins  # noqa: F401 - before learn2learn
+from benchmarks.peers.networks import Mlp
 
 from learn2learn.algorithms import MAML, MetaSGD  # isort: skip
 
@@ -35,19 +36,6 @@ torch.set_num_threads(1)
 
 Weights = dict[str, Tensor]
 Task = dict[str, Tensor]
-
-
-class Mlp(nn.Module):
-    """(n, 1) -> (n, 40), as kshot's encoder ``mlp``."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList([nn.Linear(1, 40), nn.Linear(40, 40)])
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = layer(x).relu()
-        return x
 
 
 class Block(nn.Module):

@@ -1,7 +1,7 @@
 """One connection to Redis that many callers use at once: the commands of a turn of the event loop leave in one write.
 
-redis-py's pool costs 0.1 to 0.2 ms of processor time for each command, most of it spent in taking a connection and
-giving it back: more than a whole request may take.
+Of 64 commands at once each costs 0.002 ms of processor time here and 0.043 through redis-py's pool, which writes them
+one by one (`python -m benchmarks.light_clients`).
 """
 
 import asyncio

@@ -49,8 +49,9 @@ def open_database(url: str, *, pool_size: int = 10, statement_timeout_s: float =
 
 
 async def fetch(connection: AsyncConnection, statement: str, *values: Any) -> list[Any]:
-    """The rows of a statement whose parameters are ``$1``, ``$2``, asked of the driver alone: what SQLAlchemy adds to a
-    statement takes longer than Postgres does. JSON comes read; as a parameter it is text.
+    """The rows of a statement whose parameters are ``$1``, ``$2``, asked of the driver alone: SQLAlchemy
+    nearly doubles what the smallest costs this process (`python -m benchmarks.light_clients`), and composes a long one
+    each time. JSON comes read; as a parameter it is text.
 
     It commits by itself, also inside ``engine.begin()`` where nothing was asked through SQLAlchemy before: that sends
     BEGIN with its own first statement. It does not see the driver's errors either, so a connection that broke is taken
