@@ -42,21 +42,31 @@ class Load:
 
 
 class _Stretch:
-    """Latencies and failures between start and end; what comes before (warm-up) or after is not counted."""
+    """Latencies and failures between start and end; what comes before (warm-up) or after is not counted.
+
+    Where nothing was answered by the end, the stretch lasts until the first answer: a median of nothing says nothing.
+    """
 
     def __init__(self, warm_up: float, seconds: float) -> None:
         self.start = time.perf_counter() + warm_up
         self.end = self.start + seconds
         self.latencies: list[float] = []
         self.failed: Counter[int] = Counter()
+        self.heard = asyncio.Event()
 
     def note(self, since: float, status: int) -> None:
         now = time.perf_counter()
-        if self.start <= now <= self.end:
-            if 200 <= status < 300:
-                self.latencies.append((now - since) * 1000)
-            else:
-                self.failed[status] += 1
+        if now < self.start or self.is_over(now):
+            return
+        self.heard.set()
+        self.end = max(self.end, now)
+        if 200 <= status < 300:
+            self.latencies.append((now - since) * 1000)
+        else:
+            self.failed[status] += 1
+
+    def is_over(self, now: float) -> bool:
+        return now > self.end and self.heard.is_set()
 
     def load(self, cpu: dict[str, float]) -> Load:
         ordered = sorted(self.latencies) or [float("nan")]
@@ -74,7 +84,7 @@ async def closed_loop(
     stretch, numbers = _Stretch(warm_up, seconds), iter(range(10**9))
 
     async def call(connection: Connection | OrdinaryConnection) -> None:
-        while time.perf_counter() < stretch.end:
+        while not stretch.is_over(time.perf_counter()):
             request = requests(next(numbers))
             since = time.perf_counter()
             answer = await connection.ask(request)
@@ -109,7 +119,7 @@ async def open_loop(url: str, requests: Requests, rate: float, seconds: float, w
 
     async def send() -> None:
         due, number = time.perf_counter(), 0
-        while (due := due + dice.expovariate(rate)) < stretch.end:
+        while (due := due + dice.expovariate(rate)) < stretch.end or not (asked or stretch.is_over(due)):
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             asked.add(task := asyncio.create_task(call(number, due)))
             task.add_done_callback(asked.discard)
@@ -129,5 +139,6 @@ async def _cpu(url: str, stretch: _Stretch) -> dict[str, float]:
     await asyncio.sleep(stretch.start - time.perf_counter())
     before = cpu_seconds(url)
     await asyncio.sleep(stretch.end - time.perf_counter())
+    await stretch.heard.wait()
     after = cpu_seconds(url)
     return {role: spent - before.get(role, 0.0) for role, spent in after.items()}

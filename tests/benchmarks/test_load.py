@@ -58,6 +58,15 @@ def test_loops_count_answers_and_failures_of_a_real_server() -> None:
     assert "client" in closed.cpu_ms
 
 
+def test_a_stretch_lasts_until_something_is_answered() -> None:
+    requests = predict_json("am_1", width=4)
+    with running(Reference("nothing")) as url:
+        closed = uvloop.run(closed_loop(url, requests, 2, 1e-6, 0))
+        opened = uvloop.run(open_loop(url, requests, 1000, 1e-6, 0))
+    assert closed.answered >= 1 and opened.answered >= 1
+    assert closed.p50 <= closed.seconds * 1000, "an answer that comes late makes the stretch longer"
+
+
 def test_the_reference_of_scikit_learn_answers_both_forms() -> None:
     async def ask(url: str) -> list[bytes]:
         connection = await connect(url)
