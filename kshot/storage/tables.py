@@ -66,6 +66,21 @@ api_keys = Table(
     Column("revoked_at", DateTime(timezone=True)),
 )
 
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("sha256", LargeBinary, primary_key=True, comment="of the cookie's secret"),
+    Column(
+        "key_id",
+        Text,
+        ForeignKey("api_keys.id"),
+        nullable=False,
+        comment="the API key that signed in: its end is the session's",
+    ),
+    created(),
+    Column("expires_at", DateTime(timezone=True), nullable=False, index=True),
+)
+
 checkpoints = Table(
     "checkpoints",
     metadata,
@@ -274,6 +289,7 @@ workers = Table(
     Column("device", Text, nullable=False),
     Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("seen_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("stats", JSONB, comment="counts since its start, as of seen_at; NULL: it counts nothing"),
 )
 
 
