@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DATA ?= ../shared/data
 
-.PHONY: serve test lint types rules format bench clean
+.PHONY: serve test lint types rules format docs bench clean
 
 serve: $(VENV)/.serve
 	@$(BIN)/python -m standalone serve
@@ -29,6 +29,10 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The documentation as a site of its own in build/site; warnings are errors.
+docs: $(VENV)/.dev
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -c docs . build/site
+
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.accuracy.served --data $(DATA)
 
@@ -47,5 +51,5 @@ $(VENV)/.serve: $(VENV)/.python pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.serve
 	@echo "installing the development tools into $(VENV) (once)"
-	@$(PIP) --editable '.[learn,server,standalone,dev]'
+	@$(PIP) --editable '.[learn,server,standalone,docs,dev]'
 	@touch $@
