@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kshot.contracts.tasks import Quality
-from kshot.metrics import ClassScores, counted_scores, error_scores
+from kshot.metrics import ClassScores, counted_scores, error_scores, wilson_interval
 
 _Z = 1.96
 _WIDEST_ACCURACY_INTERVAL = 0.2
@@ -58,14 +58,6 @@ def _accuracy(scores: ClassScores, n: int, all_left_out: bool, folds: int | None
         n=n,
         reliable=all_left_out and high - low <= _WIDEST_ACCURACY_INTERVAL,
     )
-
-
-def wilson_interval(correct: int, n: int) -> tuple[float, float]:
-    """The 95% score interval of a proportion (Wilson 1927): honest at n = 4 and at 100% alike."""
-    p, z2 = correct / n, _Z * _Z
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z * sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return centre - half, centre + half
 
 
 def mse_quality(residuals: Tensor, folds: int | None = None, *, targets: Tensor | None = None) -> Quality:

@@ -6,8 +6,9 @@ import torch
 
 from kshot.contracts.tasks import LearnerOptions
 from kshot.learners.base import State, Support
-from kshot.learners.quality import accuracy_quality, mse_quality, wilson_interval
+from kshot.learners.quality import accuracy_quality, mse_quality
 from kshot.learners.registry import LEARNERS
+from kshot.metrics import wilson_interval
 from tests.kshot.learners.learner_cases import Case, checkpoint_of, random_task
 from tests.kshot.learners.references import protonet_loop
 
