@@ -1,13 +1,15 @@
-"""Run migrations over the database in DATABASE_URL. Only Postgres, only online."""
+"""Run migrations over the database in DATABASE_URL (or the file DATABASE_URL_FILE). Only Postgres, only online."""
 
 import asyncio
-import os
 
 from alembic import context
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from sqlalchemy import Connection, text
 
 from kshot.storage import flywheel_tables, training_tables  # noqa: F401 - their tables join the metadata
 from kshot.storage.database import open_database
+from kshot.storage.settings import DatabaseSettings
 from kshot.storage.tables import metadata
 
 _LOCK = 0x6D696772  # "migr": two starters migrate one after the other
@@ -21,10 +23,13 @@ def _migrate(connection: Connection) -> None:
 
 
 async def _run() -> None:
-    url = os.environ.get("DATABASE_URL")
-    if not url:
-        raise SystemExit("set DATABASE_URL, for example postgresql://kshot:secret@localhost/kshot")
-    database = open_database(url, statement_timeout_s=600)
+    try:
+        settings = DatabaseSettings()
+    except ValidationError:
+        raise SystemExit("set DATABASE_URL, for example postgresql://kshot:secret@localhost/kshot") from None
+    except SettingsError as error:
+        raise SystemExit(str(error)) from None
+    database = open_database(settings.database, statement_timeout_s=600)
     async with database.begin() as connection:
         await connection.run_sync(_migrate)
     await database.dispose()

@@ -11,12 +11,13 @@ from typing import Any
 
 import uvicorn
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from kshot.allocator import keep_freed_memory
 from kshot.contracts.errors import KshotError
 from service.app import create_app
 from service.context import is_loopback
-from service.keys import create_key, prepare_keys
+from service.keys import create_key, prepare
 from service.logs import configure_logs
 from service.processes import supervise
 from service.protocol import as_uvicorn_http, protocol_with_deadline
@@ -54,6 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
         for fault in error.errors(include_input=False):
             print(f"setting {'.'.join(map(str, fault['loc']))}: {fault['msg']}", file=sys.stderr)
         return 2
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
     except KshotError as error:
         print(error.message, file=sys.stderr)
         return 1
@@ -79,7 +83,7 @@ class _Server(uvicorn.Server):
 
 
 def _serve(settings: Settings, host: str, port: int, processes: int) -> int:
-    keys_exist = asyncio.run(prepare_keys(settings))
+    keys_exist = asyncio.run(prepare(settings, processes))
     if not keys_exist and not is_loopback(f"[{host}]" if ":" in host else host):
         print(
             f"refusing to listen on {host} without any API key: make one with `python -m service create-key --role "

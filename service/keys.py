@@ -1,4 +1,4 @@
-"""Keys made outside the API: the bootstrap admin key, and the command line's."""
+"""Before the start, and keys made outside the API: the bootstrap admin key, and the command line's."""
 
 from kshot.contracts.errors import Conflict, Unauthenticated
 from kshot.storage.access import Role, any_key, audit, authenticate, ensure_tenant, generate_secret, insert_key
@@ -6,20 +6,23 @@ from kshot.storage.database import open_database
 from kshot.storage.tables import DEFAULT_TENANT
 from service.database import Database
 from service.settings import Settings
+from service.sizing import check_connections
 
 
-async def prepare_keys(settings: Settings) -> bool:
-    """Store KSHOT_ADMIN_KEY where it is set; returns whether any key exists.
+async def prepare(settings: Settings, processes: int) -> bool:
+    """What is done once before ``processes`` of the service start: store KSHOT_ADMIN_KEY where it is set, and look
+    whether Postgres has room for their connections. Returns whether any key exists.
 
     Unavailable: no database. Conflict: the key cannot be used as given.
     """
-    database = Database(open_database(settings.database_url.get_secret_value(), pool_size=1))
+    database = Database(open_database(settings.database, pool_size=1))
     try:
         async with database.transaction() as connection:
             if settings.admin_key is not None:
                 secret = settings.admin_key.get_secret_value()
                 await insert_key(connection, secret=secret, tenant=DEFAULT_TENANT, name="bootstrap", role="admin")
                 await authenticate(connection, secret)
+            await check_connections(connection, settings, processes)
             return await any_key(connection)
     except Unauthenticated:
         raise Conflict("KSHOT_ADMIN_KEY was revoked; choose another one") from None
@@ -29,7 +32,7 @@ async def prepare_keys(settings: Settings) -> bool:
 
 async def create_key(settings: Settings, *, tenant: str, role: Role, name: str) -> str:
     """Make a key for a tenant (made where it is new) and return its secret."""
-    database = Database(open_database(settings.database_url.get_secret_value(), pool_size=1))
+    database = Database(open_database(settings.database, pool_size=1))
     secret = generate_secret()
     try:
         async with database.transaction() as connection:

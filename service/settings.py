@@ -1,19 +1,17 @@
-"""Settings from the environment: ``DATABASE_URL``, ``REDIS_URL``, and ``KSHOT_`` for everything else."""
+"""Settings from the environment: ``DATABASE_URL``, ``REDIS_URL``, and ``KSHOT_`` for everything else; secrets also from
+the files that ``DATABASE_URL_FILE``, ``KSHOT_ADMIN_KEY_FILE`` and so on name."""
 
 from pathlib import Path
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kshot.queue.address import read_address
+from kshot.storage.settings import DatabaseSettings
 
 
-class Settings(BaseSettings):
+class Settings(DatabaseSettings):
     """Read once at start; times in seconds, sizes in bytes."""
 
-    model_config = SettingsConfigDict(env_prefix="KSHOT_", extra="ignore", frozen=True, populate_by_name=True)
-
-    database_url: SecretStr = Field(validation_alias=AliasChoices("DATABASE_URL", "database_url"))
     redis_url: SecretStr = Field(validation_alias=AliasChoices("REDIS_URL", "redis_url"))
     objects: Path = Path.home() / ".kshot" / "objects"
     data: Path | None = Field(default=None, description="Folder of the operator's data sets, for built-in sources")

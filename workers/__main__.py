@@ -11,11 +11,13 @@ import sys
 from pathlib import Path
 
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from kshot.contracts.errors import KshotError
 from kshot.contracts.ids import new_id
 from kshot.storage.database import open_database
 from kshot.storage.objects import LocalObjects
+from workers.alive import touched
 from workers.logs import log_unhandled, set_up_logs
 from workers.settings import StoreSettings, TrainerSettings, WorkerSettings
 
@@ -37,7 +39,7 @@ def main() -> None:
     except ValidationError as error:
         names = ", ".join(str(part["loc"][0]) for part in error.errors())
         sys.exit(f"error: these settings are missing or wrong: {names}")
-    except (KshotError, RuntimeError) as error:
+    except (KshotError, RuntimeError, SettingsError) as error:
         sys.exit(f"error: {error}")
 
 
@@ -78,14 +80,15 @@ async def _work(settings: WorkerSettings) -> None:
         device=choose_device(settings.device),
         lease_s=settings.lease_s,
         limits=Limits(settings.batch_tasks, settings.batch_queries),
-        database=open_database(settings.database_url, statement_timeout_s=_STATEMENT_TIMEOUT_S),
-        queue=WorkQueue(settings.redis_url, worker),
+        database=open_database(settings.database, statement_timeout_s=_STATEMENT_TIMEOUT_S),
+        queue=WorkQueue(settings.redis_url.get_secret_value(), worker),
         objects=LocalObjects(settings.objects),
         state_bytes=settings.state_bytes or machine_bytes() // _STATE_SHARE,
         keep=Keep(settings.prediction_days, settings.checkpoint_days),
     )
     try:
-        await AdaptationWorker(stack).run(stop)
+        async with touched(settings.alive_file):
+            await AdaptationWorker(stack).run(stop)
     finally:
         await stack.queue.close()
         await stack.database.dispose()
@@ -94,7 +97,7 @@ async def _work(settings: WorkerSettings) -> None:
 async def _publish(settings: StoreSettings, root: Path) -> None:
     from workers.publishing import checkpoint_folders, publish
 
-    database, objects = open_database(settings.database_url), LocalObjects(settings.objects)
+    database, objects = open_database(settings.database), LocalObjects(settings.objects)
     try:
         for folder in checkpoint_folders(root):
             checkpoint = await publish(database, objects, folder)
@@ -110,7 +113,7 @@ async def _train(settings: TrainerSettings) -> None:
 
     stop = _stop_signal()
     worker = new_id("wrk")
-    database = open_database(settings.database_url, statement_timeout_s=_STATEMENT_TIMEOUT_S)
+    database = open_database(settings.database, statement_timeout_s=_STATEMENT_TIMEOUT_S)
     with own_folder(settings.work or settings.objects.parent / "work", worker) as work:
         stack = TrainerStack(
             worker=worker,
@@ -122,7 +125,8 @@ async def _train(settings: TrainerSettings) -> None:
             device=settings.device,
         )
         try:
-            await Trainer(stack).run(stop)
+            async with touched(settings.alive_file):
+                await Trainer(stack).run(stop)
         finally:
             await database.dispose()
 

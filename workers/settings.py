@@ -1,19 +1,21 @@
-"""What an operator may set, all from the environment."""
+"""What an operator may set, all from the environment; secrets also from the files that ``NAME_FILE`` names."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr
+
+from kshot.storage.settings import DatabaseSettings
 
 
-class StoreSettings(BaseSettings):
-    """Where the truth and the weights lie: all that ``publish`` needs."""
+class StoreSettings(DatabaseSettings):
+    """Where the truth and the weights lie: all that ``publish`` needs.
 
-    model_config = SettingsConfigDict(env_prefix="KSHOT_", extra="ignore", frozen=True)
+    ``alive_file``: touched every five seconds by a worker or trainer, for a container's health check; None: by nobody.
+    """
 
-    database_url: str = Field(validation_alias="DATABASE_URL")
     objects: Path = Path.home() / ".kshot" / "objects"
+    alive_file: Path | None = None
 
 
 class TrainerSettings(StoreSettings):
@@ -43,7 +45,7 @@ class WorkerSettings(StoreSettings):
     nobody promoted (with the events of finished jobs).
     """
 
-    redis_url: str = Field(validation_alias="REDIS_URL")
+    redis_url: SecretStr = Field(validation_alias="REDIS_URL")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     lease_s: Annotated[float, Field(ge=0.5)] = 15.0
     batch_tasks: Annotated[int, Field(ge=1)] = 64

@@ -11,6 +11,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+POOL_SIZE = 10
+"""Connections of a process that asks for nothing else; a worker or a trainer has these."""
 _IDLE_S = 1.0
 _AWAY_STATES = ("08", "40", "53", "55P03", "57", "58")
 """SQLSTATE classes: connection, rolled back (deadlock), out of resources, locked, operator intervention, system."""
@@ -24,7 +26,7 @@ def driver_url(url: str) -> URL:
     return parsed.set(drivername="postgresql+asyncpg")
 
 
-def open_database(url: str, *, pool_size: int = 10, statement_timeout_s: float = 30) -> AsyncEngine:
+def open_database(url: str, *, pool_size: int = POOL_SIZE, statement_timeout_s: float = 30) -> AsyncEngine:
     """A pool of connections to Postgres.
 
     Connections that lay idle are tried before use, so the process survives a restart of Postgres; the short
