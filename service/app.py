@@ -12,6 +12,7 @@ from kshot.storage.objects import LocalObjects
 from kshot.storage.orders import Room
 from service import errors
 from service.committing import Committer
+from service.console import assets, pages
 from service.context import RequestContext
 from service.database import Database
 from service.metrics import Metrics
@@ -49,9 +50,11 @@ def create_app(settings: Settings, processes: int = 1) -> FastAPI:
             app.state.kshot = state
             yield
 
-    # The document and its pages are public on purpose, also where keys are needed: they say no more than this source
-    # does, and a browser that opens /docs has no way to send a key.
-    app = FastAPI(title="kshot", version=__version__, description=_DESCRIPTION, lifespan=lifespan)
+    # The document and its page (`service/console/pages.py`) are public on purpose, also where keys are needed: they say
+    # no more than this source does.
+    app = FastAPI(
+        title="kshot", version=__version__, description=_DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
     calls = {"/predict": predict.predict, "/adapt": adapt.adapt_unkeyed}
     app.add_middleware(Shortcut, routes={f"{prefix}{path}": calls[path] for prefix in ("", "/v1") for path in calls})
     app.add_middleware(RequestContext, metrics=metrics)  # the last one added is the outermost
@@ -82,12 +85,14 @@ def _include_routes(app: FastAPI) -> None:
     ):
         v1.include_router(module.router)
     app.include_router(v1)
+    for part in (assets, pages):
+        app.include_router(part.router)
 
 
 @asynccontextmanager
 async def _open_state(settings: Settings, metrics: Metrics, processes: int) -> AsyncIterator[State]:
     redis_url = settings.redis_url.get_secret_value()
-    engine = open_database(settings.database_url.get_secret_value(), pool_size=settings.database_connections)
+    engine = open_database(settings.database, pool_size=settings.database_connections)
     database, queue = Database(engine), FrontQueue(redis_url)
     state = State(
         settings=settings,
