@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,11 @@ class Encoder(nn.Module):
     row_size: int = 0
     frozen: bool = False
     statistic_names: frozenset[str] = frozenset()
+
+    @cached_property
+    def n_weights(self) -> int:
+        """How many numbers its parameters are. Found once: to look through modules takes as long as a small network."""
+        return sum(parameter.numel() for parameter in self.parameters())
 
     @abstractmethod
     def prepare(self, inputs: Inputs, device: torch.device) -> Tensor:

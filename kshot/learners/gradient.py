@@ -96,7 +96,7 @@ class GradientLearner(Learner):
     ) -> Tensor:
         device, loop = device_of(encoder, head), self.inner_loop(encoder, head, options)
         shares = self.outer_shares(loop.steps, options)
-        embed, _ = self._model(encoder)
+        embed = self._embed(encoder, NO_OPTIONS)
         x = self._read(encoder, [support.inputs for support in supports] + list(queries), device)
         asked = as_queries(supports, queries, targets)
         total = torch.zeros((), device=device)
@@ -134,7 +134,7 @@ class GradientLearner(Learner):
         encoder, head = checkpoint.encoder, checkpoint.head
         settings = settings_of(checkpoint, options)
         loop, found = self.inner_loop(encoder, head, settings), []
-        embed, _ = self._model(encoder, settings)
+        embed = self._embed(encoder, settings)
         x = self._read(encoder, [support.inputs for support in supports], device_of(encoder, head))
         for group in self._shares(encoder, _groups(encoder, supports), x):
             packed = pack([supports[i] for i in group], [x[i] for i in group])
@@ -145,7 +145,7 @@ class GradientLearner(Learner):
     @torch.no_grad()
     def predict(self, checkpoint: Checkpoint, states: Sequence[State], queries: Sequence[Inputs]) -> list[Output]:
         encoder, device = checkpoint.encoder, device_of(checkpoint.encoder, checkpoint.head)
-        embed, _ = self._model(encoder, checkpoint.manifest.learner.options)
+        embed = self._embed(encoder, checkpoint.manifest.learner.options)
         normed = {encoder_name(name) for name in encoder.statistic_names}
         outputs: dict[int, Output] = {}
         x = self._read(encoder, queries, device)
@@ -186,7 +186,7 @@ class GradientLearner(Learner):
         settings: Mapping[str, Any] = NO_OPTIONS,
     ) -> list[Weights]:
         """The adapted weights of B tasks after each of the ``kept`` steps, see :func:`~inner_loop.paths`."""
-        embed, start = self._model(encoder, settings)
+        embed, start = self._embed(encoder, settings), self._start(encoder)
         heads = self.start_heads(head, support, lambda: embed({}, support.x))
         return paths(embed, stack_of(start, len(support.x)) | heads, support, loop, kept)
 
@@ -197,18 +197,22 @@ class GradientLearner(Learner):
         prepared = encoder.prepare(concatenate(blocks), device)
         return list(torch.split(prepared, [len(block) for block in blocks]))
 
-    def _model(self, encoder: Encoder, settings: Mapping[str, Any] = NO_OPTIONS) -> tuple[Embed, Weights]:
-        """How inputs become embeddings, and the encoder's weights that an inner loop starts with and moves."""
+    def _embed(self, encoder: Encoder, settings: Mapping[str, Any]) -> Embed:
+        """How inputs become embeddings."""
         if self._stays(encoder):
-            return as_they_are, {}
-        return StackedEncoder(encoder, settings.get("precision") == "bfloat16"), self.moving_weights(encoder)
+            return as_they_are
+        return StackedEncoder(encoder, settings.get("precision") == "bfloat16")
+
+    def _start(self, encoder: Encoder) -> Weights:
+        """The encoder's weights that an inner loop starts with and moves."""
+        return {} if self._stays(encoder) else self.moving_weights(encoder)
 
     def _stays(self, encoder: Encoder) -> bool:
         """Whether an input has one embedding, whatever the task."""
         return not (encoder.statistic_names or self._moves(encoder))
 
     def _moves(self, encoder: Encoder) -> bool:
-        return self.moves_encoder and not encoder.frozen and any(True for _ in encoder.parameters())
+        return self.moves_encoder and not encoder.frozen and encoder.n_weights > 0
 
     def _shares(
         self, encoder: Encoder, found: list[list[int]], x: Sequence[Tensor], queries: Sequence[Inputs] = ()
@@ -218,7 +222,7 @@ class GradientLearner(Learner):
         On a CPU a call gains by its tasks as long as their weights and maps stay in the cache; then it loses. There
         ``queries`` do not count, which the inner loop never sees; elsewhere memory is what ends, and they fill it too.
         """
-        weights = sum(weight.numel() for weight in encoder.parameters()) if self._moves(encoder) else 0
+        weights = encoder.n_weights if self._moves(encoder) else 0
         on_cpu = x[0].device.type == "cpu"
         at_once = _NUMBERS_IN_CACHE if on_cpu else _NUMBERS_AT_ONCE
         rows = [len(own) if on_cpu else len(own) + len(asked) for own, asked in zip_longest(x, queries, fillvalue=())]

@@ -14,7 +14,7 @@ from torch import Tensor
 from kshot.contracts.checkpoints import TaskKind
 from kshot.contracts.wire import Inputs
 from kshot.encoders.base import Encoder
-from kshot.learners.base import Head, Support, device_of
+from kshot.learners.base import NO_OPTIONS, Head, Support, device_of
 from kshot.learners.batching import Packed, grouped, pack
 from kshot.learners.gradient import GradientLearner, inner_steps
 from kshot.learners.inner_loop import (
@@ -64,7 +64,8 @@ class Reptile(GradientLearner):
         """
         device, loop = device_of(encoder, head), self.inner_loop(encoder, head, options)
         x = self._read(encoder, [support.inputs for support in supports] + list(queries), device)
-        asked, (embed, start) = as_queries(supports, queries, targets), self._model(encoder)
+        asked = as_queries(supports, queries, targets)
+        embed, start = self._embed(encoder, NO_OPTIONS), self._start(encoder)
         theta, total = start | dict(head), torch.zeros((), device=device)
         size = int(options.get("inner_batch", _USUAL_BATCH))
         seeds = options.get("seeds", torch.randint(1 << 62, (len(supports),)))
@@ -83,7 +84,7 @@ class Reptile(GradientLearner):
 
     def _ends(self, encoder: Encoder, head: Head, batches: Packed, loop: InnerLoop) -> Weights:
         """The weights of B tasks after a step on each of their batches. ``batches``: Packed, (B, steps, rows, ...)."""
-        embed, start = self._model(encoder)
+        embed, start = self._embed(encoder, NO_OPTIONS), self._start(encoder)
         heads = super().start_heads(head, batches, lambda: batches.x)
         w = torch.full_like(batches.targets[:, 0, :, 0], 1 / batches.targets.shape[2])
         steps = [
