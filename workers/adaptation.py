@@ -131,6 +131,7 @@ class AdaptationWorker:
             return [Failed(work.origin, error) for work in batch]
         loop = asyncio.get_running_loop()
         outcomes = await loop.run_in_executor(self._torch, solve, checkpoint, batch)
+        self._stack.counts.batch(len(batch))
         self._check_device(outcomes)
         return outcomes
 
@@ -139,6 +140,7 @@ class AdaptationWorker:
             raise DeviceLost("the GPU's context is broken")
 
     async def _end(self, outcomes: Sequence[Outcome]) -> None:
+        self._stack.counts.ended(outcomes)
         first = outcomes[0].origin if isinstance(outcomes[0], Failed) else outcomes[0].work.origin
         try:
             if isinstance(first, Claim):
@@ -191,8 +193,9 @@ class AdaptationWorker:
             _log.warning("not_rung", count=len(claims), error=type(error).__name__)
 
     async def _seen(self) -> None:
+        stats = self._stack.counts.stats(self._models.counted())
         async with self._stack.database.begin() as connection:
-            await worker_seen(connection, self._stack.worker, str(self._stack.device))
+            await worker_seen(connection, self._stack.worker, str(self._stack.device), stats=stats)
 
     async def _reap(self) -> None:
         await reap(self._stack.database, self._stack.objects)

@@ -77,7 +77,7 @@ class ColdStates:
             if isinstance(stored, KshotError):
                 raise stored
             key = (wanted.tenant, stored.task)
-            adapted = self._states.get(key) or await self._adapted(stored)
+            adapted = self._states.look(key) or await self._adapted(stored)
         except Exception as error:
             return self._end(wanted, error)
         self._keep(wanted, key, adapted)

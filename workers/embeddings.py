@@ -19,6 +19,7 @@ from torch import Tensor
 
 from kshot.checkpoints import Checkpoint
 from kshot.contracts.wire import Inputs
+from kshot.contracts.worker_stats import CacheCount
 from kshot.encoders.base import Encoder
 from kshot.training.precompute import embeds_once
 from workers.lru import ByteLru
@@ -50,6 +51,10 @@ class EmbeddingCache:
     def put(self, key: bytes, row: bytes) -> None:
         """Remember a row."""
         self._rows.put(key, row, len(row) + _ENTRY_BYTES)
+
+    def counted(self) -> CacheCount:
+        """How it does; from any thread, at the risk of being a moment late."""
+        return self._rows.counted("embeddings", "host")
 
 
 class Remembering(Encoder):

@@ -171,6 +171,7 @@ class Intake:
                     _log.error("task_not_decoded", task_id=claim.task_id, request_id=claim.request_id, exc_info=error)
                 failed.append(Failed(claim, error))
         if failed:
+            self._stack.counts.ended(failed)
             await self._settler.settle(failed)
             self.ended()
         return works
@@ -183,6 +184,7 @@ class Intake:
     async def _decode_all(self, calls: Sequence[Delivered]) -> None:
         failed = [one for one in await asyncio.gather(*map(self._decode, calls)) if one is not None]
         if failed:
+            self._stack.counts.ended(failed)
             await self._answerer.answer(failed)
             self.ended([call for call in calls if any(call is one.origin for one in failed)])
 

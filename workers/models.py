@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kshot.checkpoints import Checkpoint, parse_checkpoint
 from kshot.contracts.errors import KshotError, NotFound
+from kshot.contracts.worker_stats import CacheCount, Tier
 from kshot.storage.checkpoints import StoredCheckpoint, get_checkpoint
 from kshot.storage.objects import ObjectStore
 from kshot.storage.states import Wanted
@@ -51,7 +52,7 @@ class Models:
         if found is not None:
             return found
         async with self._loading_checkpoint:
-            found = self._checkpoints.get(id)
+            found = self._checkpoints.peek(id)
             if found is None:
                 found = self._embeddings.around(id, await self._load_checkpoint(id))
                 self._checkpoints.put(id, found, _size(found))
@@ -60,7 +61,7 @@ class Models:
     def expect(self, id: str) -> None:
         """Work that needs a checkpoint waits: begin to load it, while other work is computed. What goes wrong hears
         whoever asks for it."""
-        if id not in self._expected and self._checkpoints.get(id) is None:
+        if id not in self._expected and self._checkpoints.peek(id) is None:
             self._expected.add(id)
             self._loads.start(self._load_ahead(id))
 
@@ -83,6 +84,12 @@ class Models:
     def keep(self, tenant: str, task_id: str, adapted: Adapted) -> None:
         """Cache a state that was just made: the first prediction need not read it back."""
         self._states.put((tenant, task_id), adapted)
+
+    def counted(self) -> list[CacheCount]:
+        """How each cache does."""
+        tier: Tier = "host" if self.device.type == "cpu" else "device"
+        loaded = self._checkpoints.counted("checkpoints", tier)
+        return [*self._states.counted(), self._embeddings.counted(), loaded]
 
     async def _load_checkpoint(self, id: str) -> Checkpoint:
         async with self._database.connect() as connection:

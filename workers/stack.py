@@ -1,6 +1,6 @@
 """What a worker is given: who it is, what it may use."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from kshot.queue.work import WorkQueue
 from kshot.storage.objects import ObjectStore
 from workers.batching import Limits
+from workers.counting import Counts
 from workers.sweeping import Keep
 
 
@@ -24,3 +25,4 @@ class Stack:
     objects: ObjectStore
     state_bytes: int = 1 << 30
     keep: Keep = Keep()
+    counts: Counts = field(default_factory=Counts)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from kshot.contracts.tasks import Label
+from kshot.contracts.worker_stats import CacheCount
 from kshot.learners.base import State
 from workers.lru import ByteLru
 from workers.steps import Steps
@@ -46,6 +47,10 @@ class States:
         """A state that is on the device; None otherwise."""
         return self._near.get(key)
 
+    def look(self, key: StateKey) -> Adapted | None:
+        """The same for one who missed it just now, and need not be counted again."""
+        return self._near.peek(key)
+
     def put(self, key: StateKey, adapted: Adapted) -> None:
         """Keep a state that is on the device, but for its quality, which predictions do not need. Its tensors are kept
         as they are: whoever makes many gives them memory of their own (:func:`own_memory`), in a thread."""
@@ -57,6 +62,12 @@ class States:
     def in_host(self, key: StateKey) -> Adapted | None:
         """A state that fell out of the device's memory and is still in the host's; to be moved with :func:`moved`."""
         return None if self._far is None else self._far.pop(key)
+
+    def counted(self) -> list[CacheCount]:
+        """How each tier does."""
+        if self._far is None:
+            return [self._near.counted("states", "host")]
+        return [self._near.counted("states", "device"), self._far.counted("states", "host")]
 
     async def _move_down(self, dropped: Sequence[tuple[StateKey, Adapted]]) -> None:
         """In a thread: a copy from the device waits for what is computed there."""

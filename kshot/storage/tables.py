@@ -219,6 +219,7 @@ tasks = Table(
     Column("started_at", DateTime(timezone=True)),
     Column("finished_at", DateTime(timezone=True)),
     Index("ix_tasks_open", "background", "created_at", postgresql_where=text("status IN ('queued', 'running')")),
+    Index("ix_tasks_failed", "finished_at", postgresql_where=text("status = 'failed'")),
     Index("uq_tasks_first", "adapted_model_id", unique=True, postgresql_where=text("NOT background")),
 )
 

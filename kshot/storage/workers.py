@@ -7,6 +7,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from kshot.contracts.worker_stats import WorkerStats
 from kshot.storage.tables import seconds_from_now, workers
 
 Kind = Literal["adaptation", "trainer"]
@@ -21,12 +22,15 @@ class LiveWorker:
     device: str
 
 
-async def worker_seen(connection: AsyncConnection, id: str, device: str, kind: Kind = "adaptation") -> None:
-    """Note that a worker is alive."""
+async def worker_seen(
+    connection: AsyncConnection, id: str, device: str, kind: Kind = "adaptation", stats: WorkerStats | None = None
+) -> None:
+    """Note that a worker is alive, and what it has counted."""
+    counted = None if stats is None else stats.model_dump(mode="json")
     await connection.execute(
         insert(workers)
-        .values(id=id, kind=kind, device=device)
-        .on_conflict_do_update(index_elements=[workers.c.id], set_={"seen_at": func.now()})
+        .values(id=id, kind=kind, device=device, stats=counted)
+        .on_conflict_do_update(index_elements=[workers.c.id], set_={"seen_at": func.now(), "stats": counted})
     )
 
 

@@ -30,3 +30,14 @@ def test_bytes_are_those_of_the_values_kept_and_never_over_the_bound(puts):
         kept = [value for k in range(6) if (value := cache.get(k)) is not None]
         assert cache.bytes == sum(size for _, size in kept) <= 20
         assert cache.get(key) == (key, size)
+
+
+def test_it_counts_what_was_asked_of_it_and_what_was_pushed_out():
+    cache: ByteLru[str, int] = ByteLru(10)
+    cache.put("a", 1, 4)
+    cache.put("b", 2, 4)
+    assert (cache.get("a"), cache.peek("b"), cache.peek("c"), cache.pop("b"), cache.get("b")) == (1, 2, None, 2, None)
+    cache.put("c", 3, 8)
+    counted = cache.counted("states", "host")
+    assert (counted.hits, counted.misses, counted.evictions) == (2, 1, 1)
+    assert (counted.bytes, counted.entries) == (8, 1)
