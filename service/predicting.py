@@ -24,8 +24,8 @@ from service.state import State
 from service.views import PENDING
 
 _PARTS: dict[str, tuple[str, ...]] = {
-    "classification": ("labels", "probabilities", "logits"),
-    "regression": ("values",),
+    "classification": ("labels", "probabilities", "logits", "nearest"),
+    "regression": ("values", "nearest"),
 }
 
 

@@ -1,6 +1,7 @@
 """The end of predictions: recorded in one insert per batch, then replied to, then struck from the stream."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -99,12 +100,22 @@ def _reply(id: str, outcome: Outcome, failure: Failure | None) -> Reply:
     chosen = outcome.work.chosen
     return Reply(
         id=id,
-        predictions=outcome.predictions,
+        predictions=_explained(outcome),
         quality=quality,
         timings=outcome.timings,
         checkpoint=None if chosen is None else chosen.checkpoint,
         selection=None if chosen is None else chosen.selection,
     )
+
+
+def _explained(outcome: Solved) -> list[dict[str, Any]] | None:
+    """The predictions, with the examples nearest to each where they are wanted. These are for the caller alone: a
+    record outlives the support set they are taken from."""
+    if outcome.nearest is None or outcome.predictions is None:
+        return outcome.predictions
+    return [
+        {**prediction, "nearest": near} for prediction, near in zip(outcome.predictions, outcome.nearest, strict=True)
+    ]
 
 
 def _row(outcome: Solved) -> NewPrediction:

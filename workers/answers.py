@@ -50,7 +50,7 @@ def write_answers(asked: Sequence[Asked], param: str = "inputs") -> list[list[Pr
         elif one.output.logits is not None:
             by_width.setdefault(one.output.logits.shape[1], []).append(i)
         else:
-            written[i] = _measured(one.output, param)
+            written[i] = _measured(one, param)
     for members in by_width.values():
         for i, predictions in zip(members, _classified([asked[i] for i in members], param), strict=True):
             written[i] = predictions
@@ -64,8 +64,16 @@ def _joint(asked: Asked, param: str) -> list[Prediction]:
         if spec.kind == "classification" or "values" in asked.answer.wanted
     }
     wanted = dict(zip(parts, write_answers(list(parts.values()), param), strict=True))
-    n_query = len(next(iter(wanted.values())))
-    return [{"targets": {name: answers[i] for name, answers in wanted.items() if answers[i]}} for i in range(n_query)]
+    return [
+        {"targets": {name: answers[i] for name, answers in wanted.items() if answers[i]}}
+        for i in range(_n_query(asked.output.columns[0]))
+    ]
+
+
+def _n_query(output: Output) -> int:
+    numbers = output.values if output.logits is None else output.logits
+    assert numbers is not None
+    return len(numbers)
 
 
 def _classified(asked: Sequence[Asked], param: str) -> list[list[Prediction]]:
@@ -75,9 +83,9 @@ def _classified(asked: Sequence[Asked], param: str) -> list[list[Prediction]]:
     probabilities = weights / weights.sum(1, keepdims=True)
     order = np.argsort(-probabilities, axis=1, kind="stable")
     best = np.take_along_axis(probabilities, order, 1)
-    numbers = {"probabilities": _short(best)}
+    numbers = {"probabilities": short(best)}
     if any("logits" in one.answer.wanted for one in asked):
-        numbers["logits"] = _short(np.take_along_axis(logits, order, 1))
+        numbers["logits"] = short(np.take_along_axis(logits, order, 1))
     rows = zip(order.tolist(), best[:, 0].tolist(), *numbers.values(), strict=True)
     written = []
     for one in asked:
@@ -100,21 +108,25 @@ def _one_class(asked: Asked, order: list[int], best: float, numbers: Mapping[str
     return prediction
 
 
-def _measured(output: Output, param: str) -> list[Prediction]:
+def _measured(asked: Asked, param: str) -> list[Prediction]:
+    output = asked.output
     assert output.values is not None
-    predictions: list[Prediction] = [{"value": _one_or_many(row)} for row in _short(_finite(output.values, param))]
+    predictions: list[Prediction] = [{"value": one_or_many(row)} for row in short(_finite(output.values, param))]
+    if "values" not in asked.answer.wanted:
+        return [{} for _ in predictions]
     std = None if output.std is None else _numbers(output.std)
     if std is not None and np.isfinite(std).all():
-        for prediction, row in zip(predictions, _short(std), strict=True):
-            prediction["std"] = _one_or_many(row)
+        for prediction, row in zip(predictions, short(std), strict=True):
+            prediction["std"] = one_or_many(row)
     return predictions
 
 
-def _one_or_many(row: list[float]) -> float | list[float]:
+def one_or_many(row: list[float]) -> float | list[float]:
+    """A number for a label that is one, a list for one that is a list."""
     return row[0] if len(row) == 1 else row
 
 
-def _short(numbers: Numbers) -> list[list[float]]:
+def short(numbers: Numbers) -> list[list[float]]:
     """Seven significant digits: what a float32 holds, and no more bytes than that."""
     exponents = np.floor(np.log10(np.maximum(np.abs(numbers), _TINY)))
     units = 10.0 ** np.abs(_DIGITS - 1 - exponents)  # of the last digit, or how many of them make one

@@ -69,17 +69,20 @@ def decided_work(work: Work, candidate: Candidate, chosen: Chosen, started: floa
 
 
 async def predict_work(delivered: Delivered, models: Models) -> Work:
-    """The work of a predict call; reads the adapted model where it is not in memory. Raises as `Models.adapted`."""
+    """The work of a predict call; reads the adapted model where it is not in memory, and its
+    examples where the answer names some. Raises as `Models.adapted` and `Models.support`."""
     payload = await in_thread_if_large(Payload.decode, delivered.payload, len(delivered.payload))
-    call = delivered.call
-    if payload.query is None:
+    call, query = delivered.call, payload.query
+    if query is None:
         raise Invalid("the call asks nothing", param="inputs")
     if call.model is None:
         return await _oneshot(delivered, payload, models)
     model = await models.adapted(call.tenant, call.model, call.task)
-    _check_query(payload.query, model.shape, "inputs")
+    _check_query(query, model.shape, "inputs")
+    if payload.wants_nearest:
+        payload = replace(payload, support=await models.support(call.tenant, call.model))
     options = LearnerOptions()
-    key = Key(model.checkpoint, "predict", model.learner, options, model.state.task, input_shape(payload.query))
+    key = Key(model.checkpoint, "predict", model.learner, options, model.state.task, input_shape(query))
     return Work(key, delivered, payload, model)
 
 

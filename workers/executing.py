@@ -13,6 +13,7 @@ from kshot.learners.base import Column, Learner, State, Support
 from kshot.learners.registry import get_learner
 from kshot.queue.work import Delivered
 from workers.answers import Asked, Prediction, write_answers
+from workers.explaining import explain
 from workers.states import own_memory
 from workers.work import Failed, Outcome, Solved, Work
 
@@ -50,6 +51,7 @@ def _together(checkpoint: Checkpoint, batch: Sequence[Work]) -> list[Solved]:
     adapted = _adapted(learner, checkpoint, batch)
     states = [work.model.state for work in batch if work.model] if adapted is None else adapted
     predictions = _predictions(learner, checkpoint, batch, states)
+    nearest = explain(checkpoint, batch)
     compute_ms = (time.monotonic() - started) * 1000
     return [
         Solved(
@@ -61,6 +63,7 @@ def _together(checkpoint: Checkpoint, batch: Sequence[Work]) -> list[Solved]:
                 compute_ms=round(work.computed_ms + compute_ms, 3),
                 batch_size=len(batch),
             ),
+            nearest[i],
         )
         for i, work in enumerate(batch)
     ]

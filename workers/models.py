@@ -10,9 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kshot.checkpoints import Checkpoint, parse_checkpoint
 from kshot.contracts.errors import KshotError, NotFound
+from kshot.contracts.tasks import Payload, SupportSet
 from kshot.contracts.worker_stats import CacheCount, Tier
 from kshot.storage.checkpoints import StoredCheckpoint, get_checkpoint
 from kshot.storage.objects import ObjectStore
+from kshot.storage.results import get_support
 from kshot.storage.states import Wanted
 from workers.cold import ColdStates, Damaged
 from workers.embeddings import EmbeddingCache
@@ -24,13 +26,14 @@ from workers.work import Adapted
 _CHECKPOINT_BYTES = 4 << 30
 _STATE_BYTES = 1 << 30
 _STATES_PER_EMBEDDINGS = 4
+_STATES_PER_SUPPORTS = 8
 
 _log = structlog.get_logger()
 
 
 class Models:
     """What is computed with, read from the registry and the object store on a miss. ``state_bytes``: memory for adapted
-    states; a quarter of it comes beside that for embeddings."""
+    states; a quarter of it comes beside that for embeddings, and an eighth for support sets that answers refer to."""
 
     def __init__(
         self, database: AsyncEngine, objects: ObjectStore, device: torch.device, state_bytes: int = _STATE_BYTES
@@ -43,6 +46,7 @@ class Models:
         self._expected: set[str] = set()
         self._loads = Steps()
         self._embeddings = EmbeddingCache(state_bytes // _STATES_PER_EMBEDDINGS)
+        self._supports: ByteLru[tuple[str, str], SupportSet] = ByteLru(state_bytes // _STATES_PER_SUPPORTS)
         self._states = States(device, state_bytes)
         self._cold = ColdStates(database, objects, device, self._states)
 
@@ -80,6 +84,20 @@ class Models:
         """
         found = None if task_id is None else self._states.get((tenant, task_id))
         return found or await self._cold.read(Wanted(tenant, id, task_id))
+
+    async def support(self, tenant: str, id: str) -> SupportSet:
+        """The examples of a tenant's adapted model, in the order they were sent; these never change.
+
+        Raises NotFound (another tenant's too), Expired, Conflict where they are no longer stored.
+        """
+        found = self._supports.get((tenant, id))
+        if found is None:
+            async with self._database.connect() as connection:
+                payload = await get_support(connection, tenant, id)
+            found = (await asyncio.to_thread(Payload.decode, payload)).support
+            assert found is not None
+            self._supports.put((tenant, id), found, len(payload))
+        return found
 
     def keep(self, tenant: str, task_id: str, adapted: Adapted) -> None:
         """Cache a state that was just made: the first prediction need not read it back."""

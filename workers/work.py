@@ -46,7 +46,8 @@ class Adapted:
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """A decoded item. ``model`` is set for ``predict`` alone; the other operations bring their support set.
+    """A decoded item. ``model`` is set for ``predict`` alone; the other operations bring their support set, which a
+    ``predict`` only has where the nearest examples are wanted.
 
     ``chosen``: the checkpoint, where that was left to us; ``queued_ms`` and ``computed_ms`` went by until it was.
     """
@@ -83,21 +84,24 @@ class Work:
 
     @property
     def weight(self) -> int:
-        """What it counts against its batch limit: an adaptation its number of targets, a prediction of queries."""
+        """What it counts against its batch limit: an adaptation its number of targets, a prediction of queries, and of
+        examples where they are embedded beside them."""
         if self.key.operation != "predict":
             return max(len(self.columns), 1)
         assert self.payload.query is not None
-        return len(self.payload.query)
+        return len(self.payload.query) + len(self.payload.support or ())
 
 
 @dataclass(frozen=True)
 class Solved:
-    """An item that was computed. ``state`` is None for a prediction of a stored model."""
+    """An item that was computed. ``state`` is None for a prediction of a stored model. ``nearest``: of each query the
+    examples most like it, where they are wanted."""
 
     work: Work
     state: State | None
     predictions: list[dict[str, Any]] | None
     timings: Timings
+    nearest: list[list[dict[str, Any]]] | None = None
 
 
 @dataclass(frozen=True)

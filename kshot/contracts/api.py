@@ -99,9 +99,9 @@ class PredictSettings(Model):
         default=None,
         alias="return",
         min_length=1,
-        max_length=4,
+        max_length=5,
         description="Parts of each prediction. Classes: `labels`, `probabilities`, `logits`, by default the first two; "
-        "regression: `values`. With several targets, those of which nothing is wanted are left out",
+        "regression: `values`; either: `nearest`, the examples most like it. Targets with nothing wanted are left out",
     )
     top_k: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         default=None, description="Only the k most probable classes"
@@ -217,8 +217,8 @@ class Prediction(Answer):
     model: str | None
     checkpoint: CheckpointRef
     predictions: list[dict[str, Any]] = Field(
-        description="In the order of the inputs: {label, probabilities} or {value, std}, or "
-        "{targets: {name: one of the two}}"
+        description="In the order of the inputs: {label, probabilities} or {value, std}, or {targets: {name: one of "
+        "the two}}; with `nearest` where that was wanted: [{index, label, similarity}]"
     )
     timings: Timings
     selection: Selection | None = Field(default=None, description="`auto` only: how the checkpoint was chosen")

@@ -15,7 +15,7 @@ TargetKind = Literal["classification", "regression"]
 MAX_TARGETS = 64
 MAX_TARGET_NAME_CHARS = 64
 TargetName = Annotated[str, Field(min_length=1, max_length=MAX_TARGET_NAME_CHARS)]
-Wanted = Literal["labels", "probabilities", "logits", "values"]
+Wanted = Literal["labels", "probabilities", "logits", "values", "nearest"]
 
 
 class LearnerOptions(Model):
@@ -107,6 +107,11 @@ class Payload:
     answer: AnswerOptions = AnswerOptions()
     candidates: tuple[Candidate, ...] = ()
     others: tuple[Form, ...] = ()
+
+    @property
+    def wants_nearest(self) -> bool:
+        """Whether the examples nearest to each query belong to the answer: that takes support and query."""
+        return "nearest" in self.answer.wanted
 
     def of(self, candidate: Candidate) -> "Payload":
         """The payload as it would be had the caller named this candidate."""

@@ -71,7 +71,7 @@ def centred(packed: Packed, evened: bool) -> Problem:
     if evened:
         variance = a.square().sum(1) / n
         told = told_apart(variance, variance + centre.square()).unsqueeze(1)
-        spread = _spread(variance * told)
+        spread = even_spread(variance * told)
         a = a * (told / spread).unsqueeze(1)
     return Problem(a, _gram(a), t, root, centre, spread, offset, 1 / n.squeeze(1).double())
 
@@ -86,7 +86,8 @@ def about_prior(packed: Packed, mean: Tensor) -> Problem:
     return Problem(a, _gram(a), t, root, zero, one, torch.zeros_like(t[:, 0]), none)
 
 
-def _spread(variance: Tensor) -> Tensor:
+def even_spread(variance: Tensor) -> Tensor:
+    """What features (B, d) of this variance are divided by so that they are comparable; see :func:`centred`."""
     moving = variance > 1e-12 * variance.amax(1, keepdim=True)  # features that are constant have no say
     known = variance.masked_fill(~moving, torch.nan)
     median, mean = known.nanmedian(1, keepdim=True).values, known.nanmean(1, keepdim=True)

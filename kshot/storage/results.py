@@ -54,7 +54,7 @@ async def get_support(connection: AsyncConnection, tenant: str, id: str) -> byte
     first = select(tasks.c.payload).where(tasks.c.adapted_model_id == id, ~tasks.c.background)
     payload: bytes | None = await connection.scalar(first)
     if payload is None:
-        raise Conflict("the support set of this adapted model is no longer stored")
+        raise Conflict("the examples of this adapted model are no longer stored; adapt again from them")
     return payload
 
 

@@ -41,7 +41,14 @@ router = APIRouter(tags=["predict"])
     responses=problems(400, 403, 404, 409, 410, 413, 415, 422, 504),
 )
 async def predict(request: Request) -> Response:
-    """A query's answer does not depend on the other queries of the call."""
+    """A query's answer does not depend on the other queries of the call.
+
+    With `nearest` in `return` each prediction also says which three of the model's examples are most like the input,
+    most alike first: `index` in the order in which the examples were sent (a parent's before those added), the
+    example's `label`, and the `similarity` of the two embeddings: 1 where nothing tells them apart, 0.5 where they are
+    as far apart as two of the examples are on average (root mean square), towards 0 beyond. Explanations are not
+    recorded.
+    """
     state: State = request.app.state.kshot
     preference = parse_prefer(request.headers.get("prefer"))
     caller, parsed, found, n_bytes = await _read(request, state)
