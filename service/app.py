@@ -31,6 +31,7 @@ from service.routes import (
     predict,
     promotions,
     recording,
+    session,
     training_jobs,
 )
 from service.settings import Settings
@@ -38,6 +39,8 @@ from service.shortcut import Shortcut
 from service.state import State
 
 _DESCRIPTION = "Few-shot learning as a service: a handful of labelled examples in, a working model out."
+_SIGN_INS_PER_MINUTE = 60
+"""From one address, which may be that of a proxy in front of many people. A key's 256 bits are not guessed anyway."""
 
 
 def create_app(settings: Settings, processes: int = 1) -> FastAPI:
@@ -85,7 +88,7 @@ def _include_routes(app: FastAPI) -> None:
     ):
         v1.include_router(module.router)
     app.include_router(v1)
-    for part in (assets, pages):
+    for part in (session, pages, assets):
         app.include_router(part.router)
 
 
@@ -100,6 +103,7 @@ async def _open_state(settings: Settings, metrics: Metrics, processes: int) -> A
         queue=queue,
         objects=LocalObjects(settings.objects),
         rates=Rates(queue.link, settings.rate_per_minute),
+        sign_ins=Rates(queue.link, _SIGN_INS_PER_MINUTE),
         metrics=metrics,
         committer=Committer(database, Room(settings.max_open_tasks, settings.max_open_per_tenant)),
         processes=processes,

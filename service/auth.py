@@ -1,8 +1,9 @@
-"""Who is calling: a key's tenant and role; on a keyless loopback server, everyone on this machine as admin."""
+"""Who is calling: a key's tenant and role, or those of the key that signed in to the console; on a keyless loopback
+server, everyone on this machine as admin."""
 
 import hashlib
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -13,6 +14,7 @@ from kshot.storage.lookups import Found, Question
 from kshot.storage.tables import DEFAULT_TENANT
 from service.context import is_loopback
 from service.logs import note_caller
+from service.sessions import refuse_forged, session_of
 from service.state import State, StateDep
 
 _MAX_SECRET = 500
@@ -67,8 +69,8 @@ def expected_tenant(request: Request, state: State) -> str | None:
     """Whose request this is where nothing has changed since his last one; None: not seen before."""
     if not state.keys_exist:
         return DEFAULT_TENANT
-    secret = _secret_of(request)
-    return None if secret is None else state.tenants.get(_digest(secret))
+    shown = _shown_by(request)
+    return None if shown is None else state.tenants.get(_digest(shown.secret))
 
 
 async def recheck_admin(request: Request, state: State) -> None:
@@ -84,24 +86,41 @@ async def _identify(request: Request, state: State, model: str | None = None) ->
         if not state.keys_exist:
             _refuse_foreign_pages(request)
             return Caller(DEFAULT_TENANT, "admin", None), found
-    secret = _secret_of(request)
-    if secret is None or len(secret) > _MAX_SECRET:
+    shown = _shown_by(request)
+    if shown is None or len(shown.secret) > _MAX_SECRET:
         raise Unauthenticated("send an API key: Authorization: Bearer ksk_...")
-    found = await state.database.find(Question(secret=secret, model=model))
+    if shown.is_session:
+        refuse_forged(request)
+        question = Question(session=shown.secret, model=model)
+    else:
+        question = Question(secret=shown.secret, model=model)
+    found = await state.database.find(question)
     try:
         key = found.key()
     except Unauthenticated:
-        state.tenants.pop(_digest(secret), None)
+        state.tenants.pop(_digest(shown.secret), None)
         raise
     if len(state.tenants) >= _CALLERS_KEPT:
         state.tenants.clear()
-    state.tenants[_digest(secret)] = key.tenant
+    state.tenants[_digest(shown.secret)] = key.tenant
     return Caller(key.tenant, key.role, key.id), found
 
 
-def _secret_of(request: Request) -> str | None:
-    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-    return secret if scheme.lower() == "bearer" and secret else None
+class _Shown(NamedTuple):
+    """What a caller shows of himself: a key's secret, or that of a session."""
+
+    secret: str
+    is_session: bool
+
+
+def _shown_by(request: Request) -> _Shown | None:
+    """The key of the Authorization header; where there is no such header, the console's cookie."""
+    header = request.headers.get("authorization")
+    if header is None:
+        session = session_of(request)
+        return None if session is None else _Shown(session, True)
+    scheme, _, secret = header.partition(" ")
+    return _Shown(secret, False) if scheme.lower() == "bearer" and secret else None
 
 
 def _digest(secret: str) -> bytes:

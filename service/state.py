@@ -45,6 +45,7 @@ class State:
     queue: FrontQueue
     objects: ObjectStore
     rates: Rates
+    sign_ins: Rates
     metrics: Metrics
     committer: Committer
     processes: int = 1

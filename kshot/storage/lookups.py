@@ -20,7 +20,18 @@ from kshot.contracts.tasks import Failure, TargetSpec
 from kshot.storage.access import PREFIX_LENGTH, Role
 from kshot.storage.adapted_models import EXPIRED, UNKNOWN
 from kshot.storage.database import is_away
+from kshot.storage.sessions import digest_of
 
+_QUESTIONS = """unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
+    WITH ORDINALITY AS q (prefix, tenant, model, name, alias, n)"""
+_QUESTIONS_WITH_SESSIONS = """(
+    SELECT coalesce(sk.prefix, u.prefix) AS prefix, u.tenant, u.model, u.name, u.alias, u.n
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[])
+        WITH ORDINALITY AS u (prefix, tenant, model, name, alias, session, n)
+    LEFT JOIN sessions s ON s.sha256 = u.session AND s.expires_at > now()
+    LEFT JOIN api_keys sk ON sk.id = s.key_id
+) q"""
+"""The same, where a browser's session may stand for a key. Asked only where one does: callers with keys do not pay."""
 _STATEMENT = """
 SELECT k.id AS key, k.tenant_id AS tenant, k.role, k.sha256,
     k.revoked_at IS NOT NULL OR coalesce(k.expires_at < now(), false) AS ended,
@@ -29,8 +40,7 @@ SELECT k.id AS key, k.tenant_id AS tenant, k.role, k.sha256,
     CASE WHEN m.task = 'multitask' THEN m.targets::text END AS targets, m.task_id,
     m.expires_at < now() AND NOT m.pinned AS expired, t.status, t.failure::text AS failure,
     a.checkpoint_id AS resolved
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
-    WITH ORDINALITY AS q (prefix, tenant, model, name, alias, n)
+FROM {questions}
 LEFT JOIN api_keys k ON k.prefix = q.prefix
 LEFT JOIN LATERAL (
     SELECT * FROM adapted_models
@@ -49,9 +59,11 @@ _MOST = 256
 
 @dataclass(frozen=True)
 class Question:
-    """What one request asks for. A key by its secret, or else ``tenant``; of that tenant ``model``; an alias."""
+    """What one request asks for. A key by its secret, or by the secret of a ``session``, or else ``tenant``; of that
+    tenant ``model``; an alias."""
 
     secret: str | None = None
+    session: str | None = None
     tenant: str | None = None
     model: str | None = None
     name: str | None = None
@@ -110,6 +122,10 @@ class Found:
     def key(self) -> KnownKey:
         """The key behind the secret. Unauthenticated: unknown, revoked or expired, in one wording."""
         row = self._row
+        if self._question.session is not None:
+            if row["key"] is None or row["ended"]:
+                raise Unauthenticated("the session has ended; sign in again")
+            return KnownKey(row["key"], row["tenant"], row["role"])
         digest = hashlib.sha256((self._question.secret or "").encode()).digest()
         matches = hmac.compare_digest(row["sha256"] or bytes(32), digest)
         if row["key"] is None or not matches or row["ended"]:
@@ -146,7 +162,7 @@ class Lookups:
         self._asked: list[tuple[Question, asyncio.Future[Found]]] = []
         self._asking: asyncio.Task[None] | None = None
         self._held: Any = None
-        self._statement: Any = None
+        self._statements: dict[bool, Any] = {}
 
     def find(self, question: Question) -> "asyncio.Future[Found]":
         """The answer, as of now. The future ends in the driver's error where Postgres is away."""
@@ -186,37 +202,45 @@ class Lookups:
                 future.set_result(Found(question, row))
 
     async def _rows(self, questions: Sequence[Question]) -> Sequence[Any]:
-        columns = (
+        columns: list[list[Any]] = [
             [None if q.secret is None else q.secret[:PREFIX_LENGTH] for q in questions],
             [q.tenant for q in questions],
             [q.model for q in questions],
             [q.name for q in questions],
             [q.alias for q in questions],
-        )
-        fresh = self._statement is None
+        ]
+        with_sessions = any(q.session is not None for q in questions)
+        if with_sessions:
+            columns.append([None if q.session is None else digest_of(q.session) for q in questions])
+        fresh = self._held is None
         try:
-            return await self._fetch(columns)
+            return await self._fetch(columns, with_sessions)
         except Exception as error:
             if fresh or not is_away(error):
                 raise
-        return await self._fetch(columns)  # the connection had been lost, maybe with a Postgres that is back by now
+        # The connection had been lost, maybe with a Postgres that is back by now.
+        return await self._fetch(columns, with_sessions)
 
-    async def _fetch(self, columns: tuple[list[str | None], ...]) -> Sequence[Any]:
+    async def _fetch(self, columns: list[list[Any]], with_sessions: bool) -> Sequence[Any]:
         try:
-            if self._statement is None:
+            if self._held is None:
                 self._held = await self._engine.raw_connection()
-                driver = self._held.driver_connection
-                await driver.execute(_BY_INDEX)
-                self._statement = await driver.prepare(_STATEMENT)
-            rows: Sequence[Any] = await self._statement.fetch(*columns)
+                await self._held.driver_connection.execute(_BY_INDEX)
+            statement = self._statements.get(with_sessions) or await self._prepare(with_sessions)
+            rows: Sequence[Any] = await statement.fetch(*columns)
             return rows
         except BaseException:
             self._let_go()
             raise
 
+    async def _prepare(self, with_sessions: bool) -> Any:
+        text = _STATEMENT.format(questions=_QUESTIONS_WITH_SESSIONS if with_sessions else _QUESTIONS)
+        self._statements[with_sessions] = await self._held.driver_connection.prepare(text)
+        return self._statements[with_sessions]
+
     def _let_go(self) -> None:
         """End the connection; the pool makes another one in its place."""
-        held, self._held, self._statement = self._held, None, None
+        held, self._held, self._statements = self._held, None, {}
         if held is not None:
             held.driver_connection.terminate()
             held.detach()

@@ -18,7 +18,7 @@ from service.state import State
 
 def a_state(database: object = None) -> State:
     settings = Settings(database_url="postgresql://x", redis_url="redis://x")
-    parts: Any = dict.fromkeys(("queue", "objects", "rates", "metrics", "committer"))
+    parts: Any = dict.fromkeys(("queue", "objects", "rates", "sign_ins", "metrics", "committer"))
     return State(settings=settings, database=cast(Any, database), **parts)
 
 
