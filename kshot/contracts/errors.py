@@ -3,6 +3,9 @@
 A message must never hold a path, SQL, a key, or a caller's payload.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 
 class KshotError(Exception):
     """An error a caller can act on.
@@ -13,6 +16,12 @@ class KshotError(Exception):
 
     code = "internal"
     status = 500
+    request_id: str | None = None
+    """In a client: of the request, by which the service's log has it."""
+    remedy: str | None = None
+    """In a client: what to do about it, where the message does not say."""
+    items: Sequence[Any] = ()
+    """In a client: each fault of the request (`ProblemItem`: param, message), where there are several."""
 
     def __init__(self, message: str, *, param: str | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)

@@ -1,0 +1,31 @@
+"""The bodies of liveness and readiness."""
+
+from typing import Literal
+
+from kshot.contracts.api import Answer
+
+
+class Health(Answer):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Parts(Answer):
+    """The state of each part."""
+
+    database: Literal["up", "away"]
+    redis: Literal["up", "away"]
+    workers: int
+    trainers: int
+    checkpoints: int
+
+
+class Readiness(Answer):
+    """``degraded``: adaptations are accepted and kept, but predictions wait for what is away.
+
+    ``starting``: no checkpoint is published yet, so there is nothing to adapt.
+    """
+
+    status: Literal["ready", "degraded", "starting", "unavailable"]
+    parts: Parts
