@@ -1,6 +1,7 @@
 """No Docker engine is at hand, so the very commands of docker-compose.yml run here as processes, in its order.
 
-Only what names a container becomes local: hosts in URLs, the port, and the program file behind ``redis-server``.
+Only what names a container becomes local: hosts in URLs, the port, the folders of secrets and volumes, and the program
+file behind ``redis-server``. Two API processes serve.
 """
 
 import json
@@ -20,6 +21,7 @@ from typing import Any
 
 import pytest
 import redis
+from sqlalchemy import URL, make_url
 
 from standalone import embedded_servers, temporary_home
 from standalone.binaries import find_valkey
@@ -28,9 +30,7 @@ from tests.deploy.composition import CHECKOUT, composition, filled_in
 
 pytestmark = pytest.mark.flow
 KEY = "0123456789abcdef" * 4
-SERVICES = filled_in(composition(), {"KSHOT_ADMIN_KEY": KEY, "POSTGRES_PASSWORD": "unused", "KSHOT_DEVICE": "cpu"})[
-    "services"
-]
+SERVICES = filled_in(composition(), {"KSHOT_API_PROCESSES": "2"})["services"]
 
 
 def free_port() -> int:
@@ -41,8 +41,8 @@ def free_port() -> int:
 class Composed:
     """The services of the compose file as local processes."""
 
-    def __init__(self, local: dict[str, str], port: int) -> None:
-        self.local, self.port = local, port
+    def __init__(self, local: dict[str, str], home: Path, port: int) -> None:
+        self.local, self.home, self.port = local, home, port
 
     def words(self, words: list[str]) -> list[str]:
         """A command of the file, for this machine."""
@@ -52,9 +52,10 @@ class Composed:
     def environ(self, name: str) -> dict[str, str]:
         given = {key: str(value) for key, value in SERVICES[name]["environment"].items()}
         assert set(self.local) <= set(given)  # what we make local is what the file sets
-        if "KSHOT_WORK" in given:
-            given["KSHOT_WORK"] = f"{self.local['KSHOT_OBJECTS']}-work"
-        return {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **given, **self.local}
+        for folder in ("/run/secrets", "/data"):
+            given = {key: value.replace(folder, f"{self.home}{folder}") for key, value in given.items()}
+        alive = {"KSHOT_ALIVE_FILE": f"{self.home}/{name}-alive"}  # as the image says
+        return {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **alive, **given, **self.local}
 
     def run(self, name: str) -> None:
         ended = subprocess.run(
@@ -109,14 +110,21 @@ def composed() -> Iterator[Composed]:
         servers = stack.enter_context(embedded_servers(home))
         (home / "redis").mkdir()
         redis_url = stack.enter_context(compose_redis(home / "redis"))
-        objects = str(home / "objects")
-        local = {"DATABASE_URL": servers.database_url, "REDIS_URL": redis_url, "KSHOT_OBJECTS": objects}
-        composed = Composed(local, free_port())
+        address = make_url(servers.database_url)
+        for folder in ("run/secrets", "data/sets", "data/pretrained"):
+            (home / folder).mkdir(parents=True)
+        (home / "run/secrets/postgres_password").write_text(str(address.password))
+        (home / "run/secrets/admin_key").write_text(f"{KEY}\n")
+        url = URL.create(
+            address.drivername, address.username, None, address.host, None, address.database, address.query
+        )
+        local = {"DATABASE_URL": url.render_as_string(), "REDIS_URL": redis_url}
+        composed = Composed(local, home, free_port())
         composed.run("migrate")
         composed.run("publish")
         stack.enter_context(composed.running("api"))
         stack.enter_context(composed.running("worker"))
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not composed.is_healthy("api") or composed.call("/readyz")[0] != 200:
             assert time.monotonic() < deadline
             time.sleep(0.2)
@@ -144,7 +152,7 @@ def test_the_composed_trainer_is_seen_and_leaves_when_asked(composed: Composed) 
         return int(composed.call("/readyz")[1]["parts"]["trainers"])
 
     with composed.running("trainer") as trainer:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while trainers() != 1:
             assert time.monotonic() < deadline and trainer.poll() is None
             time.sleep(0.2)
@@ -152,6 +160,33 @@ def test_the_composed_trainer_is_seen_and_leaves_when_asked(composed: Composed) 
     while trainers() != 0:
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+def test_a_worker_shows_that_it_is_alive(composed: Composed) -> None:
+    assert time.time() - (composed.home / "worker-alive").stat().st_mtime < 60
+
+
+def test_a_password_of_another_service_is_refused_and_not_shown(composed: Composed) -> None:
+    wrong = composed.home / "wrong"
+    wrong.write_text("quite another")
+    environ = composed.environ("migrate") | {"POSTGRES_PASSWORD_FILE": str(wrong)}
+    ended = subprocess.run(
+        composed.words(SERVICES["migrate"]["command"]), cwd=CHECKOUT, env=environ, capture_output=True, text=True
+    )
+    assert ended.returncode != 0 and "password authentication failed" in ended.stderr
+    assert "quite another" not in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["api", "worker", "migrate"])
+def test_a_secret_that_is_not_there_is_named(composed: Composed, name: str) -> None:
+    environ = composed.environ(name) | {"POSTGRES_PASSWORD_FILE": "/nowhere/password"}
+    ended = subprocess.run(
+        composed.words(SERVICES[name]["command"]), cwd=CHECKOUT, env=environ, capture_output=True, text=True
+    )
+    assert ended.returncode != 0
+    assert ended.stderr.strip().endswith(
+        "POSTGRES_PASSWORD_FILE: cannot read /nowhere/password (No such file or directory)"
+    )
 
 
 def test_redis_runs_as_the_file_says(composed: Composed) -> None:
