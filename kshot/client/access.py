@@ -9,7 +9,7 @@ from kshot.client.endpoint import Calls, endpoint, lists, read
 from kshot.client.failures import Unreachable, failure_of
 from kshot.client.models import given
 from kshot.client.pages import pages
-from kshot.client.requests import Request, json_body
+from kshot.client.requests import Request, at, json_body
 from kshot.client.steps import Script, Send
 from kshot.contracts.api import ApiKey, Limits
 from kshot.contracts.flywheel_bodies import Recording
@@ -45,7 +45,7 @@ class AccessCalls(Calls):
     @endpoint
     def revoke_key(self, id: str) -> Script[None]:
         """For administrators: revoke a key, at once; revoking twice is no error. Raises NotFound."""
-        yield from self._send(Request("DELETE", f"/v1/api-keys/{id}"))
+        yield from self._send(Request("DELETE", at("/v1/api-keys", id)))
 
     @endpoint
     def limits(self) -> Script[Limits]:

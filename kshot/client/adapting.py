@@ -7,7 +7,7 @@ from kshot.client.endpoint import Calls, endpoint, gives, lists, read
 from kshot.client.inputs import Inputs, Labels, body_of
 from kshot.client.models import WAIT_S, AsyncModel, Model, Prediction, given, made, prediction_settings
 from kshot.client.pages import pages
-from kshot.client.requests import Request
+from kshot.client.requests import Request, at
 from kshot.client.steps import Script
 from kshot.contracts.tasks import LearnerOptions, Wanted
 
@@ -89,7 +89,7 @@ class AdaptingCalls(Calls):
     @gives(Model, AsyncModel)
     def model(self, id: str) -> Script[bytes]:
         """The adapted model with this id (``am_...``). Raises NotFound, Expired."""
-        response = yield from self._send(Request("GET", f"/v1/adapted-models/{id}"))
+        response = yield from self._send(Request("GET", at("/v1/adapted-models", id)))
         return response.content
 
     @lists(Model, AsyncModel)

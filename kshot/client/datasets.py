@@ -8,7 +8,7 @@ from kshot.client.endpoint import Calls, endpoint, lists, read
 from kshot.client.models import given
 from kshot.client.pages import pages
 from kshot.client.progress import waiting
-from kshot.client.requests import Request, Upload, json_body, to_json
+from kshot.client.requests import Request, Upload, at, json_body, to_json
 from kshot.client.steps import Script
 from kshot.contracts.dataset_bodies import Dataset, FileFormat
 from kshot.contracts.errors import Invalid
@@ -74,7 +74,7 @@ class DatasetCalls(Calls):
     @endpoint
     def dataset(self, id: str) -> Script[Dataset]:
         """A data set by id or name, with the classes of each part and who uses it. Raises NotFound."""
-        response = yield from self._send(Request("GET", f"/v1/datasets/{id}"))
+        response = yield from self._send(Request("GET", at("/v1/datasets", id)))
         return read(Dataset, response.content)
 
     @lists(Dataset, Dataset)
@@ -85,7 +85,7 @@ class DatasetCalls(Calls):
     @endpoint
     def delete_dataset(self, id: str) -> Script[None]:
         """Delete a data set, by id or name. Raises Conflict while an open job or promotion needs it."""
-        yield from self._send(Request("DELETE", f"/v1/datasets/{id}"))
+        yield from self._send(Request("DELETE", at("/v1/datasets", id)))
 
 
 def _existing(path: Path) -> Path:

@@ -12,7 +12,7 @@ from kshot.client.exchange import exchange
 from kshot.client.models import given
 from kshot.client.pages import pages
 from kshot.client.progress import Show, waiting
-from kshot.client.requests import Request, json_body
+from kshot.client.requests import Request, at, json_body
 from kshot.client.steps import Emit, Listen, NextBytes, Script, Sleep
 from kshot.client.waits import Deadline, timed_out
 from kshot.contracts import job_bodies
@@ -31,7 +31,7 @@ class JobCalls(Calls):
     @gives_own_kind
     def refresh(self) -> Script[bytes]:
         """The same job as the service knows it now."""
-        response = yield from self._send(Request("GET", f"/v1/training-jobs/{self.id}"))
+        response = yield from self._send(Request("GET", at("/v1/training-jobs", self.id)))
         return response.content
 
     @gives_own_kind
@@ -46,7 +46,7 @@ class JobCalls(Calls):
         deadline = Deadline(timeout)
         with waiting(self._driver.progress, "queued") as show:
             while True:
-                response = yield from self._send(Request("GET", f"/v1/training-jobs/{self.id}"))
+                response = yield from self._send(Request("GET", at("/v1/training-jobs", self.id)))
                 job = read(job_bodies.TrainingJob, response.content)
                 _show(show, job)
                 if job.status in _ENDED:
@@ -68,7 +68,7 @@ class JobCalls(Calls):
         seen = after
         while True:
             headers = {"Accept": "text/event-stream", "Last-Event-ID": str(seen)}
-            request = Request("GET", f"/v1/training-jobs/{self.id}/events", headers=headers)
+            request = Request("GET", at("/v1/training-jobs", self.id, "events"), headers=headers)
             response = yield from exchange(request, self._driver.retries, Listen)
             if response.status_code == 204:  # it has ended, and all is told
                 return
@@ -82,6 +82,11 @@ class JobCalls(Calls):
             except httpx.HTTPError:
                 pass
             yield Sleep(_LOOK_S)
+
+    @lists(TrainingEvent, TrainingEvent)
+    def past_events(self) -> Script[None]:
+        """What has happened to the job so far, oldest first."""
+        yield from pages(self, f"/v1/training-jobs/{self.id}/events")
 
     @gives_own_kind
     def cancel(self) -> Script[bytes]:
@@ -100,7 +105,7 @@ class JobCalls(Calls):
 
     def _steer(self, verb: str) -> Script[bytes]:
         repeatable = verb != "resume"
-        request = Request("POST", f"/v1/training-jobs/{self.id}/{verb}", repeatable=repeatable)
+        request = Request("POST", at("/v1/training-jobs", self.id, verb), repeatable=repeatable)
         response = yield from self._send(request)
         return response.content
 
@@ -144,7 +149,7 @@ class TrainingCalls(Calls):
     @gives(Job, AsyncJob)
     def job(self, id: str) -> Script[bytes]:
         """The job with this id (``job_...``). Raises NotFound."""
-        response = yield from self._send(Request("GET", f"/v1/training-jobs/{id}"))
+        response = yield from self._send(Request("GET", at("/v1/training-jobs", id)))
         return response.content
 
     @lists(Job, AsyncJob)

@@ -9,7 +9,7 @@ from kshot.client.drivers import AwaitingDriver, BlockingDriver
 from kshot.client.endpoint import Async, Calls, Sync, endpoint, gives_own_kind, lists, read
 from kshot.client.inputs import Inputs, Labels, as_inputs, as_labels, body_of
 from kshot.client.progress import waiting
-from kshot.client.requests import Content, Request, json_body
+from kshot.client.requests import Content, Request, at, json_body
 from kshot.client.steps import Emit, Script
 from kshot.client.waits import PENDING, Deadline, polled, preferring
 from kshot.contracts import api
@@ -91,12 +91,12 @@ class ModelCalls(Calls):
         """
         settings = given(ttl_seconds=ttl_seconds, metadata=metadata)
         body = body_of(settings, support=(inputs, labels), query=query)
-        return (yield from made(self, Request("POST", f"/v1/adapted-models/{self.id}/examples", body=body), wait))
+        return (yield from made(self, Request("POST", at("/v1/adapted-models", self.id, "examples"), body=body), wait))
 
     @gives_own_kind
     def refresh(self) -> Script[bytes]:
         """The same model as the service knows it now."""
-        response = yield from self._send(Request("GET", f"/v1/adapted-models/{self.id}"))
+        response = yield from self._send(Request("GET", at("/v1/adapted-models", self.id)))
         return response.content
 
     @gives_own_kind
@@ -123,14 +123,14 @@ class ModelCalls(Calls):
         What is not given stays.
         """
         body = json_body(given(ttl_seconds=ttl_seconds, pinned=pinned, metadata=metadata, follow=follow))
-        response = yield from self._send(Request("PATCH", f"/v1/adapted-models/{self.id}", body=body))
+        response = yield from self._send(Request("PATCH", at("/v1/adapted-models", self.id), body=body))
         return response.content
 
     @gives_own_kind
     def pin(self) -> Script[bytes]:
         """Keep it: a pinned model does not expire."""
         response = yield from self._send(
-            Request("PATCH", f"/v1/adapted-models/{self.id}", body=json_body({"pinned": True}))
+            Request("PATCH", at("/v1/adapted-models", self.id), body=json_body({"pinned": True}))
         )
         return response.content
 
@@ -145,20 +145,20 @@ class ModelCalls(Calls):
             body = json_body({**settings, "labels": as_labels(labels)})
         else:
             body = _told(settings, inputs, labels)
-        request = Request("POST", f"/v1/adapted-models/{self.id}/feedback", body=body).created_once()
+        request = Request("POST", at("/v1/adapted-models", self.id, "feedback"), body=body).created_once()
         response = yield from self._send(request)
         return read(Feedback, response.content)
 
     @lists(Revision, Revision)
     def history(self) -> Script[None]:
         """Newest first: how it was made and, where it follows an alias, what became of each move."""
-        response = yield from self._send(Request("GET", f"/v1/adapted-models/{self.id}/history"))
+        response = yield from self._send(Request("GET", at("/v1/adapted-models", self.id, "history")))
         yield Emit(response.content)
 
     @endpoint
     def delete(self) -> Script[None]:
         """Erase it, with its examples, its feedback and all predictions made with it."""
-        yield from self._send(Request("DELETE", f"/v1/adapted-models/{self.id}"))
+        yield from self._send(Request("DELETE", at("/v1/adapted-models", self.id)))
 
 
 class Model(Sync, ModelCalls, api.AdaptedModel):
@@ -185,7 +185,7 @@ def made(calls: Calls, request: Request, wait: float | None) -> Script[bytes]:
 
 def until_made(calls: Calls, id: str, deadline: Deadline) -> Script[bytes]:
     """The JSON of a model once it is made. Raises what it failed of."""
-    path = f"/v1/adapted-models/{id}"
+    path = at("/v1/adapted-models", id)
     with waiting(calls._driver.progress, f"adapting {id}"):
         response = yield from polled(
             calls._send, path, deadline, "the model", lambda it: read(api.AdaptedModel, it.content).status in PENDING

@@ -5,7 +5,7 @@ from kshot.client.failures import explained
 from kshot.client.models import given
 from kshot.client.pages import pages
 from kshot.client.progress import waiting
-from kshot.client.requests import Request, json_body
+from kshot.client.requests import Request, at, json_body
 from kshot.client.steps import Emit, Script
 from kshot.client.waits import PENDING, Deadline, polled, preferring
 from kshot.contracts.errors import Invalid, WorseThanIncumbent, rebuild
@@ -21,7 +21,7 @@ class RegistryCalls(Calls):
     @endpoint
     def checkpoint(self, id: str) -> Script[Checkpoint]:
         """A checkpoint by id, ``name@alias`` or ``name``, with its evaluation table and lineage. Raises NotFound."""
-        response = yield from self._send(Request("GET", f"/v1/checkpoints/{id}"))
+        response = yield from self._send(Request("GET", at("/v1/checkpoints", id)))
         return read(Checkpoint, response.content)
 
     @lists(Checkpoint, Checkpoint)
@@ -32,12 +32,12 @@ class RegistryCalls(Calls):
     @endpoint
     def delete_checkpoint(self, id: str) -> Script[None]:
         """For administrators: delete a checkpoint and its weights. Raises Conflict while something needs it."""
-        yield from self._send(Request("DELETE", f"/v1/checkpoints/{id}"))
+        yield from self._send(Request("DELETE", at("/v1/checkpoints", id)))
 
     @endpoint
     def alias(self, name: str) -> Script[Alias]:
         """Where ``name@alias`` (``name`` means ``name@production``) points. Raises NotFound."""
-        response = yield from self._send(Request("GET", f"/v1/aliases/{name}"))
+        response = yield from self._send(Request("GET", at("/v1/aliases", name)))
         return read(Alias, response.content)
 
     @lists(Alias, Alias)
@@ -49,7 +49,7 @@ class RegistryCalls(Calls):
     @lists(AliasChange, AliasChange)
     def alias_history(self, name: str) -> Script[None]:
         """What an alias pointed at, newest first. Raises NotFound."""
-        response = yield from self._send(Request("GET", f"/v1/aliases/{name}/history"))
+        response = yield from self._send(Request("GET", at("/v1/aliases", name, "history")))
         yield Emit(response.content)
 
     @endpoint
@@ -83,14 +83,14 @@ class RegistryCalls(Calls):
         """
         deadline = Deadline(wait)
         body = json_body({"checkpoint": checkpoint, **given(dataset=dataset, force=force or None)})
-        request = expecting(Request("PUT", f"/v1/aliases/{name}", body=body), version)
+        request = expecting(Request("PUT", at("/v1/aliases", name), body=body), version)
         response = yield from self._send(preferring(request, deadline))
         if response.status_code != 202:
             return read(Alias, response.content)
         promotion = yield from self._decided(read(Promotion, response.content).id, deadline)
         if promotion.status != "promoted":
             raise refusal_of(promotion)
-        response = yield from self._send(Request("GET", f"/v1/aliases/{name}"))
+        response = yield from self._send(Request("GET", at("/v1/aliases", name)))
         return read(Alias, response.content)
 
     @endpoint
@@ -102,18 +102,18 @@ class RegistryCalls(Calls):
         Raises Conflict where there is nothing to roll back to, PreconditionFailed.
         """
         if version is None:  # a rollback that is sent twice goes one step further, unless it says from where
-            response = yield from self._send(Request("GET", f"/v1/aliases/{name}"))
+            response = yield from self._send(Request("GET", at("/v1/aliases", name)))
             version = read(Alias, response.content).version
         body = json_body(given(version=to))
         response = yield from self._send(
-            expecting(Request("POST", f"/v1/aliases/{name}/rollback", body=body, repeatable=False), version)
+            expecting(Request("POST", at("/v1/aliases", name, "rollback"), body=body, repeatable=False), version)
         )
         return read(Alias, response.content)
 
     @endpoint
     def promotion(self, id: str) -> Script[Promotion]:
         """For administrators: a comparison with what is in production, and what came of it. Raises NotFound."""
-        response = yield from self._send(Request("GET", f"/v1/promotions/{id}"))
+        response = yield from self._send(Request("GET", at("/v1/promotions", id)))
         return read(Promotion, response.content)
 
     @lists(Promotion, Promotion)
@@ -125,7 +125,7 @@ class RegistryCalls(Calls):
         with waiting(self._driver.progress, "comparing with what is in production"):
             response = yield from polled(
                 self._send,
-                f"/v1/promotions/{id}",
+                at("/v1/promotions", id),
                 deadline,
                 "the promotion",
                 lambda it: read(Promotion, it.content).status in PENDING,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
+from urllib.parse import quote
 from uuid import uuid4
 
 import orjson
@@ -80,6 +81,12 @@ class Request:
     def created_once(self) -> "Request":
         """The same with an idempotency key of its own: however often it is sent, it creates once."""
         return self.with_headers(Idempotency_Key=uuid4().hex)
+
+
+def at(*parts: str) -> str:
+    """A path whose first part is as it stands, and whose others are an object's id and what is asked of it."""
+    first, *others = parts
+    return "/".join([first, *(quote(part, safe="@") for part in others)])
 
 
 def json_body(value: object) -> Content:
