@@ -32,6 +32,7 @@ from service.routes import (
     promotions,
     recording,
     session,
+    system,
     training_jobs,
 )
 from service.settings import Settings
@@ -85,6 +86,7 @@ def _include_routes(app: FastAPI) -> None:
         api_keys,
         limits,
         training_jobs,
+        system,
     ):
         v1.include_router(module.router)
     app.include_router(v1)

@@ -1,7 +1,17 @@
-"""Prometheus metrics of one API process. No label names a tenant."""
+"""Prometheus metrics of what the API serves. No label names a tenant.
+
+Several processes behind one port share their counts: `service.processes` names a folder in the environment, each
+writes into files of its own there (prometheus_client's multiprocess mode), and whichever is scraped adds them up. The
+counts of a process that ended stay.
+"""
+
+import os
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable that prometheus_client reads when it is imported."""
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -20,7 +30,12 @@ class Metrics:
             registry=self._registry,
             buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60),
         )
-        self.in_flight = Gauge("kshot_http_requests_in_flight", "Requests being answered", registry=self._registry)
+        self.in_flight = Gauge(
+            "kshot_http_requests_in_flight",
+            "Requests being answered",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
         self._found: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def seen(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -33,5 +48,10 @@ class Metrics:
         durations.observe(seconds)
 
     def render(self) -> bytes:
-        """The text exposition format."""
-        return generate_latest(self._registry)
+        """The text exposition format: of this process, or of all that share the port."""
+        folder = os.environ.get(FOLDER)
+        if folder is None:
+            return generate_latest(self._registry)
+        together = CollectorRegistry()
+        MultiProcessCollector(together, path=folder)  # type: ignore[no-untyped-call]
+        return generate_latest(together)

@@ -13,6 +13,9 @@ from kshot.contracts.job_bodies import TrainingEvent, TrainingJob
 from kshot.contracts.registry_bodies import Alias, AliasChange, Checkpoint, Promotion
 
 _CURSOR = r"^[a-z]{2,4}_[0-9A-Z]{26}$"
+NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
+"""As `contracts.checkpoints.Name`: of a filter, which the database is to understand."""
+DATASET_ID = r"^ds_[0-9A-Z]{26}$"
 
 
 @dataclass(frozen=True)

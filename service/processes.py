@@ -4,17 +4,22 @@ Each is a whole front end with its own reply stream and its own connections to P
 each; Postgres takes 100 in all unless told otherwise) and Redis (three each). A request goes to whichever accepts it
 first; rates, keys and models are the same for all. Of the predictions that one tenant may have open, each process lets
 in its share, one at least.
-`/metrics` counts what the process that answers it has served.
+`/metrics` counts what all of them have served: they share a folder (`service/metrics.py`).
 """
 
+import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from types import FrameType
 
+from prometheus_client.multiprocess import mark_process_dead
+
 from service.logs import log
+from service.metrics import FOLDER
 
 _SHORT_LIFE_S = 5.0
 _PAUSE_S = 1.0
@@ -34,11 +39,11 @@ def supervise(host: str, port: int, count: int, patience_s: float) -> int:
     except OSError as error:
         log.error("cannot_listen", host=host, port=port, reason=error.strerror)
         return 1
-    with opened as shared:
-        children = [_Child(shared, count) for _ in range(count)]
+    with opened as shared, tempfile.TemporaryDirectory(prefix="kshot-metrics-") as counts:
+        children = [_Child(shared, count, counts) for _ in range(count)]
         try:
             while not stopping.asked:
-                code = _replace_ended(children, shared)
+                code = _replace_ended(children, shared, counts)
                 if code is not None:
                     return code
                 time.sleep(_LOOK_S)
@@ -60,14 +65,18 @@ class _Stopping:
 
 
 class _Child:
-    """One API process."""
+    """One API process. ``counts``: the folder in which all of them count."""
 
-    def __init__(self, shared: socket.socket, count: int) -> None:
+    def __init__(self, shared: socket.socket, count: int, counts: str) -> None:
         number = shared.fileno()
         command = [sys.executable, "-m", "service", "serve", "--socket", str(number), "--processes", str(count)]
         self.started = time.monotonic()
         self.process = subprocess.Popen(  # noqa: S603 (our own)
-            command, stdin=subprocess.PIPE, pass_fds=[number], start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            pass_fds=[number],
+            start_new_session=True,
+            env={**os.environ, FOLDER: counts},
         )
 
     @property
@@ -90,7 +99,7 @@ def _open_port(host: str, port: int) -> socket.socket:
     return shared
 
 
-def _replace_ended(children: list[_Child], shared: socket.socket) -> int | None:
+def _replace_ended(children: list[_Child], shared: socket.socket, counts: str) -> int | None:
     """The exit code where one gave up right after its start and none has lived longer: another try would end alike."""
     for i, child in enumerate(children):
         code = child.process.poll()
@@ -100,9 +109,10 @@ def _replace_ended(children: list[_Child], shared: socket.socket) -> int | None:
         if short and code > 0 and all(other.age_s < _SHORT_LIFE_S for other in children):
             return code
         log.warning("api_process_ended", code=code, replaced=True)
+        mark_process_dead(child.process.pid, counts)  # type: ignore[no-untyped-call]
         if short:
             time.sleep(_PAUSE_S)
-        children[i] = _Child(shared, len(children))
+        children[i] = _Child(shared, len(children), counts)
     return None
 
 

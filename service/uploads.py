@@ -74,7 +74,7 @@ async def receive(request: Request, boundary: bytes, file: Path, limit: int) -> 
 
 async def check_file(state: State, file: Path, asked: Asked) -> DatasetManifest:
     """What the file holds; read in a child process. Raises what `inspect` raises, TooLarge where it takes too much."""
-    return await _in_child(state, _inspect, file, asked)
+    return await in_child(state, _inspect, file, asked)
 
 
 async def bring_omniglot(state: State, file: Path, asked: Asked) -> tuple[DatasetManifest, str]:
@@ -88,7 +88,7 @@ async def bring_omniglot(state: State, file: Path, asked: Asked) -> tuple[Datase
             param="source",
         )
     with store_may_be_full():
-        return await _in_child(state, _bring_omniglot, state.settings.data, file, asked)
+        return await in_child(state, _bring_omniglot, state.settings.data, file, asked)
 
 
 class _Receiver:
@@ -164,7 +164,7 @@ def store_may_be_full() -> Iterator[None]:
         raise Unavailable("the object store cannot take the file now; try again later", retry_after=60) from error
 
 
-async def _in_child(state: State, work: Callable[..., T], *arguments: object) -> T:
+async def in_child(state: State, work: Callable[..., T], *arguments: object) -> T:
     """A bomb, a decoder that crashes or hours of work end a process that nobody else needs. Time spent waiting for one
     of ``state.checkers`` is not the file's fault and does not count."""
     seconds = state.settings.dataset_check_s

@@ -122,3 +122,23 @@ class Dataset(Answer):
         default=None, description="One data set alone: ids of open jobs and promotions that need it"
     )
     created_at: datetime
+
+
+class DatasetSample(Answer):
+    """One example of a data set, as far as it is shown."""
+
+    object: Literal["dataset_sample"] = "dataset_sample"
+    label: str | None = Field(description="Its class; null in a table with several targets")
+    part: str | None = Field(description="`train`, `valid` or `test`; null where rows are split instead of classes")
+    image: str | None = Field(description="At most 96 x 96 pixels, PNG as a data URL")
+    text: str | None
+    numbers: list[float] = Field(description="The first 8 of a vector")
+    targets: dict[str, str] | None = Field(description="Of a table: what is to be predicted; blank where it is unknown")
+
+
+class DatasetSamples(Answer):
+    """A few examples of a data set; none where they are drawn, or are callers' own tasks."""
+
+    object: Literal["dataset_samples"] = "dataset_samples"
+    dataset: str
+    data: list[DatasetSample]

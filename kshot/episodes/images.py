@@ -22,6 +22,7 @@ _UNREAD = frozenset({".bmp", ".gif", ".heic", ".jp2", ".tif", ".tiff", ".webp"})
 _OTHER_KINDS = (b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP", b"\0\0\0\x18ftyp", b"<")
 """How pictures begin that are whole, and of a kind that is not read."""
 _LOOK = ImageInput(height=32, width=32, channels=3, fit="stretch")
+_THUMBNAIL = ImageInput(height=96, width=96, channels=3)
 _LOOKED_AT = 300
 _COLOURLESS = 8
 """Of 255: JPEG's rounding tints grey a little."""
@@ -73,6 +74,19 @@ def survey_image_zip(source: bytes | Path) -> tuple[Counter[str], Pictures]:
                 looks.append(look)
                 sizes.append(image_size(read_entry(archive, picture.name)))
     return Counter(picture.label for picture in pictures), _describe(np.stack(looks), sizes)
+
+
+def sample_pictures(source: bytes | Path, most: int) -> list[tuple[str, Array]]:
+    """(class, uint8 (96, 96, 3)) of up to ``most`` pictures, the first of each class before the second of any."""
+    with open_zip(source) as archive:
+        pictures = sorted(_pictures(archive), key=lambda picture: picture.name.split("/"))
+        seen: Counter[str] = Counter()
+        turns = []
+        for picture in pictures:
+            turns.append((seen[picture.label], picture.name.split("/"), picture))
+            seen[picture.label] += 1
+        chosen = [picture for _, _, picture in sorted(turns, key=lambda turn: turn[:2])[:most]]
+        return [(picture.label, _decode(archive, picture, _THUMBNAIL)) for picture in chosen]
 
 
 def _describe(looks: Array, sizes: Sequence[tuple[int, int]]) -> Pictures:

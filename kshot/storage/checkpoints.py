@@ -112,9 +112,13 @@ async def get_checkpoint(connection: AsyncConnection, id: str, *, even_deleted: 
     return _checkpoint(row)
 
 
-async def list_checkpoints(connection: AsyncConnection, *, limit: int, after: str | None) -> list[StoredCheckpoint]:
-    """Newest first, ``after`` exclusive, without deleted ones."""
+async def list_checkpoints(
+    connection: AsyncConnection, *, limit: int, after: str | None, name: str | None = None
+) -> list[StoredCheckpoint]:
+    """Newest first, ``after`` exclusive, without deleted ones; of this ``name``, where one is given."""
     query = _all().where(checkpoints.c.deleted_at.is_(None))
+    if name is not None:
+        query = query.where(checkpoints.c.name == name)
     if after is not None:
         query = query.where(checkpoints.c.id < after)
     rows = await connection.execute(query.order_by(checkpoints.c.id.desc()).limit(limit))

@@ -1,6 +1,7 @@
 """Meta-training jobs as callers see and steer them. Their queue is their table; :mod:`kshot.storage.job_runs` is the
 trainer's side of it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -98,9 +99,24 @@ async def get_job(connection: AsyncConnection, id: str) -> StoredJob:
     return _job(row)
 
 
-async def list_jobs(connection: AsyncConnection, *, limit: int, after: str | None) -> list[StoredJob]:
-    """Newest first, ``after`` exclusive."""
+async def list_jobs(
+    connection: AsyncConnection,
+    *,
+    limit: int,
+    after: str | None,
+    statuses: Collection[str] = (),
+    name: str | None = None,
+    dataset: str | None = None,
+) -> list[StoredJob]:
+    """Newest first, ``after`` exclusive. Of these ``statuses``, of checkpoints of this ``name``, on the data set of
+    this id, where they are given."""
     query = _all() if after is None else _all().where(training_jobs.c.id < after)
+    if statuses:
+        query = query.where(training_jobs.c.status.in_(statuses))
+    if name is not None:
+        query = query.where(training_jobs.c.name == name)
+    if dataset is not None:
+        query = query.where(training_jobs.c.dataset_id == dataset)
     rows = await connection.execute(query.order_by(training_jobs.c.id.desc()).limit(limit))
     return [_job(row) for row in rows]
 

@@ -101,11 +101,15 @@ async def get_promotion(connection: AsyncConnection, id: str) -> Promotion:
     return _promotion(row)
 
 
-async def list_promotions(connection: AsyncConnection, *, limit: int, after: str | None) -> list[Promotion]:
-    """Newest first, ``after`` exclusive."""
+async def list_promotions(
+    connection: AsyncConnection, *, limit: int, after: str | None, name: str | None = None
+) -> list[Promotion]:
+    """Newest first, ``after`` exclusive; of checkpoints of this ``name``, where one is given."""
     query = select(promotions).order_by(promotions.c.id.desc()).limit(limit)
     if after is not None:
         query = query.where(promotions.c.id < after)
+    if name is not None:
+        query = query.where(promotions.c.name == name)
     return [_promotion(row) for row in await connection.execute(query)]
 
 

@@ -1,10 +1,11 @@
 """Checkpoints: read; for administrators, delete."""
 
 from collections import defaultdict
+from typing import Annotated
 
 import structlog
 from anyio import to_thread
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from kshot.contracts import api, registry_bodies
@@ -18,7 +19,7 @@ from service.auditing import note
 from service.auth import AdminDep, CallerDep
 from service.finding import find_checkpoint
 from service.openapi import problems
-from service.pages import CursorDep, page_of
+from service.pages import NAME_PATTERN, CursorDep, page_of
 from service.state import State, StateDep
 
 router = APIRouter(prefix="/checkpoints", tags=["checkpoints"])
@@ -28,10 +29,15 @@ _log = structlog.get_logger()
 @router.get(
     "", summary="List checkpoints", response_model=api.Page[registry_bodies.Checkpoint], responses=problems(422)
 )
-async def list_all(state: StateDep, caller: CallerDep, cursor: CursorDep) -> Response:
+async def list_all(
+    state: StateDep,
+    caller: CallerDep,
+    cursor: CursorDep,
+    name: Annotated[str | None, Query(pattern=NAME_PATTERN, description="Only of this name")] = None,
+) -> Response:
     """Newest first, each with its evaluation table and lineage; without deleted ones."""
     async with state.database.single() as connection:
-        rows = await list_checkpoints(connection, limit=cursor.limit + 1, after=cursor.after)
+        rows = await list_checkpoints(connection, limit=cursor.limit + 1, after=cursor.after, name=name)
         aliases = _by_checkpoint(await list_aliases(connection))
     return views.respond(page_of([views.checkpoint(row, aliases[row.id]) for row in rows], cursor.limit))
 

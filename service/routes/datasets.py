@@ -1,13 +1,14 @@
 """Data sets to meta-train on, for administrators."""
 
 from contextlib import suppress
+from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from kshot.contracts import api
-from kshot.contracts.dataset_bodies import Dataset
+from kshot.contracts.dataset_bodies import Dataset, DatasetSamples
 from kshot.contracts.errors import Unavailable
 from kshot.storage.datasets import delete_dataset, forget_object, get_dataset, list_datasets, users_of
 from service import views
@@ -19,6 +20,7 @@ from service.datasets import Order, make_built_in, make_from_upload
 from service.errors import request_id_of
 from service.openapi import dataset_body, problems
 from service.pages import CursorDep, page_of
+from service.samples import samples_of
 from service.state import StateDep
 from service.uploads import receive, staged
 
@@ -69,6 +71,21 @@ async def get_one(id: str, state: StateDep, caller: AdminDep) -> Response:
         row = await get_dataset(connection, id)
         users = await users_of(connection, row.id)
     return views.respond(views.dataset(row, users))
+
+
+@router.get(
+    "/{id}/samples", summary="Examples of a data set", response_model=DatasetSamples, responses=problems(403, 404, 413)
+)
+async def samples(
+    id: str,
+    state: StateDep,
+    caller: AdminDep,
+    limit: Annotated[int, Query(ge=1, le=100, description="At most so many")] = 24,
+) -> Response:
+    """By id or name: the first example of each class, then the second, to be looked at; pictures are thumbnails."""
+    async with state.database.single() as connection:
+        row = await get_dataset(connection, id)
+    return views.respond(DatasetSamples(dataset=row.id, data=await samples_of(state, row, limit)))
 
 
 @router.delete("/{id}", summary="Delete a data set", response_model=api.Deleted, responses=problems(403, 404, 409))

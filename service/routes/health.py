@@ -10,6 +10,8 @@ from starlette.responses import Response
 from kshot.contracts.api import Answer
 from kshot.contracts.errors import Unavailable
 from service.auth import AdminDep
+from service.exposition import expose
+from service.figures import read_figures
 from service.metrics import CONTENT_TYPE
 from service.openapi import problems
 from service.state import State, StateDep
@@ -83,8 +85,10 @@ async def readyz(state: StateDep) -> Response:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems()},
 )
 async def metrics(state: StateDep, caller: AdminDep) -> Response:
-    """Counts and durations of this process, without tenants. A keyed server wants an admin key."""
-    return Response(state.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+    """What this API server has answered, and the figures of the whole installation: queue, workers, batches, caches,
+    training. Without tenants. A keyed server wants an admin key."""
+    body = state.metrics.render() + expose(await read_figures(state))
+    return Response(body, headers={"Content-Type": CONTENT_TYPE})
 
 
 async def _database(state: State) -> tuple[bool, int, int, int]:

@@ -13,7 +13,7 @@ from kshot.storage.promotions import get_promotion, list_promotions
 from service import views
 from service.auth import AdminDep
 from service.openapi import problems
-from service.pages import CursorDep, page_of
+from service.pages import NAME_PATTERN, CursorDep, page_of
 from service.prefer import MAX_WAIT_S
 from service.promoting import shown, wait_until_decided
 from service.state import StateDep
@@ -22,10 +22,15 @@ router = APIRouter(prefix="/promotions", tags=["aliases"])
 
 
 @router.get("", summary="List promotions", response_model=api.Page[Promotion], responses=problems(403, 422))
-async def list_all(state: StateDep, caller: AdminDep, cursor: CursorDep) -> Response:
+async def list_all(
+    state: StateDep,
+    caller: AdminDep,
+    cursor: CursorDep,
+    name: Annotated[str | None, Query(pattern=NAME_PATTERN, description="Only of checkpoints of this name")] = None,
+) -> Response:
     """Newest first, each with its comparison."""
     async with state.database.single() as connection:
-        rows = await list_promotions(connection, limit=cursor.limit + 1, after=cursor.after)
+        rows = await list_promotions(connection, limit=cursor.limit + 1, after=cursor.after, name=name)
     return views.respond(page_of([await shown(state, row) for row in rows], cursor.limit))
 
 

@@ -13,7 +13,7 @@ from kshot.contracts.api import Page
 from kshot.contracts.errors import Invalid, KshotError, NotFound
 from kshot.contracts.ids import is_id, new_id
 from kshot.contracts.job_bodies import NewJobRequest, TrainingEvent, TrainingJob
-from kshot.contracts.jobs import JobSpec
+from kshot.contracts.jobs import JobSpec, JobStatus
 from kshot.contracts.selection import AUTO
 from kshot.planning.plan import minutes, plan
 from kshot.storage import idempotency, jobs
@@ -32,7 +32,7 @@ from service.errors import request_id_of
 from service.event_stream import stream_events
 from service.job_views import shown, training_event
 from service.openapi import Responses, body_of, problems
-from service.pages import CursorDep, page_of
+from service.pages import DATASET_ID, NAME_PATTERN, CursorDep, page_of
 from service.state import State, StateDep
 
 router = APIRouter(prefix="/training-jobs", tags=["meta-training"])
@@ -81,10 +81,24 @@ async def start(request: Request, state: StateDep, caller: AdminDep, idempotency
 
 
 @router.get("", summary="List meta-training jobs", response_model=Page[TrainingJob], responses=problems(403, 422))
-async def list_all(state: StateDep, caller: AdminDep, cursor: CursorDep) -> Response:
+async def list_all(
+    state: StateDep,
+    caller: AdminDep,
+    cursor: CursorDep,
+    status: Annotated[list[JobStatus] | None, Query(description="Only jobs of this status; may be repeated")] = None,
+    name: Annotated[str | None, Query(pattern=NAME_PATTERN, description="Only of checkpoints of this name")] = None,
+    dataset: Annotated[str | None, Query(pattern=DATASET_ID, description="Only on the data set of this id")] = None,
+) -> Response:
     """Newest first."""
     async with state.database.single() as connection:
-        rows = await jobs.list_jobs(connection, limit=cursor.limit + 1, after=cursor.after)
+        rows = await jobs.list_jobs(
+            connection,
+            limit=cursor.limit + 1,
+            after=cursor.after,
+            statuses=status or (),
+            name=name,
+            dataset=dataset,
+        )
     return views.respond(page_of([await shown(state, row) for row in rows], cursor.limit))
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.flow.conftest import HttpStack
-from tests.flow.http_stack import CHECKOUT, PYTHON, free_port, vector_task
+from tests.flow.http_stack import ADMIN_KEY, CHECKOUT, PYTHON, free_port, vector_task
 
 pytestmark = pytest.mark.flow
 
@@ -66,6 +67,18 @@ def test_each_answers_with_its_own_replies_and_one_that_dies_is_replaced(
     until(lambda: len(listening(process)) == 2 and listening(process) != before)
     for _ in range(8):
         assert httpx.get(f"{url}/healthz").status_code == 200
+        assert adapted(url) == 16  # whichever is asked, and though one of them has died
+
+
+def adapted(url: str) -> float:
+    """How many adaptations /metrics counts."""
+    text = httpx.get(f"{url}/metrics", headers={"Authorization": f"Bearer {ADMIN_KEY}"}).text
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    return sum(
+        sample.value
+        for sample in families["kshot_http_requests"].samples
+        if sample.labels["route"] in {"/adapt", "/v1/adapt"} and sample.labels["status"] == "201"
+    )
 
 
 def test_the_end_waits_for_requests_under_way(http_stack: HttpStack, parent: tuple[psutil.Popen, str]) -> None:
