@@ -1,0 +1,1 @@
+"""One file per noun or verb: its commands, and what they print."""

@@ -1,0 +1,65 @@
+"""Errors as one or two lines with the remedy, and the exit code that tells a script what kind it was."""
+
+import re
+from enum import IntEnum
+
+from kshot.cli.sources.examples import WrongUse
+from kshot.client import Unreachable
+from kshot.contracts.errors import KshotError
+
+
+class Exit(IntEnum):
+    """Exit codes of the command line; an interrupt (Ctrl-C) is 130."""
+
+    FAILED = 1
+    WRONG_USE = 2
+    UNREACHABLE = 3
+
+
+_HTTP = re.compile(r"[;,] (?:ask )?(?:GET|POST|PUT|DELETE) /v1/.*$", re.DOTALL)
+_REMEDIES = {
+    "unauthenticated": "set KSHOT_KEY to a key of this service; an administrator makes one: kshot keys create NAME",
+    "forbidden": "set KSHOT_KEY to a key with the role admin",
+    "too_large": "send less: fewer or smaller files, or --shots K to learn from K of each class",
+    "rate_limited": "try again in a while",
+    "queue_full": "try again in a while",
+    "unavailable": "see what is away: kshot status",
+    "deadline_passed": "see whether workers are alive: kshot status",
+    "worse_than_incumbent": "keep what is in production, or promote it all the same: --force",
+    "unreachable": "start the service (make serve), or say where it is: --url or KSHOT_URL; kshot status tries it",
+}
+_LISTS = {
+    "checkpoint": "kshot checkpoints list",
+    "data set": "kshot datasets list",
+    "alias": "kshot checkpoints list",
+    "training job": "kshot jobs list",
+    "API key": "kshot keys list",
+}
+
+
+def exit_code(error: KshotError | WrongUse | OSError) -> Exit:
+    """What a script is told."""
+    if isinstance(error, Unreachable):
+        return Exit.UNREACHABLE
+    return Exit.FAILED if isinstance(error, KshotError) else Exit.WRONG_USE
+
+
+def lines_of(error: KshotError | WrongUse | OSError) -> list[str]:
+    """What the user is told: what is wrong, then what to do."""
+    if isinstance(error, KshotError):
+        remedy = _remedy(error)
+        message = _HTTP.sub("", error.message) if remedy else error.message
+        where = f" ({error.param})" if error.param and error.param not in message else ""
+        return [f"error: {message}{where}"] + ([f"  try: {remedy}"] if remedy else [])
+    if isinstance(error, OSError) and error.filename:
+        return [f"error: {error.filename}: {error.strerror}"]
+    return [f"error: {error}"]
+
+
+def _remedy(error: KshotError) -> str | None:
+    if error.code == "not_found":
+        found = [remedy for noun, remedy in _LISTS.items() if noun in error.message]
+        if "adapted model" in error.message:
+            return "make one: kshot adapt SOURCE; its id begins with am_, and it is yours alone"
+        return f"see what there is: {found[0]}" if found else None
+    return _REMEDIES.get(error.code)
