@@ -1,6 +1,6 @@
 """``python -m kshot.training checkpoints/glyphs/recipe.toml --data ../shared/data --out checkpoints/glyphs``
 
-The same under ``torchrun`` shares each meta-batch among several processes: docs/distributed.md.
+The same under ``torchrun`` shares each meta-batch among several processes: docs/how-to/several-processes.md.
 """
 
 import argparse

@@ -4,7 +4,7 @@ Each meta-batch is shared: every process draws all of it with the same generator
 its gradient are sums over the processes, of parts that are weighted by the whole meta-batch (synchronous data-parallel
 descent). So the random state of any process is everyone's, and the size of the world changes no result but by rounding.
 
-Started by ``torchrun`` (docs/distributed.md); a process by itself is a world of one, and nothing is sent.
+Started by ``torchrun`` (docs/how-to/several-processes.md); a process by itself is a world of one, and nothing is sent.
 """
 
 import ctypes

@@ -11,7 +11,6 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
-from PIL import Image
 
 from benchmarks.own_service import own_service
 from standalone import EmbeddedServers, embedded_servers
@@ -115,13 +114,3 @@ def page_url() -> Iterator[str]:
     """The service that `make serve` runs, for the examples of the pages."""
     with own_service() as running:
         yield running
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A caller's folder, with the photographs the pages speak of."""
-    for i, name in enumerate(["cup1", "cup2", "chair1", "chair2", "which"]):
-        Image.effect_mandelbrot((96, 96), (-2 + i / 5, -1.5, 1, 1.5), 20 + i).convert("RGB").save(
-            tmp_path / f"{name}.jpg"
-        )
-    return tmp_path
