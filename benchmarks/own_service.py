@@ -41,7 +41,7 @@ def service_on(folder: Path, **settings: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         service.send_signal(signal.SIGTERM)
-        service.wait(timeout=60)
+        service.wait(timeout=120)
 
 
 def _wait_until_listening(said: Path, service: "subprocess.Popen[bytes]") -> None:

@@ -121,7 +121,7 @@ class Stack:
         async with self.database.connect() as connection:
             return await connection.scalar(text(statement), values)
 
-    async def until(self, task: "Submitted", *statuses: str, seconds: float = 30) -> Any:
+    async def until(self, task: "Submitted", *statuses: str, seconds: float = 120) -> Any:
         """The row once its status is one of these."""
         deadline = time.monotonic() + seconds
         while (row := await self.row(task)).status not in statuses:
@@ -190,7 +190,7 @@ class WorkerProcess:
         self.process.kill()
         self.process.wait()
 
-    def wait_for(self, event: str, seconds: float = 30) -> None:
+    def wait_for(self, event: str, seconds: float = 120) -> None:
         """Until the log says so."""
         deadline = time.monotonic() + seconds
         while f'"{event}"' not in self.log.read_text():
@@ -198,7 +198,7 @@ class WorkerProcess:
             assert time.monotonic() < deadline, f"no {event}:\n{self.log.read_text()[-4000:]}"
             time.sleep(0.02)
 
-    async def says(self, event: str, seconds: float = 30) -> None:
+    async def says(self, event: str, seconds: float = 120) -> None:
         """`wait_for`, while the test's own loops go on."""
         await asyncio.to_thread(self.wait_for, event, seconds)
 
@@ -235,7 +235,7 @@ async def open_stack(servers: EmbeddedServers, objects: Path) -> AsyncIterator[S
         await database.dispose()
 
 
-async def eventually(check: Callable[[], bool], seconds: float = 20) -> None:
+async def eventually(check: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline

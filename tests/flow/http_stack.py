@@ -121,7 +121,7 @@ class Api:
     def client(self, key: str | None = None, **options: Any) -> httpx.Client:
         """A client with this key."""
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30, **options)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=120, **options)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ async def move_to_a_copy(stack: Stack, task: Submitted) -> str:
 async def until_waiting(stack: Stack) -> None:
     """Until somebody waits for a row that another transaction holds."""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not await stack.scalar(waiting):
         assert time.monotonic() < deadline, "nobody waits"
         await asyncio.sleep(0.05)

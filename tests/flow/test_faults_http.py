@@ -51,7 +51,7 @@ def adapt_body(seed: int, checkpoint: str = "near", *, n_way: int = 2, k_shot: i
 
 def until(client: httpx.Client, url: str, wanted: str) -> dict[str, Any]:
     """The adapted model once it has this status."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while (answer := client.get(url, params={"wait": 5})).json()["status"] != wanted:
         assert time.monotonic() < deadline, answer.text
     body: dict[str, Any] = answer.json()
@@ -173,7 +173,7 @@ def question(accepted: httpx.Response) -> dict[str, Any]:
 
 def answered(client: httpx.Client, body: Any) -> Any:
     """The answer once there is one: Valkey came back a moment ago, so a call may still be refused or lost."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while (answer := client.post("/predict", json=body)).status_code != 200:
         assert answer.status_code in (503, 504), answer.text
         assert time.monotonic() < deadline, answer.text

@@ -150,7 +150,7 @@ async def test_a_trainer_leaves_then_a_pause_then_everything_restarts_then_resum
     with stack.trainer() as leaving:
         await stack.until(job, "running", step=1)
         leaving.signal(signal.SIGTERM)
-        assert leaving.process.wait(timeout=25) == 0
+        assert leaving.process.wait(timeout=120) == 0
     given_back = await stack.job(job)
     assert (given_back.status, given_back.attempt) == ("queued", 1)
     assert given_back.saved_step > 0 and len(stack.kept()) == 1
@@ -163,7 +163,7 @@ async def test_a_trainer_leaves_then_a_pause_then_everything_restarts_then_resum
         assert paused.saved_step == paused.step > given_back.saved_step
         assert trainer.children() == []
         trainer.signal(signal.SIGTERM)
-        assert trainer.process.wait(timeout=10) == 0
+        assert trainer.process.wait(timeout=120) == 0
     await asyncio.to_thread(restart, stack.servers)
     await stack.database.dispose()  # our own connections ended with Postgres
     with stack.trainer():
@@ -229,7 +229,7 @@ def restart(servers: EmbeddedServers) -> None:
 
 
 async def until_failed(stack: JobStack, job: str) -> Any:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not (row := await stack.job(job)).is_finished:
             await asyncio.sleep(0.05)
     assert row.status == "failed"
@@ -237,6 +237,6 @@ async def until_failed(stack: JobStack, job: str) -> Any:
 
 
 async def until_gone(process: psutil.Process) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
             await asyncio.sleep(0.02)

@@ -75,7 +75,7 @@ async def test_terminated_with_work_running_and_waiting_it_loses_nothing(stack: 
         waiting = [await stack.submit("near", blobs(seed)) for seed in range(4)]
         await stack.until(waiting[0], "running")
         leaving.signal(signal.SIGTERM)
-        assert leaving.process.wait(timeout=30) == 0
+        assert leaving.process.wait(timeout=120) == 0
     assert (await stack.row(running)).status == "succeeded"
     rows = [await stack.row(task) for task in waiting]
     assert {(row.status, row.attempt) for row in rows} == {("queued", 0)}
@@ -125,7 +125,7 @@ async def test_an_innocent_at_its_last_attempt_is_safe_from_the_poison_behind_it
 
 
 async def eventually_at(stack: Stack, task: object, attempt: int) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while (row := await stack.row(task)).status != "running" or row.attempt != attempt:
             await asyncio.sleep(0.02)
 

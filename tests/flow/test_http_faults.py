@@ -41,7 +41,7 @@ class Bare:
         """A worker process, seen by the API."""
         return run_worker(self.servers.environ, self.folder, self.api)
 
-    def until(self, check: Callable[[], bool], seconds: float = 30) -> None:
+    def until(self, check: Callable[[], bool], seconds: float = 120) -> None:
         """Until it is so."""
         deadline = time.monotonic() + seconds
         while not check():

@@ -69,7 +69,7 @@ def history(client: httpx.Client, model: str) -> list[dict[str, Any]]:
 
 def until_history(client: httpx.Client, model: str, n: int) -> list[dict[str, Any]]:
     """Its history once it has ``n`` lines."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while len(lines := history(client, model)) < n:
         assert time.monotonic() < deadline, lines
         time.sleep(0.1)

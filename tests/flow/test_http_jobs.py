@@ -38,7 +38,7 @@ def waves(admin: httpx.Client) -> str:
     return str(made.json()["id"])
 
 
-def until(check: Any, seconds: float = 60) -> None:
+def until(check: Any, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline

@@ -48,7 +48,7 @@ def listening(process: psutil.Popen) -> set[int]:
 
 
 def until(check: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not check():
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -8,6 +8,7 @@ import pytest
 from kshot.contracts.errors import RateLimited
 from kshot.contracts.ids import new_id
 from kshot.queue.link import Link
+from service import rates as rates_of_service
 from service.rates import Rates
 from standalone import EmbeddedServers, embedded_servers
 
@@ -16,6 +17,12 @@ from standalone import EmbeddedServers, embedded_servers
 def servers() -> Iterator[EmbeddedServers]:
     with embedded_servers() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stalls for a moment has not lost its server."""
+    monkeypatch.setattr(rates_of_service, "_PATIENCE_S", 60)
 
 
 @pytest.fixture
@@ -46,10 +53,10 @@ async def test_the_minute_before_counts_with_what_is_left_of_it(links: list[Link
     rates = Rates(link, per_minute=20)
     assert await passed(rates, tenant, 20) == 20
     await link.ask("PEXPIRE", f"kshot:rate:{{{tenant}}}:now", 30_000)  # that minute ended half a minute ago
-    with pytest.raises(RateLimited) as refused:
-        assert await passed(rates, tenant, 12) in (10, 11)
-        await rates.hit(tenant)
-    assert refused.value.retry_after is not None and 0 <= refused.value.retry_after <= 3  # 20 of it go in 60 s
+    assert 10 <= await passed(rates, tenant, 20) < 20  # one more for each 3 s that this took
+    refused = await asyncio.gather(*(rates.hit(tenant) for _ in range(20)), return_exceptions=True)
+    waits = [outcome.retry_after for outcome in refused if isinstance(outcome, RateLimited)]
+    assert waits and all(wait is not None and 0 <= wait <= 3 for wait in waits)  # 20 of it go in 60 s
 
 
 async def test_a_server_that_forgot_the_script_is_told_again(links: list[Link]) -> None:

@@ -44,7 +44,7 @@ def query(url: str, ask: Callable[[asyncpg.Connection], Awaitable[Any]]) -> Any:
     return asyncio.run(connect_and_ask())
 
 
-def eventually(attempt: Callable[[], Any], *errors: type[Exception], seconds: float = 20) -> Any:
+def eventually(attempt: Callable[[], Any], *errors: type[Exception], seconds: float = 120) -> Any:
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -24,7 +24,7 @@ def shell(name: str, script: str, folder: Path) -> Command:
 
 
 def until(happened: Callable[[], bool], supervisor: Supervisor | None = None) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not happened():
         assert time.monotonic() < deadline
         if supervisor is not None:

@@ -17,7 +17,7 @@ IGNORES_SIGTERM = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG
 
 async def _said(log: Path) -> list[str]:
     """The child's lines, once there is one."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not log.exists() or not log.read_text().endswith("\n"):
             await asyncio.sleep(0.01)
     return log.read_text().split()
@@ -96,6 +96,6 @@ asyncio.run(run_child(argv, cwd=log.parent, log=log, stop=asyncio.Event()))
 
 async def _until_gone(pid: int) -> None:
     """Gone, or a zombie whose new parent has not looked yet."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
             await asyncio.sleep(0.01)

@@ -184,7 +184,7 @@ async def test_a_wish_is_granted_although_the_only_trainer_has_a_job(jobs: Jobs,
     monkeypatch.setattr(job_run, "run_child", child)
     monkeypatch.setattr(trainer, "_END_S", 0.1)
     running = asyncio.create_task(Trainer(jobs.stack).run(stop))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while (await jobs.job(lost)).status != "cancelled" or (await jobs.job(busy)).status != "running":
             await asyncio.sleep(0.02)
     stop.set()

@@ -25,7 +25,7 @@ from kshot.training.world import ALONE
 from tests.kshot.training.work_folders import curves, drawings, events, texts, vectors, work_folder
 
 OUT = Path("checkpoints") / "_out"
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 
 
 @pytest.fixture(autouse=True)

@@ -42,7 +42,7 @@ def test_a_process_that_hears_nothing_ends_with_its_agent(tmp_path: Path) -> Non
     started = tmp_path / "started"
     agent = subprocess.Popen(**_ranks(tmp_path, STOPPED, started))
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not (started.exists() and started.read_text().endswith("\n")) and time.monotonic() < deadline:
             time.sleep(0.05)
         rank, parent = map(int, started.read_text().split())

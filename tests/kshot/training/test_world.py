@@ -140,7 +140,7 @@ def test_a_job_of_two_processes_stops_at_sigterm_and_goes_on(tmp_path: Path) -> 
     with (tmp_path / "log").open("w") as log:
         job = subprocess.Popen(command, cwd=CHECKOUT, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not events(tmp_path, "step") and time.monotonic() < deadline:
             time.sleep(0.1)
         job.send_signal(signal.SIGTERM)
