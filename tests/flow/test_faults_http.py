@@ -71,7 +71,7 @@ def test_adaptations_are_accepted_and_done_while_valkey_is_dead_and_its_data_gon
     service.servers.stop("valkey")
     service.servers.delete_data("valkey")
     service.worker.send_signal(signal.SIGCONT)
-    during = client.post("/adapt", json=adapt_body(2), headers={"Prefer": "respond-async"}, timeout=1)
+    during = client.post("/adapt", json=adapt_body(2), headers={"Prefer": "respond-async"}, timeout=5)
     assert (before.status_code, during.status_code) == (202, 202)
     assert ready(client)["status"] == "degraded"
     for accepted in (before, during):
@@ -86,7 +86,7 @@ def test_adaptations_are_accepted_while_valkey_hangs(service: Service, client: h
     valkey = service.servers.pid("valkey")
     os.kill(valkey, signal.SIGSTOP)
     try:
-        accepted = client.post("/adapt", json=adapt_body(3), headers={"Prefer": "respond-async"}, timeout=1)
+        accepted = client.post("/adapt", json=adapt_body(3), headers={"Prefer": "respond-async"}, timeout=5)
         assert accepted.status_code == 202
         until(client, accepted.headers["location"], "succeeded")
     finally:
