@@ -1,9 +1,8 @@
 """Keys, limits, recording, and how the service is."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import httpx
-import orjson
 
 from kshot.client.endpoint import Calls, endpoint, lists, read
 from kshot.client.failures import Unreachable, failure_of
@@ -14,6 +13,7 @@ from kshot.client.steps import Script, Send
 from kshot.contracts.api import ApiKey, Limits
 from kshot.contracts.flywheel_bodies import Recording
 from kshot.contracts.health_bodies import Readiness
+from kshot.contracts.system_bodies import System
 
 
 class AccessCalls(Calls):
@@ -79,8 +79,7 @@ class AccessCalls(Calls):
         return read(Readiness, response.content)
 
     @endpoint
-    def system(self) -> Script[dict[str, Any]]:
-        """For administrators: workers, queue depth, batch sizes, cache hits, recent errors."""
+    def system(self) -> Script[System]:
+        """For administrators: workers, queue, batches, caches, jobs by status, and what failed in the last day."""
         response = yield from self._send(Request("GET", "/v1/system"))
-        found: dict[str, Any] = orjson.loads(response.content)
-        return found
+        return read(System, response.content)

@@ -10,7 +10,7 @@ from kshot.client.pages import pages
 from kshot.client.progress import waiting
 from kshot.client.requests import Request, Upload, at, json_body, to_json
 from kshot.client.steps import Script
-from kshot.contracts.dataset_bodies import Dataset, FileFormat
+from kshot.contracts.dataset_bodies import Dataset, DatasetSamples, FileFormat
 from kshot.contracts.errors import Invalid
 
 _CHECK_S = 1200.0
@@ -81,6 +81,15 @@ class DatasetCalls(Calls):
     def datasets(self) -> Script[None]:
         """All data sets, newest first, without the names of their classes."""
         yield from pages(self, "/v1/datasets")
+
+    @endpoint
+    def dataset_samples(self, id: str, *, limit: int = 24) -> Script[DatasetSamples]:
+        """A few examples of a data set, by id or name: texts, thumbnails as data URLs, first numbers of vectors.
+
+        ``limit``: at most so many, up to 100.
+        """
+        response = yield from self._send(Request("GET", at("/v1/datasets", id, "samples"), params={"limit": limit}))
+        return read(DatasetSamples, response.content)
 
     @endpoint
     def delete_dataset(self, id: str) -> Script[None]:

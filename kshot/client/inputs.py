@@ -144,7 +144,10 @@ def _is_picture(item: object) -> bool:
 
 
 def _picture(array: Array, param: str) -> Any:
-    from PIL import Image
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise Invalid("arrays of pictures need Pillow: pip install pillow", param=param) from error
 
     flat = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
     if flat.dtype != np.uint8 or not (flat.ndim == 2 or (flat.ndim == 3 and flat.shape[2] in (3, 4))):

@@ -1,5 +1,6 @@
 """Meta-training jobs, for administrators."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -153,9 +154,11 @@ class TrainingCalls(Calls):
         return response.content
 
     @lists(Job, AsyncJob)
-    def jobs(self) -> Script[None]:
-        """All jobs, newest first."""
-        yield from pages(self, "/v1/training-jobs")
+    def jobs(self, *, status: Sequence[str] = (), name: str | None = None, dataset: str | None = None) -> Script[None]:
+        """All jobs, newest first; only those of some ``status``, of checkpoints of this ``name``, on this ``dataset``
+        (its id)."""
+        only = {**({"status": list(status)} if status else {}), **given(name=name, dataset=dataset)}
+        yield from pages(self, "/v1/training-jobs", only)
 
 
 def _show(show: Show, job: job_bodies.TrainingJob) -> None:

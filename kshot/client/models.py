@@ -43,6 +43,11 @@ class Prediction(api.Prediction):
         """Regression: the standard deviation of each value; None where the learner gives none."""
         return [one.get("std") for one in self.predictions]
 
+    @property
+    def nearest(self) -> list[list[dict[str, Any]]]:
+        """Where `wanted` has it: of each input the examples most like it, {index, label, similarity}."""
+        return [one.get("nearest", []) for one in self.predictions]
+
 
 class ModelCalls(Calls):
     """What can be done with an adapted model. It is a snapshot: calls that change it give a new one."""
@@ -63,8 +68,8 @@ class ModelCalls(Calls):
 
         Args:
             inputs: texts, vectors or pictures, as in `adapt`.
-            wanted: parts of each answer: ``labels``, ``probabilities``, ``logits``, ``values``; by default the first
-                two for classes, the last for regression.
+            wanted: parts of each answer: ``labels``, ``probabilities``, ``logits``, ``values``, ``nearest`` (the
+                examples most like it); by default the first two for classes, ``values`` for regression.
             top_k: only the k most probable classes.
             reject_below: answer ``label: None`` where the best probability is lower (0 to 1).
             store: record the inputs, too; answers are always recorded.
@@ -171,6 +176,14 @@ class AsyncModel(Async, ModelCalls, api.AdaptedModel):
     """An adapted model of an `AsyncClient`; its calls are awaited."""
 
     _driver: AwaitingDriver = PrivateAttr()
+
+
+def model_with(id: str, driver: BlockingDriver) -> Model:
+    """A handle of the model with this id, nothing else of which is known here."""
+    known: dict[str, Any] = {"id": id}
+    model = Model.model_construct(**known)
+    model._driver = driver
+    return model
 
 
 def made(calls: Calls, request: Request, wait: float | None) -> Script[bytes]:

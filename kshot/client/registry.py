@@ -25,9 +25,9 @@ class RegistryCalls(Calls):
         return read(Checkpoint, response.content)
 
     @lists(Checkpoint, Checkpoint)
-    def checkpoints(self) -> Script[None]:
-        """All checkpoints, newest first, without deleted ones."""
-        yield from pages(self, "/v1/checkpoints")
+    def checkpoints(self, *, name: str | None = None) -> Script[None]:
+        """All checkpoints, or those of this ``name``, newest first, without deleted ones."""
+        yield from pages(self, "/v1/checkpoints", given(name=name))
 
     @endpoint
     def delete_checkpoint(self, id: str) -> Script[None]:
@@ -117,9 +117,9 @@ class RegistryCalls(Calls):
         return read(Promotion, response.content)
 
     @lists(Promotion, Promotion)
-    def promotions(self) -> Script[None]:
-        """For administrators: all comparisons, newest first."""
-        yield from pages(self, "/v1/promotions")
+    def promotions(self, *, name: str | None = None) -> Script[None]:
+        """For administrators: all comparisons, or those of checkpoints of this ``name``, newest first."""
+        yield from pages(self, "/v1/promotions", given(name=name))
 
     def _decided(self, id: str, deadline: Deadline) -> Script[Promotion]:
         with waiting(self._driver.progress, "comparing with what is in production"):

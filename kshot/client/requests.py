@@ -14,6 +14,7 @@ from kshot.contracts.errors import Invalid
 from kshot.contracts.wire import Array, pack
 
 SAFETENSORS = "application/vnd.safetensors"
+Param = str | int | list[str]
 Report = Callable[[int], None]
 
 
@@ -64,7 +65,7 @@ class Request:
 
     method: str
     path: str
-    params: Mapping[str, str | int] = field(default_factory=dict)
+    params: Mapping[str, Param] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body | None = None
     patience_s: float = 0.0

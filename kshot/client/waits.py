@@ -6,7 +6,7 @@ from collections.abc import Callable
 import httpx
 
 from kshot.client.failures import WaitTimedOut, explained
-from kshot.client.requests import Request
+from kshot.client.requests import Param, Request
 from kshot.client.steps import Script, Sleep
 
 PENDING = ("queued", "running")
@@ -48,7 +48,7 @@ def polled(
     """The object at ``path`` once it is no longer pending, by long polls. Raises WaitTimedOut."""
     while True:
         began, seconds = time.monotonic(), deadline.poll_s
-        params = {"wait": seconds} if seconds else {}
+        params: dict[str, Param] = {"wait": seconds} if seconds else {}
         response = yield from look(Request("GET", path, params=params).patient(seconds))
         if not is_pending(response):
             return response

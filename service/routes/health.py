@@ -7,8 +7,8 @@ from fastapi import APIRouter
 from sqlalchemy import text
 from starlette.responses import Response
 
-from kshot.contracts.api import Answer
 from kshot.contracts.errors import Unavailable
+from kshot.contracts.health_bodies import Health, Parts, Readiness
 from service.auth import AdminDep
 from service.exposition import expose
 from service.figures import read_figures
@@ -19,32 +19,6 @@ from service.views import respond
 
 router = APIRouter(tags=["health"])
 _PATIENCE_S = 1.0
-
-
-class Health(Answer):
-    """The process answers."""
-
-    status: Literal["ok"] = "ok"
-
-
-class Parts(Answer):
-    """The state of each part."""
-
-    database: Literal["up", "away"]
-    redis: Literal["up", "away"]
-    workers: int
-    trainers: int
-    checkpoints: int
-
-
-class Readiness(Answer):
-    """``degraded``: adaptations are accepted and kept, but predictions wait for what is away.
-
-    ``starting``: no checkpoint is published yet, so there is nothing to adapt.
-    """
-
-    status: Literal["ready", "degraded", "starting", "unavailable"]
-    parts: Parts
 
 
 @router.head("/healthz", include_in_schema=False)
@@ -63,13 +37,17 @@ async def healthz() -> Response:
 )
 async def readyz(state: StateDep) -> Response:
     """503 without a database or before the first checkpoint is published: nothing can be accepted then."""
-    (database, checkpoints, workers, trainers), redis = await asyncio.gather(_database(state), _redis(state))
-    status: Literal["ready", "degraded", "starting", "unavailable"] = "ready" if redis and workers else "degraded"
+    (database, checkpoints, workers, trainers), redis, objects = await asyncio.gather(
+        _database(state), _redis(state), _objects(state)
+    )
+    whole = redis and objects and workers
+    status: Literal["ready", "degraded", "starting", "unavailable"] = "ready" if whole else "degraded"
     if not checkpoints:
         status = "starting" if database else "unavailable"
     parts = Parts(
         database="up" if database else "away",
         redis="up" if redis else "away",
+        objects="up" if objects else "away",
         workers=workers,
         trainers=trainers,
         checkpoints=checkpoints,
@@ -106,5 +84,13 @@ async def _redis(state: State) -> bool:
     try:
         async with asyncio.timeout(_PATIENCE_S):
             return await state.queue.ping()
+    except TimeoutError:
+        return False
+
+
+async def _objects(state: State) -> bool:
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            return await state.store_answers()
     except TimeoutError:
         return False

@@ -99,7 +99,7 @@ def test_the_readme_answers_what_it_says(ran: Ran):
     numbers = json.loads(answer('"checkpoint": "vectors"'))
     assert numbers["task"] == "regression" and numbers["predictions"][0]["value"] == pytest.approx(13, abs=0.7)
     assert answer("def drawing(").strip() == "['ring', 'cross']"
-    assert answer("I was charged twice").startswith("refund ")
+    assert answer("I was charged twice").splitlines()[-1] == "['refund']"
 
 
 @pytest.mark.flow
