@@ -6,7 +6,7 @@ import typer
 
 import kshot
 from kshot.cli.commands import adapting, aliases, checkpoints, datasets, jobs, keys, predicting, status, training
-from kshot.cli.connection import DEFAULT_URL, Place
+from kshot.cli.connection import DEFAULT_URL, Place, check_url
 from kshot.cli.group import Commands
 from kshot.cli.printing import data, warn
 
@@ -51,7 +51,7 @@ def root(
     source = ctx.get_parameter_source("key")
     if key is not None and source is not None and source.name == "COMMANDLINE":
         warn("others on this machine see a key on the command line, and the shell's history keeps it; set KSHOT_KEY")
-    ctx.obj = Place(url, key)
+    ctx.obj = Place(check_url(url), key)
 
 
 def main() -> None:

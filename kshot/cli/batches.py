@@ -10,7 +10,7 @@ import orjson
 
 from kshot.cli.printing import counting
 from kshot.cli.scoring import Answer
-from kshot.cli.sources.examples import Examples
+from kshot.cli.sources.examples import NOUNS, Examples, shortened
 from kshot.contracts.api import Limits
 from kshot.contracts.errors import Invalid, KshotError, TooLarge
 
@@ -39,7 +39,7 @@ def batches(examples: Examples, most_rows: int, limits: Limits) -> Iterator[Exam
 def answers_to(examples: Examples, ask: Ask, limits: Limits) -> list[Answer]:
     """An answer for each input, with a bar on stderr. Raises KshotError, naming the input at fault."""
     answers: list[Answer] = []
-    with counting(_unit(examples)) as bar:
+    with counting(NOUNS[examples.modality]) as bar:
         task = bar.add_task("predicting", total=len(examples))
         for batch in batches(examples, limits.max_query, limits):
             answers += _ask(batch, ask)
@@ -51,7 +51,7 @@ def naming(error: KshotError, examples: Examples) -> KshotError:
     """The error, of one input by its place, with what that input is called here."""
     place = _PLACE.match(error.param or "")
     if place is not None and int(place[1]) < len(examples):
-        error.message, error.param = f"{examples.names[int(place[1])]}: {error.message}", None
+        error.message, error.param = f"{shortened(examples.names[int(place[1])])}: {error.message}", None
     return error
 
 
@@ -77,7 +77,3 @@ def _sizes(examples: Examples) -> list[float]:
 
 def _size(one: Any) -> float:
     return one.stat().st_size * _BASE64 if isinstance(one, Path) else len(orjson.dumps(one))
-
-
-def _unit(examples: Examples) -> str:
-    return {"image": "pictures", "text": "texts", "vector": "vectors"}[examples.modality]

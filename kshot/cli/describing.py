@@ -1,7 +1,6 @@
 """What the service answers, in plain words."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from kshot.cli.scoring import in_words
@@ -69,14 +68,10 @@ def takes(spec: InputSpec) -> str:
     if spec.modality == "image":
         return f"{'grey' if spec.channels == 1 else 'colour'} pictures, seen at {spec.width} x {spec.height}"
     if spec.modality == "vector":
-        return "vectors of any width" if spec.width is None else f"vectors of {spec.width} numbers"
+        return "vectors of any width" if spec.width is None else f"vectors of width {spec.width}"
     return f"texts of up to {spec.max_chars} characters"
 
 
-def how_long(until: datetime, now: datetime) -> str:
-    """The time left, in the unit that fits: ``2 h 5 min``."""
-    seconds = max(int((until - now).total_seconds()), 0)
-    hours, minutes = seconds // 3600, seconds % 3600 // 60
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
+def size_in_words(n_bytes: int) -> str:
+    """``7.2 MB``, or kB below one of them."""
+    return f"{n_bytes / 1e6:.1f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:.1f} kB"

@@ -57,7 +57,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str =
     if not made.row_count:
         say(empty)
         return
-    _console().print(made, markup=False, highlight=False)
+    _print(made)
 
 
 def facts(pairs: Mapping[str, object]) -> None:
@@ -68,7 +68,7 @@ def facts(pairs: Mapping[str, object]) -> None:
     for name, value in pairs.items():
         if text := cell(value):
             made.add_row(name, text)
-    _console().print(made, markup=False, highlight=False)
+    _print(made)
 
 
 def cell(value: object) -> str:
@@ -93,6 +93,15 @@ def counting(unit: str) -> Progress:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
     return Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
+
+
+def _print(made: Table) -> None:
+    """A table on stdout, without the blanks that fill its last column."""
+    console = _console()
+    with console.capture() as captured:
+        console.print(made, markup=False, highlight=False)
+    for line in captured.get().splitlines():
+        sys.stdout.write(line.rstrip() + "\n")
 
 
 def _console() -> Console:

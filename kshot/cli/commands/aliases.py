@@ -8,7 +8,7 @@ from kshot.cli.connection import connect
 from kshot.cli.printing import AsJson, facts, show_json
 from kshot.contracts.registry_bodies import Alias
 
-Name = Annotated[str, typer.Argument(help="name@alias; name means name@production")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="name@alias; name means name@production")]
 
 
 def register(app: typer.Typer) -> None:
@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 def promote(
     ctx: typer.Context,
     name: Name,
-    checkpoint: Annotated[str, typer.Argument(help="Id of a checkpoint of this name, or name@alias")],
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="An id, or name@alias")],
     dataset: Annotated[
         str | None, typer.Option(help="Data set to compare on; by default the one it was trained on")
     ] = None,

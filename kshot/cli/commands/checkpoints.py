@@ -6,7 +6,7 @@ import typer
 
 from kshot.cli.commands.evaluation import print_evaluation
 from kshot.cli.connection import connect
-from kshot.cli.describing import figure, shape, takes
+from kshot.cli.describing import figure, shape, size_in_words, takes
 from kshot.cli.naming import find_checkpoint
 from kshot.cli.printing import AsJson, facts, show_json, table
 from kshot.contracts.registry_bodies import Checkpoint
@@ -36,7 +36,7 @@ def list_all(ctx: typer.Context, as_json: AsJson = False) -> None:
 @checkpoints.command(epilog="Example: kshot checkpoints show photos")
 def show(
     ctx: typer.Context,
-    checkpoint: Annotated[str, typer.Argument(help="A name (its version in production), name@alias or an id")],
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="name, name@alias or an id")],
     as_json: AsJson = False,
 ) -> None:
     """Show a checkpoint: what it takes, where it comes from, and its whole evaluation table."""
@@ -54,7 +54,7 @@ def show(
             "tasks": found.tasks,
             "learner": found.learner,
             "other learners": [name for name in found.learners if name != found.learner],
-            "size": f"{found.bytes / 1e6:.1f} MB",
+            "size": size_in_words(found.bytes),
             "data": [source.name for source in found.lineage.data],
             "began at": found.parent,
             "job": found.job,
@@ -68,7 +68,7 @@ def show(
 @checkpoints.command(epilog="Example: kshot checkpoints history photos")
 def history(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="name@alias; name means name@production")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="name@alias; name means name@production")],
     as_json: AsJson = False,
 ) -> None:
     """Show what an alias pointed at, newest first, and why it moved."""

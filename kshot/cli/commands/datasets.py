@@ -7,12 +7,13 @@ import typer
 
 from kshot.cli.commands.options import Described
 from kshot.cli.connection import connect
+from kshot.cli.describing import size_in_words
 from kshot.cli.printing import AsJson, facts, say, show_json, table
 from kshot.cli.uploading import name_for, upload
 from kshot.contracts.dataset_bodies import Dataset
 
 datasets = typer.Typer(no_args_is_help=True, help="Data sets to train on (administrators): list, upload, show, delete.")
-_Which = Annotated[str, typer.Argument(help="Id (ds_...) or name of a data set")]
+_Which = Annotated[str, typer.Argument(metavar="DATASET", help="Id (ds_...) or name of a data set")]
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +39,8 @@ def upload_one(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A folder of class folders or a zip of one, CSV or JSON lines of texts, npz or CSV of vectors"
+            metavar="SOURCE",
+            help="A folder of class folders or a zip of one, CSV or JSON lines of texts, npz or CSV of vectors",
         ),
     ],
     name: Annotated[
@@ -85,7 +87,7 @@ def _print(dataset: Dataset, as_json: bool) -> None:
             "examples": dataset.n_examples,
             **parts,
             "smallest class": dataset.smallest,
-            "size": f"{dataset.bytes / 1e6:.1f} MB",
+            "size": size_in_words(dataset.bytes),
             "created": dataset.created_at,
             "used by": dataset.used_by,
         }

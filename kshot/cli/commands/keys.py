@@ -32,7 +32,7 @@ def list_all(ctx: typer.Context, as_json: AsJson = False) -> None:
 @keys.command("create", epilog="Example: kshot keys create reporting --tenant sales --days 90")
 def create(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="What the key is for")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the key is for")],
     role: Annotated[
         Literal["user", "admin"], typer.Option(help="admin may also train, promote and make keys")
     ] = "user",
@@ -54,7 +54,7 @@ def create(
 
 @keys.command("revoke", epilog="Example: kshot keys revoke key_01ABC")
 def revoke(
-    ctx: typer.Context, key: Annotated[str, typer.Argument(help="Id of a key (key_...), not its secret")]
+    ctx: typer.Context, key: Annotated[str, typer.Argument(metavar="KEY", help="Id of a key (key_...), not its secret")]
 ) -> None:
     """Revoke a key, at once. Revoking it twice is no error."""
     connect(ctx).revoke_key(key)

@@ -7,7 +7,10 @@ import typer
 
 Source = Annotated[
     Path,
-    typer.Argument(help="A folder with one folder of PNG or JPEG pictures per class, a CSV file or an npz archive"),
+    typer.Argument(
+        metavar="SOURCE",
+        help="A folder with one folder of PNG or JPEG pictures per class, a CSV file or an npz archive",
+    ),
 ]
 LabelColumn = Annotated[
     str | None, typer.Option(help="Column (npz: array) of the labels; guessed by its name: label, class, intent, ...")

@@ -13,7 +13,7 @@ from kshot.cli.connection import connect
 from kshot.cli.printing import data, say, show_json, table
 from kshot.cli.scoring import Answer, in_words, score
 from kshot.cli.sources.csv_files import Asked
-from kshot.cli.sources.examples import Examples, Truth
+from kshot.cli.sources.examples import Examples, Truth, shortened
 from kshot.cli.sources.reading import read_questions
 from kshot.client import Client, Model
 
@@ -27,12 +27,13 @@ def register(app: typer.Typer) -> None:
 
 def predict(
     ctx: typer.Context,
-    model: Annotated[str, typer.Argument(help="Id of an adapted model (am_...), which kshot adapt prints")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Id of a model (am_...), as kshot adapt prints")],
     source: Annotated[
         list[str] | None,
         typer.Argument(
+            metavar="[SOURCE]...",
             help="Texts; or pictures; or one folder, CSV file, npz archive or .txt file with a text a line. "
-            "Without any, or with -, lines of stdin"
+            "Without any, or with -, lines of stdin",
         ),
     ] = None,
     output: Annotated[Format, typer.Option("--output", "-o", help="How the answers are printed")] = "table",
@@ -101,7 +102,7 @@ def _print(
     if output == "csv":
         csv.writer(sys.stdout, lineterminator="\n").writerows([columns, *cells])
     else:
-        table(columns, cells)
+        table(columns, ([shortened(str(name)), *cell] for name, *cell in cells))
     if figures is not None:
         (say if output == "csv" else data)(f"\n{in_words(figures)}" if output == "table" else in_words(figures))
 

@@ -10,6 +10,7 @@ from kshot.cli.commands.options import Described
 from kshot.cli.connection import connect
 from kshot.cli.printing import AsJson, say
 from kshot.cli.refusals import Exit
+from kshot.cli.sources.examples import WrongUse
 from kshot.cli.uploading import name_for, upload
 from kshot.cli.watching import watch
 from kshot.client import Client
@@ -25,7 +26,10 @@ def train(
     ctx: typer.Context,
     source: Annotated[
         str,
-        typer.Argument(help="Id or name of a data set; or a file or folder, which is uploaded (kshot datasets upload)"),
+        typer.Argument(
+            metavar="SOURCE",
+            help="Id or name of a data set; or a file or folder to upload",
+        ),
     ],
     name: Annotated[str | None, typer.Option(help="Of the checkpoint; by default that of the data set")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="How long to train; by default as suits the data")] = None,
@@ -75,6 +79,8 @@ def _dataset(client: Client, source: str, label: str | None, text: str | None) -
     """The data set of this id or name, or made of this file."""
     file = Path(source)
     if not file.exists():
+        if file.suffix or len(file.parts) > 1:  # no name of a data set has dots or slashes
+            raise WrongUse(f"there is no file or folder {source}")
         return client.dataset(source)
     dataset = upload(client, file, name_for(file), label, text)
     say(f"uploaded {file} as {dataset.name} ({dataset.n_examples} examples)")

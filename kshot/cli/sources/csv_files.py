@@ -14,7 +14,6 @@ from kshot.contracts.wire import Array
 _LABELS = ("label", "labels", "class", "category", "intent", "target", "y")
 _TEXTS = ("text", "texts", "sentence", "utterance", "message", "query", "question", "content", "body")
 _SEPARATORS = ",;\t"
-_SHOWN_CHARS = 60
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,9 @@ def read_csv(file: Path, asked: Asked) -> Examples:
     said = _said(len(rows), label, text, labels, others)
     if text is not None:
         texts = [row[header.index(text)] for row in rows]
-        return Examples("text", texts, [shortened(one) for one in texts], labels, said)
+        return Examples("text", texts, texts, labels, said)
     numbers = _numbers(file, header, rows, others)
     return Examples("vector", numbers, [f"row {i}" for i in range(1, len(rows) + 1)], labels, said)
-
-
-def shortened(text: str) -> str:
-    """A text as one short line."""
-    line = " ".join(text.split())
-    return line if len(line) <= _SHOWN_CHARS else line[: _SHOWN_CHARS - 1] + "…"
 
 
 def _rows(file: Path) -> tuple[list[str], list[list[str]]]:

@@ -16,6 +16,10 @@ Truth = str | float | list[float]
 """A label: a class, a value, or several values."""
 
 
+_SHOWN_CHARS = 60
+NOUNS: dict[Modality, str] = {"image": "pictures", "text": "texts", "vector": "vectors"}
+
+
 class WrongUse(Exception):
     """The command was given something that it cannot work with; the message says what to do. Exit code 2."""
 
@@ -25,7 +29,8 @@ class Examples:
     """n inputs. ``inputs``: texts, files of pictures, or an array with a row each.
 
     ``labels``: n, None where one is not known; None altogether where the source has none. ``names``: what to call each
-    input in a table or an error. ``said``: what was guessed and found, one line each, for the user to check.
+    input in an answer or an error, a text by itself. ``said``: what was guessed and found, one line each,
+    for the user to check.
     """
 
     modality: Modality
@@ -53,13 +58,19 @@ class Examples:
             raise WrongUse("these examples have no labels, and learning needs them")
         for name, label in zip(self.names, self.labels, strict=True):
             if label is None:
-                raise WrongUse(f"{name} has no label; fill it in, or remove it")
+                raise WrongUse(f"{shortened(name)} has no label; fill it in, or remove it")
         return [label for label in self.labels if label is not None]
 
 
 def task_of(labels: Sequence[Truth]) -> Task:
     """What the labels ask for: strings are classes, numbers are values."""
     return "classification" if all(isinstance(label, str) for label in labels) else "regression"
+
+
+def shortened(text: str) -> str:
+    """A text as one short line."""
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN_CHARS else line[: _SHOWN_CHARS - 1] + "…"
 
 
 def listed(names: Sequence[object], most: int = 8) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from kshot.cli.sources.examples import Examples, WrongUse, listed
 
 PICTURES = (".png", ".jpg", ".jpeg")
+_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
 
 def read_folder(folder: Path) -> Examples:
@@ -16,6 +17,7 @@ def read_folder(folder: Path) -> Examples:
     pictures = [file for file in files if file.suffix.lower() in PICTURES]
     if not pictures:
         raise WrongUse(_nothing_in(folder, files))
+    _check_pictures(pictures)
     classes = [file.parent.relative_to(folder).as_posix() for file in pictures]
     labelled = [None if name == "." else name for name in classes]
     names = [file.relative_to(folder).as_posix() for file in pictures]
@@ -28,7 +30,16 @@ def read_folder(folder: Path) -> Examples:
 
 def read_pictures(files: list[Path]) -> Examples:
     """Single pictures, without labels."""
+    _check_pictures(files)
     return Examples("image", files, [str(file) for file in files])
+
+
+def _check_pictures(files: list[Path]) -> None:
+    """Raise WrongUse where one is no PNG or JPEG by its first bytes: with `auto` the service could not say which."""
+    for file in files:
+        with file.open("rb") as opened:
+            if not opened.read(8).startswith(_SIGNATURES):
+                raise WrongUse(f"{file} is no PNG or JPEG, whatever its name says: save it as one, or remove it")
 
 
 def _hidden(file: Path, folder: Path) -> bool:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from kshot.cli.sources.csv_files import Asked, read_csv, shortened
-from kshot.cli.sources.examples import Examples, WrongUse
+from kshot.cli.sources.csv_files import Asked, read_csv
+from kshot.cli.sources.examples import NOUNS, Examples, Modality, WrongUse
 from kshot.cli.sources.folders import PICTURES, read_folder, read_pictures
 from kshot.cli.sources.npz_files import read_npz
 
@@ -16,10 +16,12 @@ STDIN = "-"
 
 
 def read_labelled(source: Path, asked: Asked) -> Examples:
-    """Examples to learn from. Raises WrongUse where there is nothing of that name, or it has no labels."""
+    """Examples to learn from. Raises WrongUse where there is nothing of that name, it has no labels, or is of
+    another kind than the checkpoint takes."""
     if not source.exists():
         raise WrongUse(f"there is no file or folder {source}")
     examples = _read(source, replace(asked, labelled=True))
+    _check_kind(examples, asked.modality)
     if examples.labels is None and source.is_dir():
         raise WrongUse(f"the pictures of {source} are in no class folders: put those of each class in one of its own")
     if examples.labels is None:
@@ -32,26 +34,39 @@ def read_questions(sources: Sequence[str], asked: Asked) -> Examples:
 
     Raises WrongUse where a name looks like that of a file and there is none, or kinds are mixed.
     """
+    examples = _questions(sources, asked)
+    _check_kind(examples, asked.modality)
+    return examples
+
+
+def _check_kind(examples: Examples, wanted: Modality | None) -> None:
+    """Raise WrongUse where a checkpoint takes something else than these."""
+    if wanted is not None and examples.modality != wanted:
+        raise WrongUse(f"these are {NOUNS[examples.modality]}, and the checkpoint takes {NOUNS[wanted]}")
+
+
+def _questions(sources: Sequence[str], asked: Asked) -> Examples:
     if not sources or list(sources) == [STDIN]:
         return _from_stdin()
     paths = [Path(source) for source in sources]
-    if len(paths) == 1 and _exists(paths[0]):
+    missing = [path for source, path in zip(sources, paths, strict=True) if not _exists(source)]
+    if len(paths) == 1 and not missing:
         return _read(paths[0], asked)
-    missing = [path for path in paths if not _exists(path)]
     if not missing:
         if any(path.suffix.lower() not in PICTURES for path in paths):
             raise WrongUse("several sources at once may be pictures only; give one folder, CSV or npz file at a time")
         return read_pictures(paths)
     lost = [path for path in missing if path.suffix.lower() in _FILES]
     if asked.modality in ("image", "vector") or lost or len(missing) < len(paths):
-        raise WrongUse(f"there is no file or folder {(lost or missing)[0]}")
+        takes = "" if asked.modality is None else f"; this model is asked about {NOUNS[asked.modality]}"
+        raise WrongUse(f"there is no file or folder {(lost or missing)[0]}{takes}")
     return _texts(list(sources))
 
 
-def _exists(path: Path) -> bool:
-    """Whether it is there; a long text is no name of a file, which some systems say by an error."""
+def _exists(name: str) -> bool:
+    """Whether a file or folder is called so; a long text is no name of a file, which some systems say by an error."""
     try:
-        return path.exists()
+        return bool(name.strip()) and Path(name).exists()
     except OSError:
         return False
 
@@ -83,5 +98,5 @@ def _lines(text: str) -> list[str]:
 
 def _texts(texts: list[str]) -> Examples:
     if not texts:
-        raise WrongUse("there are no texts: every line with words in it is one")
-    return Examples("text", texts, [shortened(text) for text in texts])
+        raise WrongUse("there are no texts: give some as arguments, or lines of a .txt file or of stdin")
+    return Examples("text", texts, list(texts))

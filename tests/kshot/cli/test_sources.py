@@ -27,7 +27,7 @@ def npz(folder: Path, **arrays: Any) -> Path:
 def pictures(folder: Path, *names: str) -> Path:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"\x89PNG")
+        (folder / name).write_bytes(b"\x89PNG\r\n\x1a\n" if name.endswith("png") else b"\xff\xd8\xff")
     return folder
 
 
@@ -133,6 +133,17 @@ def test_folders_without_classes_or_pictures_are_told_what_belongs_there(tmp_pat
         read_labelled(tmp_path, Asked())
     with pytest.raises(WrongUse, match="no file or folder"):
         read_labelled(tmp_path / "nowhere", Asked())
+    (tmp_path / "b.jpg").write_bytes(b"GIF89a")
+    with pytest.raises(WrongUse, match=r"b\.jpg is no PNG or JPEG, whatever its name says"):
+        read_labelled(tmp_path, Asked())
+
+
+def test_what_the_checkpoint_does_not_take_is_refused_before_it_is_sent(tmp_path: Path):
+    texts = csv(tmp_path, "text,label\nhello,greet\n")
+    with pytest.raises(WrongUse, match="these are texts, and the checkpoint takes pictures"):
+        read_labelled(texts, Asked(modality="image"))
+    with pytest.raises(WrongUse, match="these are texts, and the checkpoint takes vectors"):
+        read_questions([str(texts)], Asked(text="text", modality="vector"))
 
 
 def test_questions_are_texts_files_or_lines(tmp_path: Path):
