@@ -11,10 +11,11 @@ ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PATH=/opt/venv/bin:$PATH \
     KSHOT_OBJECTS=/data/objects \
+    KSHOT_CACHE=/data/cache \
     KSHOT_WORK=/data/work
 RUN groupadd --gid 10001 kshot \
     && useradd --uid 10001 --gid kshot --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin kshot \
-    && install --directory --owner=kshot --group=kshot --mode=0700 /data/objects /data/work \
+    && install --directory --owner=kshot --group=kshot --mode=0700 /data/objects /data/cache /data/work \
     && install --directory /data/sets /data/pretrained
 LABEL org.opencontainers.image.title=kshot \
       org.opencontainers.image.description="Few-shot learning as a service" \
@@ -27,14 +28,14 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/venv
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY kshot/__init__.py kshot/__init__.py
-RUN --mount=type=cache,target=/root/.cache/pip pip install --constraint constraints.txt ".[server]"
+RUN --mount=type=cache,target=/root/.cache/pip pip install --constraint constraints.txt ".[server,s3]"
 COPY kshot kshot
 RUN pip install --no-cache-dir --no-deps --force-reinstall .
 
 FROM build-api AS build-worker
 ARG PIP_EXTRA_INDEX_URL=""
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install --constraint constraints.txt ".[server,learn,pretrained,train]"
+    pip install --constraint constraints.txt ".[server,s3,learn,pretrained,train]"
 
 FROM base AS api
 COPY --from=build-api /opt/venv /opt/venv

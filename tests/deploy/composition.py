@@ -9,13 +9,23 @@ import yaml
 
 CHECKOUT = Path(__file__).parents[2]
 FILE = CHECKOUT / "docker-compose.yml"
+S3_FILE = CHECKOUT / "deploy" / "compose.s3.yml"
 VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::(?P<kind>[-?])(?P<rest>[^}]*))?\}")
 
 
-def composition() -> dict[str, Any]:
+def composition(file: Path = FILE) -> dict[str, Any]:
     """The file with its anchors merged."""
-    loaded: dict[str, Any] = yaml.safe_load(FILE.read_text())
+    loaded: dict[str, Any] = yaml.safe_load(file.read_text())
     return loaded
+
+
+def laid_over(below: Any, above: Any) -> Any:
+    """``docker compose -f BELOW -f ABOVE``, as far as our files need it: maps are merged, lists joined."""
+    if isinstance(below, dict) and isinstance(above, dict):
+        return below | {key: laid_over(below.get(key), value) for key, value in above.items()}
+    if isinstance(below, list) and isinstance(above, list):
+        return below + [item for item in above if item not in below]
+    return above
 
 
 def filled_in(value: Any, environ: Mapping[str, str]) -> Any:

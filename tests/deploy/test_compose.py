@@ -11,7 +11,7 @@ from compose_spec import PyCompose
 
 from kshot.storage.settings import DatabaseSettings
 from service.settings import Settings
-from tests.deploy.composition import CHECKOUT, FILE, VARIABLE, composition, filled_in
+from tests.deploy.composition import CHECKOUT, FILE, S3_FILE, VARIABLE, composition, filled_in, laid_over
 from tests.deploy.variables import names_of
 from workers.settings import StoreSettings, TrainerSettings, WorkerSettings
 
@@ -150,3 +150,22 @@ def test_new_secrets_are_made_once_each_of_its_own(tmp_path: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
     again = {file.name: file.read_text() for file in (tmp_path / "secrets").iterdir()}
     assert {name for name in made if made[name] != again[name]} == {"admin_key"}
+
+
+def test_laid_over_with_a_bucket_every_store_is_the_bucket_and_can_be_reached() -> None:
+    given = {"KSHOT_BUCKET": "s3://bucket/prefix", "AWS_DEFAULT_REGION": "eu-central-1"}
+    document = filled_in(laid_over(composition(), composition(S3_FILE)), given)
+    check(document)
+    for name in OURS - {"migrate"}:
+        service = document["services"][name]
+        assert service["environment"]["KSHOT_OBJECTS"] == "s3://bucket/prefix"
+        assert set(service["environment"]) <= set(SERVICES[name]["environment"]) | {
+            "AWS_DEFAULT_REGION",
+            "AWS_ENDPOINT_URL_S3",
+            "AWS_SHARED_CREDENTIALS_FILE",
+        }
+        assert service["secrets"][-1] == "aws_credentials" and "postgres_password" in service["secrets"]
+        assert "cache:/data/cache" in service["volumes"] and "front" in service["networks"]
+    for name in given:
+        with pytest.raises(KeyError, match=name):
+            filled_in(composition(S3_FILE), given | {name: ""})
