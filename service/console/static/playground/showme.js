@@ -25,16 +25,16 @@ const TEXTS = [
   ["refund", "I want a refund"], ["refund", "give me my money back"], ["refund", "how do I get a refund"],
   ["PIN", "I forgot my PIN"], ["PIN", "how do I change my PIN"], ["PIN", "my PIN does not work"],
 ];
-const NUMBERS = [ // hours of daylight, degrees
-  ["winter", [8.1, 1]], ["winter", [8.6, 4]], ["winter", [9.3, -2]], ["winter", [8.3, 6]],
-  ["spring", [12.2, 11]], ["spring", [13.4, 14]], ["spring", [12.8, 9]], ["spring", [11.6, 12]],
-  ["summer", [16.2, 24]], ["summer", [15.7, 21]], ["summer", [16.6, 27]], ["summer", [15.3, 23]],
+const NUMBERS = [ // length and width in cm
+  ["banana", [18, 3.4]], ["banana", [19.5, 3.9]], ["banana", [16.8, 3.6]], ["banana", [20.2, 3.3]],
+  ["apple", [7.2, 7.9]], ["apple", [6.8, 7.1]], ["apple", [7.9, 8.4]], ["apple", [7.5, 7.4]],
+  ["grape", [2.1, 1.7]], ["grape", [2.6, 1.9]], ["grape", [1.8, 1.6]], ["grape", [2.4, 2.1]],
 ];
 
 /** {rows: [[name, value], ...], and the query: `strokes` for the pad, `text` for the field, or `input`}. */
 export function exampleOf(kind) {
   if (kind.id === "text") return { rows: TEXTS, text: "my new card is late" };
-  if (kind.id === "vector") return { rows: NUMBERS, text: "12.5, 10" };
+  if (kind.id === "vector") return { rows: NUMBERS, text: "17.4, 4.1" };
   if (kind.id === "photo") return { rows: photos(), input: painted("sunset", 7) };
   return { rows: DRAWINGS.map(([name, strokes]) => [name, pictureOf(strokes)]), strokes: HOUSE };
 }
