@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import Response
 
 from kshot import __version__
-from kshot.storage.access import Role
+from kshot.contracts.methods import METHODS
+from kshot.planning.encoder_options import ENCODER_OPTIONS
 from service.console.assets import address
 
 _POLICY = "; ".join(
@@ -46,7 +47,7 @@ class Section:
 class Visitor:
     """Who looks at a page. ``key`` and ``tenant`` are names, None on a keyless server, where nobody signs in."""
 
-    role: Role
+    role: Literal["user", "admin"]
     key: str | None = None
     tenant: str | None = None
 
@@ -65,7 +66,13 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.globals.update(static=address, sections=SECTIONS, version=__version__)
+_templates.globals.update(
+    static=address,
+    sections=SECTIONS,
+    version=__version__,
+    learners=[name for name in METHODS if name != "finetune"],  # which is not meta-trained
+    encoders=[name for name in ENCODER_OPTIONS if name != "pretrained"],  # which needs options
+)
 
 
 def render(

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -84,6 +85,18 @@ def test_nothing_from_outside_is_unpickled():
                 assert options.get("allow_pickle") == "False", path
     assert len(loads) == 1, loads
     assert loads[0].startswith("kshot/encoders/")
+
+
+def test_the_consoles_files_are_short_and_make_no_markup_from_strings():
+    """Text of callers stays text, and the policy of the pages (no inline script or style) has nothing to refuse."""
+    console = ROOT / "service" / "console"
+    for path in [path for kind in ("*.html", "*.js", "*.css") for path in sorted(console.rglob(kind))]:
+        text = path.read_text()
+        assert len(text.splitlines()) <= 300, path
+        for sink in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "|safe", "| safe"):
+            assert sink not in text, f"{path.relative_to(ROOT)} holds {sink}"
+        for inline in (r"<script(?![^>]* src=)", r"<style", r"<[^>]* (style|on\w+)=", r"(src|href)=\"https?:"):
+            assert path.suffix != ".html" or not re.search(inline, text), f"{path.relative_to(ROOT)}: {inline}"
 
 
 def test_no_attic():

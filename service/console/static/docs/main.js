@@ -6,6 +6,7 @@ window.addEventListener("load", () => {
     dom_id: "#swagger",
     deepLinking: true,
     tryItOutEnabled: true,
+    onComplete: () => document.querySelector("#swagger main")?.setAttribute("role", "none"), // the page has one already
     requestInterceptor: (request) => {
       if (new URL(request.url, location.href).origin === location.origin) request.headers["X-Kshot-Console"] = "1";
       return request;
