@@ -8,7 +8,6 @@ from fastapi import APIRouter, FastAPI
 from kshot import __version__
 from kshot.queue.front import FrontQueue
 from kshot.storage.database import open_database
-from kshot.storage.objects import LocalObjects
 from kshot.storage.orders import Room
 from service import errors
 from service.committing import Committer
@@ -103,7 +102,7 @@ async def _open_state(settings: Settings, metrics: Metrics, processes: int) -> A
         settings=settings,
         database=database,
         queue=queue,
-        objects=LocalObjects(settings.objects),
+        objects=settings.open_objects(),
         rates=Rates(queue.link, settings.rate_per_minute),
         sign_ins=Rates(queue.link, _SIGN_INS_PER_MINUTE),
         metrics=metrics,

@@ -6,29 +6,31 @@ from pathlib import Path
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 
 from kshot.queue.address import read_address
-from kshot.storage.settings import DatabaseSettings
+from kshot.storage.settings import ObjectSettings
 
 
-class Settings(DatabaseSettings):
+class Settings(ObjectSettings):
     """Read once at start; times in seconds, sizes in bytes."""
 
-    redis_url: SecretStr = Field(validation_alias=AliasChoices("REDIS_URL", "redis_url"))
-    objects: Path = Path.home() / ".kshot" / "objects"
+    redis_url: SecretStr = Field(
+        validation_alias=AliasChoices("REDIS_URL", "redis_url"),
+        description="redis://, rediss:// or unix:// of Redis or Valkey",
+    )
     data: Path | None = Field(default=None, description="Folder of the operator's data sets, for built-in sources")
     admin_key: SecretStr | None = Field(default=None, min_length=32, description="Bootstraps an admin key")
 
-    max_ways: int = Field(default=200, ge=2)
-    max_support: int = Field(default=2000, ge=1)
+    max_ways: int = Field(default=200, ge=2, description="Classes of one model")
+    max_support: int = Field(default=2000, ge=1, description="Examples of one model")
     max_joint_labels: int = Field(default=8192, ge=64, description="Examples times targets, where there are several")
-    max_query: int = Field(default=5000, ge=1)
-    max_body_bytes: int = 32 * 1024 * 1024
+    max_query: int = Field(default=5000, ge=1, description="Inputs to answer in one call")
+    max_body_bytes: int = Field(default=32 * 1024 * 1024, description="The body of a request, but for data sets")
     max_decoded_bytes: int = Field(default=64 * 1024 * 1024, description="A support or a query set after decoding")
     max_dataset_bytes: int = Field(default=2**30, ge=1, description="The file of an uploaded data set")
     dataset_check_s: float = Field(default=600, gt=0, description="Longest time to read through an uploaded data set")
     rate_per_minute: int = Field(default=60_000, ge=1, description="Requests of one tenant, over all API processes")
     max_open_tasks: int = Field(default=1024, ge=4, description="Of all tenants; one tenant at most a quarter")
 
-    predict_deadline_s: float = Field(default=30, gt=0)
+    predict_deadline_s: float = Field(default=30, gt=0, description="After that a prediction is answered with 504")
     header_deadline_s: float = Field(default=30, gt=0, description="For a whole request, headers and body, to arrive")
     worker_seen_s: float = Field(default=15, gt=0, description="A worker unseen for longer counts as gone")
     database_connections: int = Field(

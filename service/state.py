@@ -9,6 +9,7 @@ from contextvars import Context
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, TypeVar
 
+import structlog
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
@@ -25,6 +26,7 @@ from service.rates import Rates
 from service.settings import Settings
 
 T = TypeVar("T")
+_log = structlog.get_logger()
 _INLINE_BYTES = 256 * 1024
 """Vectors up to here are read and decoded in the event loop, in a millisecond or two: with other requests under way, a
 thread would make all of them wait longer. Forms count fourfold (`Raw.cost`)."""
@@ -32,6 +34,7 @@ _INLINE_SLOW_BYTES = 64 * 1024
 """The same for JSON that orjson alone cannot read."""
 _CHECKPOINTS_KEPT = 256
 _CHECKPOINT_FRESH_S = 5.0
+_STORE_FRESH_S = 2.0
 
 
 @dataclass
@@ -58,6 +61,8 @@ class State:
     _checkpoints: OrderedDict[str, tuple[float, StoredCheckpoint]] = field(default_factory=OrderedDict)
     _workers: tuple[float, list[LiveWorker]] = (-math.inf, [])
     _looking: "asyncio.Task[list[LiveWorker]] | None" = None
+    _store: tuple[float, bool] = (-math.inf, False)
+    _asking_store: "asyncio.Task[bool] | None" = None
     _background: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def compute(self, n_bytes: int, work: Callable[[], T], *, images: bool = False) -> T:
@@ -120,6 +125,26 @@ class State:
             found = await live_workers(connection, self.settings.worker_seen_s)
         self._workers = time.monotonic(), found
         return found
+
+    async def store_answers(self) -> bool:
+        """Whether the object store can be reached, as of at most a few seconds ago. All who ask meanwhile share one
+        thread: a store that hangs takes no more of them."""
+        asked, answers = self._store
+        if time.monotonic() - asked <= _STORE_FRESH_S:
+            return answers
+        if self._asking_store is None or self._asking_store.done():
+            self._asking_store = asyncio.create_task(self._ask_store(), context=Context())
+        return await asyncio.shield(self._asking_store)
+
+    async def _ask_store(self) -> bool:
+        try:
+            await to_thread.run_sync(self.objects.check)
+            answers = True
+        except OSError as error:
+            _log.warning("object_store_away", error=error.strerror)
+            answers = False
+        self._store = time.monotonic(), answers
+        return answers
 
     def in_background(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run something no answer waits for. It must handle its own errors."""

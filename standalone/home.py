@@ -31,6 +31,11 @@ class Home:
         return self.folder / "objects"
 
     @property
+    def cache(self) -> Path:
+        """Of copies of objects that lie in a bucket; nothing in it is needed after a stop."""
+        return self.folder / "cache"
+
+    @property
     def urls(self) -> Path:
         """A shell file with the URLs of the running stack, for a person's own commands (``set -a; . FILE``)."""
         return self.folder / "env"

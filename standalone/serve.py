@@ -149,6 +149,7 @@ def _environment(
         "REDIS_URL": redis_url,
         "KSHOT_HOME": str(home.folder),
         "KSHOT_OBJECTS": environ.get("KSHOT_OBJECTS") or str(home.objects),
+        "KSHOT_CACHE": environ.get("KSHOT_CACHE") or str(home.cache),
         "KSHOT_PORT": str(settings.port),
         "KSHOT_DEVICE": settings.device,
         "PYTHONUNBUFFERED": "1",

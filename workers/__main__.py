@@ -16,7 +16,6 @@ from pydantic_settings import SettingsError
 from kshot.contracts.errors import KshotError
 from kshot.contracts.ids import new_id
 from kshot.storage.database import open_database
-from kshot.storage.objects import LocalObjects
 from workers.alive import touched
 from workers.logs import log_unhandled, set_up_logs
 from workers.settings import StoreSettings, TrainerSettings, WorkerSettings
@@ -82,7 +81,7 @@ async def _work(settings: WorkerSettings) -> None:
         limits=Limits(settings.batch_tasks, settings.batch_queries),
         database=open_database(settings.database, statement_timeout_s=_STATEMENT_TIMEOUT_S),
         queue=WorkQueue(settings.redis_url.get_secret_value(), worker),
-        objects=LocalObjects(settings.objects),
+        objects=settings.open_objects(),
         state_bytes=settings.state_bytes or machine_bytes() // _STATE_SHARE,
         keep=Keep(settings.prediction_days, settings.checkpoint_days),
     )
@@ -97,7 +96,7 @@ async def _work(settings: WorkerSettings) -> None:
 async def _publish(settings: StoreSettings, root: Path) -> None:
     from workers.publishing import checkpoint_folders, publish
 
-    database, objects = open_database(settings.database), LocalObjects(settings.objects)
+    database, objects = open_database(settings.database), settings.open_objects()
     try:
         for folder in checkpoint_folders(root):
             checkpoint = await publish(database, objects, folder)
@@ -114,11 +113,11 @@ async def _train(settings: TrainerSettings) -> None:
     stop = _stop_signal()
     worker = new_id("wrk")
     database = open_database(settings.database, statement_timeout_s=_STATEMENT_TIMEOUT_S)
-    with own_folder(settings.work or settings.objects.parent / "work", worker) as work:
+    with own_folder(settings.work_folder, worker) as work:
         stack = TrainerStack(
             worker=worker,
             database=database,
-            objects=LocalObjects(settings.objects),
+            objects=settings.open_objects(),
             work=work,
             lease_s=settings.lease_s,
             threads=settings.trainer_threads or os.cpu_count() or 1,

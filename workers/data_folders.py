@@ -83,11 +83,16 @@ async def is_withdrawn(database: AsyncEngine, objects: ObjectStore, copy: str) -
     """Whether somebody whose tasks are in this copy has deleted their model since, or lets us record no more. False
     where there is no such copy."""
     try:
-        models = await asyncio.to_thread(lambda: recorded_models(objects.file(copy)))
-    except (NotFound, FileNotFoundError):
+        models = await asyncio.to_thread(_models_in, objects, copy)
+    except NotFound:
         return False
     async with database.connect() as connection:
         return await are_withdrawn(connection, models)
+
+
+def _models_in(objects: ObjectStore, copy: str) -> list[str]:
+    with objects.file(copy) as file:
+        return recorded_models(file)
 
 
 def _delete(objects: ObjectStore, *keys: str | None) -> None:
@@ -102,7 +107,8 @@ def _take(objects: ObjectStore, keep_as: str | None, file: Path) -> bool:
     if keep_as is None:
         return False
     try:
-        _link(objects.file(keep_as), file)
+        with objects.file(keep_as) as stored:
+            _link(stored, file)
     except NotFound:
         return False
     return True
@@ -131,7 +137,8 @@ def _lay(
     """The object as ``folder / name``, then the manifest: whoever sees that finds all of it."""
     folder.mkdir(parents=True, exist_ok=True)
     if key is not None and name is not None:
-        _link(objects.file(key), folder / name)
+        with objects.file(key) as stored:
+            _link(stored, folder / name)
     (folder / manifest_name).write_text(manifest.model_dump_json(indent=1))
 
 

@@ -5,23 +5,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
-from kshot.storage.settings import DatabaseSettings
+from kshot.storage.settings import ObjectSettings
 
 
-class StoreSettings(DatabaseSettings):
+class StoreSettings(ObjectSettings):
     """Where the truth and the weights lie: all that ``publish`` needs.
 
     ``alive_file``: touched every five seconds by a worker or trainer, for a container's health check; None: by nobody.
     """
 
-    objects: Path = Path.home() / ".kshot" / "objects"
     alive_file: Path | None = None
 
 
 class TrainerSettings(StoreSettings):
     """The trainer's settings.
 
-    ``work``: folder for what runs need while they run; default: ``work`` beside the object store's folder.
+    ``work``: folder for what runs need while they run; default: ``work`` beside the object store's
+    folder, or beside ``cache`` where objects lie in a bucket.
+    ``device``: where runs compute; ``auto``: on a GPU where there is one.
     ``lease_s``: a job not renewed for this long is another trainer's to take; renewed three times in it.
     ``trainer_threads``: CPU threads of one run, over all its processes; None: as many as there are cores.
     """
@@ -31,10 +32,16 @@ class TrainerSettings(StoreSettings):
     lease_s: Annotated[float, Field(ge=0.5)] = 15.0
     trainer_threads: Annotated[int, Field(ge=1)] | None = None
 
+    @property
+    def work_folder(self) -> Path:
+        return self.work or self.beside_objects / "work"
+
 
 class WorkerSettings(StoreSettings):
     """The adaptation worker's settings.
 
+    ``redis_url``: ``redis://``, ``rediss://`` or ``unix://`` of Redis or Valkey.
+    ``device``: where it computes; ``auto``: on a GPU where there is one.
     ``lease_s``: a claim not renewed for this long is another worker's to take; renewed three times in it.
     ``batch_tasks``, ``batch_queries``: items computed in one call, at most.
     ``threads``: CPU threads of one computation. One: beside API and Postgres on 2 cores, a second made every workload

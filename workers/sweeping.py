@@ -33,7 +33,7 @@ async def sweep(database: AsyncEngine, objects: ObjectStore, keep: Keep) -> None
     async with database.begin() as turn:
         if not await retention.sweeps_alone(turn):
             return
-        await asyncio.to_thread(objects.sweep)
+        await _sweep_store(objects)
         predictions = await _delete_predictions(database, keep.prediction_days * retention.DAY_S)
         unpromoted = await _delete_unpromoted(database, keep.checkpoint_days * retention.DAY_S)
         weights = await clear_checkpoints(database, objects)
@@ -41,6 +41,13 @@ async def sweep(database: AsyncEngine, objects: ObjectStore, keep: Keep) -> None
         async with database.begin() as connection:
             events = await retention.delete_old_events(connection, keep.checkpoint_days * retention.DAY_S)
     _log.info("swept", predictions=predictions, checkpoints=unpromoted, weights=weights, job_events=events)
+
+
+async def _sweep_store(objects: ObjectStore) -> None:
+    try:
+        await asyncio.to_thread(objects.sweep)
+    except OSError as error:  # a bucket may not let us: that is no reason to keep what is too old
+        _log.warning("store_not_swept", error=error.strerror)
 
 
 async def clear_checkpoints(database: AsyncEngine, objects: ObjectStore) -> int:

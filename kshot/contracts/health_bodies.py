@@ -16,13 +16,15 @@ class Parts(Answer):
 
     database: Literal["up", "away"]
     redis: Literal["up", "away"]
+    objects: Literal["up", "away"]
     workers: int
     trainers: int
     checkpoints: int
 
 
 class Readiness(Answer):
-    """``degraded``: adaptations are accepted and kept, but predictions wait for what is away.
+    """``degraded``: adaptations are accepted and kept, but predictions wait for what is away, and without the
+    object store, which holds checkpoints and large states, so do adaptations that need it.
 
     ``starting``: no checkpoint is published yet, so there is nothing to adapt.
     """

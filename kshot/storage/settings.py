@@ -11,6 +11,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from kshot.storage.database import driver_url
+from kshot.storage.objects import CACHE_BYTES, ObjectStore, open_objects, read_address
 
 
 class SecretFiles(PydanticBaseSettingsSource):
@@ -72,6 +73,35 @@ class DatabaseSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, SecretFiles(settings_cls)
+
+
+class ObjectSettings(DatabaseSettings):
+    """Where Postgres is, and where the object store."""
+
+    objects: str = Field(
+        default=str(Path.home() / ".kshot" / "objects"), description="The object store: a folder, or s3://bucket/prefix"
+    )
+    cache: Path = Field(
+        default=Path.home() / ".kshot" / "cache",
+        description="Where objects lie in a bucket: the folder for what is being uploaded, and for copies",
+    )
+    cache_bytes: int = Field(default=CACHE_BYTES, ge=1, description="Copies in that folder, besides those in use")
+
+    @field_validator("objects")
+    @classmethod
+    def _is_a_place(cls, objects: str) -> str:
+        read_address(objects)
+        return objects
+
+    def open_objects(self) -> ObjectStore:
+        """Raises OSError where a folder cannot be used; RuntimeError where a library is missing."""
+        return open_objects(self.objects, self.cache, self.cache_bytes)
+
+    @property
+    def beside_objects(self) -> Path:
+        """A folder on the disk of the store's files, or of their copies."""
+        place = read_address(self.objects)
+        return (place if isinstance(place, Path) else self.cache).parent
 
 
 def secret_in_file(variable: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import structlog
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
@@ -40,6 +41,7 @@ from service.state import State, StateDep
 from service.waiting import pending_answer, wait_until_done
 
 router = APIRouter(prefix="/adapted-models", tags=["adapted models"])
+_log = structlog.get_logger()
 
 
 @router.get("", summary="List adapted models", response_model=api.Page[api.AdaptedModel], responses=problems(422))
@@ -114,7 +116,10 @@ async def delete_model(id: str, request: Request, state: StateDep, caller: Calle
     async with state.database.transaction() as connection:
         attempts = await delete_adapted_model(connection, caller.tenant, id)
         await note(connection, request, caller, "adapted_model.delete", id)
-    await to_thread.run_sync(_delete_states, state.objects, attempts)
+    try:
+        await to_thread.run_sync(_delete_states, state.objects, attempts)
+    except OSError as error:  # it is deleted all the same; the sweep of a worker removes the states later
+        _log.warning("states_not_deleted", adapted_model=id, error=error.strerror)
     return views.respond(api.Deleted(object="adapted_model", id=id))
 
 

@@ -1,42 +1,17 @@
-"""The object store: immutable blobs under keys the server makes. A local folder for now; S3 answers the same calls."""
+"""The object store as files below one folder."""
 
-import hashlib
+import errno
 import os
-import re
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 from uuid import uuid4
 
 from kshot.contracts.errors import NotFound
+from kshot.storage.objects.abandoned import remove_if_abandoned
+from kshot.storage.objects.keys import checked
 
-_ABANDONED_S = 3600
 _STAGING = ".staging"
-_KEY = re.compile(r"[a-z]+(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+")
-
-
-class ObjectStore(Protocol):
-    """Whole blobs in, whole blobs out; a reader sees all of a blob or none of it.
-
-    ``staging``, ``adopt`` and ``file`` are for blobs too large for memory: they are written to a file of any name below
-    the staging folder, adopted whole, and read where they lie.
-    """
-
-    def put(self, key: str, blob: bytes) -> None: ...
-
-    def get(self, key: str) -> bytes: ...
-
-    def staging(self) -> Path: ...
-
-    def adopt(self, key: str, file: Path) -> None: ...
-
-    def file(self, key: str) -> Path: ...
-
-    def delete(self, key: str) -> None: ...
-
-    def keys(self, folder: str) -> list[str]: ...
-
-    def sweep(self) -> None: ...
 
 
 class LocalObjects:
@@ -84,12 +59,13 @@ class LocalObjects:
         file.replace(path)
         _sync(path.parent)
 
-    def file(self, key: str) -> Path:
+    @contextmanager
+    def file(self, key: str) -> Iterator[Path]:
         """Where the blob lies, to be read and not written. Raises NotFound."""
         path = self._path(key)
         if not path.is_file():
             raise NotFound("the stored object is gone")
-        return path
+        yield path
 
     def delete(self, key: str) -> None:
         """Remove the blob; it may be gone already."""
@@ -106,29 +82,15 @@ class LocalObjects:
         for folder, _, names in os.walk(self._folder):
             for name in names:
                 if name.startswith(".") or Path(folder).name == _STAGING:  # no key has a part with a dot first
-                    self._remove_if_old(Path(folder, name))
+                    remove_if_abandoned(Path(folder, name))
 
-    def _remove_if_old(self, temporary: Path) -> None:
-        try:
-            if temporary.stat().st_mtime < time.time() - _ABANDONED_S:
-                temporary.unlink()
-        except FileNotFoundError:
-            pass
+    def check(self) -> None:
+        """Raises OSError where the folder is not there, or cannot be written to."""
+        if not os.access(self._folder, os.R_OK | os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "the object store's folder cannot be used")
 
     def _path(self, key: str) -> Path:
-        if not _KEY.fullmatch(key):
-            raise ValueError("not an object key")
-        return self._folder / key
-
-
-def state_key(task_id: str, attempt: int) -> str:
-    """Where the state that an attempt made lies: a key of its own, so that two attempts never write one object."""
-    return f"states/{task_id}-{attempt}.safetensors"
-
-
-def state_keys(task_id: str, attempts: int) -> list[str]:
-    """Where the states of a task's first ``attempts`` attempts may lie."""
-    return [state_key(task_id, attempt + 1) for attempt in range(attempts)]
+        return self._folder / checked(key)
 
 
 def _make_folder(folder: Path) -> None:
@@ -146,8 +108,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def sha256(blob: bytes) -> str:
-    """The hex digest by which stored blobs are checked when they are read back."""
-    return hashlib.sha256(blob).hexdigest()
