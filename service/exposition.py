@@ -82,10 +82,14 @@ def _workers(figures: Figures) -> Iterator[Metric]:
 def _batches(counted: Counted) -> Iterator[Metric]:
     batches = CounterMetricFamily("kshot_batches", "Calls of a learner", labels=["worker"])
     items = HistogramMetricFamily("kshot_batch_items", "Items in a batch", labels=["worker"])
+    retried = CounterMetricFamily(
+        "kshot_tasks_retried", "Claims of tasks whose lease was lost before", labels=["worker"]
+    )
     for worker, stats in counted:
         batches.add_metric([worker.id], stats.batches)
         _add(items, [worker.id], stats.batch_items)
-    yield from (batches, items)
+        retried.add_metric([worker.id], stats.retried)
+    yield from (batches, items, retried)
 
 
 def _tasks(counted: Counted) -> Iterator[Metric]:

@@ -15,9 +15,14 @@ class Counts:
     def __init__(self) -> None:
         self._batch_items = Tally(BATCH_ITEMS)
         self._batches = 0
+        self._retried = 0
         self._tasks: Counter[tuple[str, str]] = Counter()
         self._queued: dict[str, Tally] = {}
         self._computed: dict[str, Tally] = {}
+
+    def claimed(self, claims: Sequence[Claim]) -> None:
+        """These are ours now. A second attempt means that a lease was lost: what is given back counts as none."""
+        self._retried += sum(claim.attempt > 1 for claim in claims)
 
     def batch(self, items: int) -> None:
         """So many items went through the learner together."""
@@ -41,6 +46,7 @@ class Counts:
             queue_seconds={kind: tally.histogram() for kind, tally in self._queued.items()},
             compute_seconds={kind: tally.histogram() for kind, tally in self._computed.items()},
             caches=tuple(caches),
+            retried=self._retried,
         )
 
     def _solved(self, outcome: Solved) -> None:

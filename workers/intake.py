@@ -162,6 +162,7 @@ class Intake:
 
     async def _decoded(self, claims: Sequence[Claim]) -> list[Work]:
         self._leases.hold(claims)
+        self._stack.counts.claimed(claims)
         works, failed = [], []
         for claim in claims:
             try:

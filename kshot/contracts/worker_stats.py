@@ -44,7 +44,8 @@ class CacheCount(Stored):
 
 
 class WorkerStats(Stored):
-    """All of it. Times are in seconds, by kind of item: from arrival to the begin of its batch, and of its batch."""
+    """All of it. ``retried``: claims of tasks whose lease was lost before. Times are in seconds, by kind of item: from
+    arrival to the begin of its batch, and of its batch."""
 
     batches: int
     batch_items: Histogram
@@ -52,6 +53,7 @@ class WorkerStats(Stored):
     queue_seconds: dict[str, Histogram]
     compute_seconds: dict[str, Histogram]
     caches: tuple[CacheCount, ...]
+    retried: int = 0
 
 
 class Tally:

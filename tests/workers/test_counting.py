@@ -1,5 +1,7 @@
 """What a worker counts, and where it says so."""
 
+from dataclasses import replace
+
 from kshot.contracts.errors import Invalid
 from kshot.contracts.worker_stats import BATCH_ITEMS, SECONDS, Tally
 from kshot.storage.system import seen_workers
@@ -18,6 +20,7 @@ def test_an_observation_falls_into_the_class_whose_bound_it_reaches():
 
 async def test_items_are_counted_by_kind_and_outcome_and_said_with_the_heartbeat(place: Place):
     counts, claim = place.stack.counts, await place.claimed()
+    counts.claimed([claim, replace(claim, attempt=2)])
     counts.batch(1)
     counts.ended(place.solved(claim))
     counts.ended([Failed(claim, Invalid("wrong")), Failed(claim, ConnectionError())])  # the latter is given back
@@ -34,6 +37,7 @@ async def test_items_are_counted_by_kind_and_outcome_and_said_with_the_heartbeat
         ("adapt", "succeeded"): 1,
         ("adapt", "failed"): 1,
     }
+    assert stats.retried == 1
     assert stats.batches == 1 and sum(stats.queue_seconds["adapt"].counts) == 1
     assert len(stats.compute_seconds["adapt"].counts) == len(SECONDS) + 1
     (loaded,) = [cache for cache in stats.caches if cache.cache == "checkpoints"]
