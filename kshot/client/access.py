@@ -33,8 +33,9 @@ class AccessCalls(Calls):
         ``tenant``: by name, made where it is new; yours by default.
         """
         wanted = {"name": name, "role": role, **given(tenant=tenant, expires_in_seconds=expires_in_seconds)}
+        # Not repeated where it may have happened: a second answer would come without the secret.
         request = Request("POST", "/v1/api-keys", body=json_body(wanted), repeatable=False)
-        response = yield from self._send(request.created_once())
+        response = yield from self._send(request)
         return read(ApiKey, response.content)
 
     @lists(ApiKey, ApiKey)

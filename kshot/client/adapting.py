@@ -63,7 +63,7 @@ class AdaptingCalls(Calls):
             follow=follow or None,
         )
         body = body_of(settings, support=(inputs, labels), query=query)
-        return (yield from made(self, Request("POST", "/v1/adapt", body=body), wait))
+        return (yield from made(self, Request("POST", "/v1/adapt", body=body, found_again=True), wait))
 
     @endpoint
     def predict(

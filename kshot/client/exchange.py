@@ -38,6 +38,8 @@ def exchange(request: Request, retries: int, how: Callable[[Request], Send | Lis
         if not again or attempt >= retries or (failure.retry_after or 0) > _LONGEST_RETRY_AFTER_S:
             raise failure
         yield Sleep(_pause(attempt, failure.retry_after))
+        if request.found_again and attempt == 0:
+            request = request.created_once()
         attempt += 1
 
 

@@ -96,7 +96,8 @@ class ModelCalls(Calls):
         """
         settings = given(ttl_seconds=ttl_seconds, metadata=metadata)
         body = body_of(settings, support=(inputs, labels), query=query)
-        return (yield from made(self, Request("POST", at("/v1/adapted-models", self.id, "examples"), body=body), wait))
+        path = at("/v1/adapted-models", self.id, "examples")
+        return (yield from made(self, Request("POST", path, body=body, found_again=True), wait))
 
     @gives_own_kind
     def refresh(self) -> Script[bytes]:
@@ -189,7 +190,7 @@ def model_with(id: str, driver: BlockingDriver) -> Model:
 def made(calls: Calls, request: Request, wait: float | None) -> Script[bytes]:
     """The JSON of the model that a request makes, once it is made, or pending where ``wait`` is 0."""
     deadline = Deadline(wait)
-    response = yield from calls._send(preferring(request.created_once(), deadline))
+    response = yield from calls._send(preferring(request, deadline))
     if response.status_code != 202 or wait == 0:
         return response.content
     pending = read(api.AdaptedModel, response.content)

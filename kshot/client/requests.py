@@ -60,7 +60,9 @@ class Request:
     """One request to the service.
 
     ``patience_s``: how long the service may take on top of the client's timeout. ``repeatable``: sent twice, it has the
-    effect of once; others are only repeated where it is sure that nothing happened.
+    effect of once; others are only repeated where it is sure that nothing happened. ``found_again``: an equal request
+    finds what the first one made, so that only repetitions need an idempotency key, which costs the service a
+    transaction of its own.
     """
 
     method: str
@@ -70,6 +72,7 @@ class Request:
     body: Body | None = None
     patience_s: float = 0.0
     repeatable: bool = True
+    found_again: bool = False
 
     def with_headers(self, **headers: str) -> "Request":
         """The same with more headers: ``If_Match`` becomes ``If-Match``."""
