@@ -16,7 +16,8 @@ class Exit(IntEnum):
     UNREACHABLE = 3
 
 
-_HTTP = re.compile(r"[;,] (?:ask )?(?:GET|POST|PUT|DELETE) /v1/.*$", re.DOTALL)
+_HTTP = re.compile(r"; (?:ask )?(?:GET|POST|PUT|DELETE) /v1/.*$", re.DOTALL)
+"""How a message ends that tells callers of the API what to do; users of the command line have a remedy of their own."""
 _REMEDIES = {
     "unauthenticated": "set KSHOT_KEY to a key of this service; an administrator makes one: kshot keys create NAME",
     "forbidden": "set KSHOT_KEY to a key with the role admin",
@@ -25,7 +26,6 @@ _REMEDIES = {
     "queue_full": "try again in a while",
     "unavailable": "see what is away: kshot status",
     "deadline_passed": "see whether workers are alive: kshot status",
-    "worse_than_incumbent": "keep what is in production, or promote it all the same: --force",
     "unreachable": "start the service (make serve), or say where it is: --url or KSHOT_URL; kshot status tries it",
 }
 _LISTS = {
@@ -48,8 +48,8 @@ def lines_of(error: KshotError | WrongUse | OSError) -> list[str]:
     """What the user is told: what is wrong, then what to do."""
     if isinstance(error, KshotError):
         remedy = _remedy(error)
-        message = _HTTP.sub("", error.message) if remedy else error.message
-        where = f" ({error.param})" if error.param and error.param not in message else ""
+        message = (_HTTP.sub("", error.message) if remedy else error.message).replace("force: true", "--force")
+        where = f" ({error.param})" if error.code == "invalid" and error.param and error.param not in message else ""
         return [f"error: {message}{where}"] + ([f"  try: {remedy}"] if remedy else [])
     if isinstance(error, OSError) and error.filename:
         return [f"error: {error.filename}: {error.strerror}"]

@@ -1,12 +1,15 @@
 """A training job while it runs: a bar with step, loss and the time left in a terminal, lines elsewhere."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from kshot.cli.describing import figure, shape
 from kshot.cli.printing import say
 from kshot.client import Job
+from kshot.contracts.checkpoints import EvaluationRow
 from kshot.contracts.job_bodies import TrainingEvent
 
 _QUIET = ("queued", "saved", "total")
@@ -27,15 +30,15 @@ def event_line(event: TrainingEvent) -> str:
     return f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}  {event.kind:<10}  {_told(event.kind, event.data)}".rstrip()
 
 
-def time_left(step: int, total: int | None, steps_per_s: float | None) -> str:
-    """``2 min 5 s left``; empty while that cannot be said."""
-    if total is None or not steps_per_s:
-        return ""
-    seconds = int(max(total - step, 0) / steps_per_s)
+def time_left(finish: datetime | None) -> str | None:
+    """``2 min 5 s`` until then; None where that is not known."""
+    if finish is None:
+        return None
+    seconds = max(int((finish - datetime.now(UTC)).total_seconds()), 0)
     hours, minutes = seconds // 3600, seconds % 3600 // 60
     if hours:
-        return f"{hours} h {minutes} min left"
-    return f"{minutes} min {seconds % 60} s left" if minutes else f"{seconds} s left"
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
 
 
 def _log(job: Job) -> None:
@@ -45,18 +48,18 @@ def _log(job: Job) -> None:
 
 
 def _bar(job: Job) -> None:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[more]}"))
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
-        task = progress.add_task(f"{job.name}: {job.status}", total=job.progress.total, more="")
-        total = job.progress.total
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(f"{job.name}: {job.status}", total=job.progress.total, loss="")
         for event in job.events():
             data = event.data
             if event.kind == "total":
-                total = data["total"]
-                progress.update(task, total=total)
+                progress.update(task, total=data["total"])
             elif event.kind == "step":
-                more = f"loss {data['loss']:.4g}  {time_left(data['step'], total, data.get('steps_per_s'))}"
-                progress.update(task, completed=data["step"], description=f"{job.name}: training", more=more)
+                progress.update(task, completed=data["step"], loss=f"loss {data['loss']:.4g}")
             elif event.kind == "phase":
                 progress.update(task, description=f"{job.name}: {data['phase']}")
             elif event.kind not in _QUIET:
@@ -71,7 +74,10 @@ def _told(kind: str, data: dict[str, Any]) -> str:
         case "validation":
             return f"step {data['step']}  {data['metric']} {data['mean']:.4g} ± {data['interval']:.2g}"
         case "evaluated":
-            return f"{data.get('data', '')}  {data['metric']} {data['mean']:.4g} ± {data['interval']:.2g}"
+            row = EvaluationRow.model_validate(data)
+            return f"{row.data}  {shape(row)}  {row.metric} {figure(row)}"
+        case "phase":
+            return str(data["phase"])
         case "failed":
             return str(data.get("message", ""))
         case _:

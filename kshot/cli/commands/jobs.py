@@ -89,7 +89,7 @@ def print_job(job: Job, as_json: bool) -> None:
             "waits": waits,
             "phase": job.phase if job.status == "running" else None,
             "step": _steps(job),
-            "left": _left(job),
+            "left": time_left(job.estimated_finish),
             "data set": job.dataset,
             "attempt": job.attempt,
             "error": None if job.error is None else job.error.message,
@@ -106,11 +106,6 @@ def _steered(job: Job, as_json: bool) -> None:
         show_json(job)
     else:
         say(f"{job.id} is {job.status}")
-
-
-def _left(job: Job) -> str | None:
-    running = job.status == "running" and job.phase == "training"
-    return time_left(job.progress.step, job.progress.total, job.steps_per_s) if running else None
 
 
 def _steps(job: Job) -> str:
