@@ -13,6 +13,8 @@ from service.errors import internal_problem
 from service.logs import begin_request, log, log_request, where
 from service.metrics import Metrics
 
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+"""A browser is to take every answer for what it says it is."""
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,100}$")
 
 
@@ -36,7 +38,8 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+                own = ((b"x-request-id", request_id.encode()), _NO_SNIFFING)
+                message["headers"] = [*message.get("headers", []), *own]
             await send(message)
 
         begin_request(scope, request_id)

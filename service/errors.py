@@ -16,6 +16,7 @@ from starlette.responses import Response
 from kshot.contracts.api import Problem, ProblemItem
 from kshot.contracts.errors import Invalid, KshotError, WorseThanIncumbent
 from kshot.contracts.tasks import LearnerOptions
+from service.console.shell import render
 
 MEDIA_TYPE = "application/problem+json"
 _MAX_ITEMS = 20
@@ -154,18 +155,20 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
-    """Starlette's own: no such route, method not allowed, unreadable form."""
+    """Starlette's own: no such route, method not allowed, unreadable form. A person who mistyped gets a page."""
     assert isinstance(error, HTTPException)
+    if error.status_code == 404 and "text/html" in request.headers.get("accept", ""):
+        return render("refused.html", visitor=None, status=404, title="Not found", message="There is no such page.")
     code = _CODES.get(error.status_code, "error")
     detail = "no such path" if error.status_code == 404 else HTTPStatus(error.status_code).phrase
     headers = dict(error.headers or {})
-    if error.status_code == 405:
-        headers["Allow"] = ", ".join(_methods(request))
+    if error.status_code == 405 and (allowed := _methods(request)):
+        headers["Allow"] = ", ".join(allowed)
     return _respond(error.status_code, code, detail, request_id_of(request), headers=headers)
 
 
 def _methods(request: Request) -> list[str]:
-    """All methods of a path, as RFC 9110 wants them in Allow; Starlette knows those of one route alone."""
+    """All methods of a documented path, as RFC 9110 wants them in Allow; Starlette knows those of one route alone."""
     found: set[str] = set()
     for template, verbs in request.app.openapi()["paths"].items():
         pattern = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template))

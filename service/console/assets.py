@@ -71,11 +71,7 @@ async def get_asset(path: str, request: Request) -> Response:
     asset = assets.by_path.get(rest if current else path) or assets.by_path.get(rest)
     if asset is None:
         raise NotFound("no such file")
-    headers = {
-        "ETag": asset.etag,
-        "Cache-Control": _FOR_EVER if current else "no-cache",
-        "X-Content-Type-Options": "nosniff",
-    }
+    headers = {"ETag": asset.etag, "Cache-Control": _FOR_EVER if current else "no-cache"}
     if asset.etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     return Response(asset.data, headers={**headers, "Content-Type": asset.media_type})

@@ -181,5 +181,9 @@ def test_pages_and_files_say_what_a_browser_may_do_with_them(http_stack: HttpSta
     assert plain.headers["cache-control"] == "no-cache" and plain.status_code == 200
     again = stranger.get("/static/shell.js", headers={"If-None-Match": plain.headers["etag"]})
     assert again.status_code == 304 and not again.content
+    lost = stranger.get("/job", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert lost.status_code == 404 and "There is no such page" in lost.text
+    assert_problem(stranger.get("/job"), 404, "not_found")
+    assert set(stranger.post("/jobs").headers["allow"].split(", ")) == {"GET", "HEAD"}
     for missing in ("/static/../auth.py", "/static/%2e%2e/auth.py", "/static/none.js", "/static//etc/passwd"):
         assert stranger.get(missing).status_code == 404
