@@ -1,5 +1,7 @@
 """A few examples of a data set, read from its file in a child process, as the file itself was when it came."""
 
+from contextlib import AsyncExitStack
+
 from anyio import to_thread
 
 from kshot.contracts.dataset_bodies import DatasetSample
@@ -14,8 +16,9 @@ async def samples_of(state: State, row: StoredDataset, most: int) -> list[Datase
     takes too long."""
     if row.object_key is None:
         return []
-    file = await to_thread.run_sync(state.objects.file, row.object_key)
-    found = await in_child(state, look_into, file, row.manifest, most)
+    async with AsyncExitStack() as held:
+        file = await to_thread.run_sync(held.enter_context, state.objects.file(row.object_key))
+        found = await in_child(state, look_into, file, row.manifest, most)
     part_of = {label: part for part, labels in row.manifest.splits.items() for label in labels}
     return [
         DatasetSample(

@@ -93,6 +93,7 @@ def dataset(row: StoredDataset, users: list[str] | None = None) -> Dataset:
     if manifest.recorded is not None:
         recorded = RecordedSource(checkpoint=manifest.recorded.checkpoint, tenants=list(manifest.recorded.tenants))
     shown = {part: list(manifest.splits[part][:_CLASSES_SHOWN]) for part in PARTS if part in manifest.splits}
+    sizes = {part: list(manifest.sizes[part][:_CLASSES_SHOWN]) for part in PARTS if part in manifest.sizes}
     return Dataset(
         id=row.id,
         name=row.name,
@@ -111,6 +112,7 @@ def dataset(row: StoredDataset, users: list[str] | None = None) -> Dataset:
         sha256=manifest.sha256,
         bytes=row.bytes,
         splits=None if users is None else shown,
+        sizes=None if users is None else sizes,
         used_by=users,
         created_at=row.created_at,
     )

@@ -118,6 +118,9 @@ class Dataset(Answer):
     splits: dict[str, list[str]] | None = Field(
         default=None, description="One data set alone: the classes of each part, up to 1000; `counts` has all"
     )
+    sizes: dict[str, list[int]] | None = Field(
+        default=None, description="One data set alone: the examples of each class in `splits`, in the same order"
+    )
     used_by: list[str] | None = Field(
         default=None, description="One data set alone: ids of open jobs and promotions that need it"
     )

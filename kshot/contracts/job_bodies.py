@@ -77,6 +77,14 @@ class NewJobRequest(Model):
     )
 
 
+class TrainingPlan(Answer):
+    """What a job would run."""
+
+    object: Literal["training_plan"] = "training_plan"
+    recipe: dict[str, Any] = Field(description="The request with every default filled in")
+    time_budget: float | None = Field(description="Seconds it would train; null where `recipe` says how many steps")
+
+
 class Progress(Answer):
     """Steps done, and to do (null until a time budget is turned into steps)."""
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from kshot.contracts.api import Page
 from kshot.contracts.errors import Invalid, KshotError, NotFound
 from kshot.contracts.ids import is_id, new_id
-from kshot.contracts.job_bodies import NewJobRequest, TrainingEvent, TrainingJob
+from kshot.contracts.job_bodies import NewJobRequest, TrainingEvent, TrainingJob, TrainingPlan
 from kshot.contracts.jobs import JobSpec, JobStatus
 from kshot.contracts.selection import AUTO
 from kshot.planning.plan import minutes, plan
@@ -78,6 +78,23 @@ async def start(request: Request, state: StateDep, caller: AdminDep, idempotency
         await note(connection, request, caller, "training_job.create", job_id)
         made = await jobs.get_job(connection, job_id)
     return await _respond(state, made, 201)
+
+
+@router.post(
+    "/plan",
+    summary="What a job would run",
+    response_model=TrainingPlan,
+    openapi_extra=body_of(NewJobRequest, json_only=True),
+    responses=problems(400, 403, 404, 410, 413, 415, 422),
+)
+async def plan_only(request: Request, state: StateDep, caller: AdminDep) -> Response:
+    """The recipe of the job that the same body would start, every default filled in, or why it would be refused.
+    Nothing is started."""
+    wanted = validate(NewJobRequest, strict_object((await read_raw(request, SMALL_BYTES)).data))
+    async with state.database.transaction() as connection:
+        spec, _ = await _spec(connection, new_id("job"), wanted)
+    budget = None if spec.minutes is None else 60 * spec.minutes
+    return views.respond(TrainingPlan(recipe=spec.recipe.model_dump(mode="json"), time_budget=budget))
 
 
 @router.get("", summary="List meta-training jobs", response_model=Page[TrainingJob], responses=problems(403, 422))
