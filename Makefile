@@ -29,9 +29,9 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The documentation as a site of its own in build/site; warnings are errors.
+# The documentation as a site of its own in build/site; warnings are errors, and nothing is remembered: references come from the code.
 docs: $(VENV)/.dev
-	$(BIN)/python -m sphinx -W --keep-going -q -b html -c docs . build/site
+	$(BIN)/python -m sphinx -E -W --keep-going -q -b html -c docs . build/site
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.accuracy.served --data $(DATA)

@@ -15,7 +15,7 @@ from made import mathml, pages  # noqa: E402
 
 project = "kshot"
 author = "the kshot contributors"
-project_copyright = "Apache-2.0"
+project_copyright = "the kshot contributors, Apache-2.0"
 root_doc = "docs/index"
 include_patterns = ["docs/**.md", "ARCHITECTURE.md", "benchmarks/results/**.md"]
 exclude_patterns = [".*", "build", "dist", "runs", "node_modules", "kshot", "tests", "checkpoints", "docs/made"]
@@ -28,6 +28,8 @@ myst_heading_anchors = 4
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 python_use_unqualified_type_names = True
+
+smartquotes = False
 
 html_theme = "furo"
 html_title = "kshot"

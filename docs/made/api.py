@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from made.tables import cell, table
@@ -20,7 +21,7 @@ def markdown() -> str:
 def _calls(document: Schema) -> Iterator[str]:
     paths = document["paths"]
     group = ""
-    for path, verbs in paths.items():
+    for path, verbs in sorted(paths.items(), key=lambda item: not item[0].startswith("/v1")):  # about itself: last
         if f"/v1{path}" in paths:
             continue  # the same call again: the page says so once
         if group != (group := _group(path)):
@@ -30,8 +31,11 @@ def _calls(document: Schema) -> Iterator[str]:
 
 
 def _group(path: str) -> str:
-    parts = [part for part in path.split("/") if part and part != "v1"]
-    return parts[0].replace("-", " ").capitalize()
+    if not path.startswith("/v1"):
+        return "The service itself"
+    if path in ("/v1/adapt", "/v1/predict"):
+        return "Adapt and predict"
+    return path.split("/")[2].replace("-", " ").capitalize()
 
 
 def _call(verb: str, path: str, call: Schema) -> Iterator[str]:
@@ -43,8 +47,16 @@ def _call(verb: str, path: str, call: Schema) -> Iterator[str]:
     if body := call.get("requestBody"):
         kinds = [f"`{media}`: {_kind(content['schema'])}" for media, content in body["content"].items()]
         yield "Body, one of: " + "; ".join(kinds) + "." if len(kinds) > 1 else f"Body, {kinds[0]}."
-    rows = [(code, _answer(answer), answer["description"]) for code, answer in call["responses"].items()]
+    told = [(code, _answer(answer), answer["description"]) for code, answer in call["responses"].items()]
+    usual = [code for code, _, when in told if when == HTTPStatus(int(code)).phrase and int(code) >= 400]
+    rows = [(code, body, _when(when)) for code, body, when in told if code not in usual]
     yield table(("status", "body", "when"), rows)
+    if usual:
+        yield f"Otherwise a [Problem](#problem): {', '.join(usual)}."
+
+
+def _when(said: str) -> str:
+    return "done" if said == "Successful Response" else said
 
 
 def _answer(answer: Schema) -> str:

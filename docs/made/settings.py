@@ -19,6 +19,7 @@ PROCESSES: tuple[tuple[str, type[BaseSettings]], ...] = (
     ("Adaptation worker: `python -m workers adapt`", WorkerSettings),
     ("Trainer: `python -m workers trainer`", TrainerSettings),
 )
+_MIB = 1 << 20
 _BOUNDS = {annotated_types.Ge: "≥", annotated_types.Gt: ">", annotated_types.Le: "≤", annotated_types.Lt: "<"}
 _ENTRY = re.compile(r"^ *((?:``\w+``(?:, )?)+): (.+?)(?=^ *``|\Z)", re.MULTILINE | re.DOTALL)
 
@@ -54,9 +55,10 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value: Any = field.get_default(call_default_factory=True, validated_data={})
-    if isinstance(value, Path):
-        value = str(value).replace(str(Path.home()), "~")
-    return "none" if value is None else f"`{value}`"
+    if value is None:
+        return "none"
+    shown = f"`{str(value).replace(str(Path.home()), '~')}`"
+    return f"{shown} ({value >> 20:,} MiB)" if isinstance(value, int) and value >= _MIB else shown
 
 
 def _bounds(field: FieldInfo) -> Iterator[str]:

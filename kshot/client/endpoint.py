@@ -199,6 +199,7 @@ def documented(build: Build, result: Any) -> Any:
     def shown(*args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"call {build.__name__} on an object, not on its class")
 
+    shown.__annotations__ = {**build.__annotations__, "return": result}
     shown.__signature__ = inspect.signature(build).replace(return_annotation=result)  # type: ignore[attr-defined]
     return shown
 
