@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Route, expect
 
 from tests.console.conftest import Visit, Watch
 from tests.console.playground import CROSS, HOOK, RING, Visitor, moved
@@ -182,15 +182,35 @@ def test_faults_are_shown_where_they_are(page_url: str, visit: Visit, watch: Wat
     page.get_by_label("Type a row of numbers").fill("1 2 3")
     visitor.expect_winner("same")
     expect(page.locator("#result-fault").get_by_role("alert")).to_have_count(0)
-    away(page)
-    visitor.add_lines(1, "5 5 6")
+    table = "\n".join(["1,2,3,many"] * 2001)
+    page.get_by_role("button", name="Paste a table").click()
+    page.get_by_label("Rows").fill(table)
+    page.get_by_role("button", name="Add these rows").click()
+    expect(page.locator("#teach-fault").get_by_role("alert")).to_contain_text("at most 2000 are allowed")
+
+
+def test_what_is_away_for_a_while_is_asked_again(page_url: str, visit: Visit, watch: Watch) -> None:
+    watch.allowed = {503}
+    visitor = Visitor(visit(page_url))
+    page = visitor.page
+    away: list[str] = []
+
+    def twice(route: Route) -> None:
+        away.append(route.request.url)
+        if away.count(route.request.url) > 2:
+            return route.continue_()
+        problem = {"status": 503, "code": "unavailable", "title": "x", "detail": "no worker is alive; try again"}
+        route.fulfill(status=503, headers={"Retry-After": "1"}, body=json.dumps(problem))
+
+    page.route(re.compile("/v1/(adapt|predict)$"), twice)
+    visitor.choose("Numbers")
+    visitor.add_lines(0, "1 1", "1 2")
+    visitor.add_lines(1, "8 8", "8 9")
     expect(page.locator("#result-fault").get_by_role("alert")).to_have_text("no worker is alive; try again")
-
-
-def away(page: Page) -> None:
-    """From now on the service answers as it does while its workers are away."""
-    problem = {"status": 503, "code": "unavailable", "title": "x", "detail": "no worker is alive; try again"}
-    page.route("**/v1/adapted-models/**", lambda route: route.fulfill(status=503, body=json.dumps(problem)))
+    page.get_by_label("Type a row of numbers").fill("8 7")
+    visitor.expect_winner("class 2")
+    expect(page.locator("#result-fault").get_by_role("alert")).to_have_count(0)
+    assert len(away) >= 6
 
 
 def test_what_is_copied_on_a_server_with_keys_names_the_key_and_never_holds_it(

@@ -27,6 +27,7 @@ class Playground {
     });
     this.teacher = new Teacher({
       onModel: (model, examples) => this.#taught(model, examples),
+      onPending: (model) => this.view.wait(pendingInWords(model)),
       onProblem: (problem, examples) => this.#refused(problem, examples),
       onBusy: (busy) => byId("answer").setAttribute("aria-busy", String(busy)),
     });
@@ -85,7 +86,7 @@ class Playground {
     const obstacle = this.lesson.obstacle();
     this.cards.mark(obstacle?.classId ?? null, obstacle?.message);
     byId("classes").querySelectorAll(".faulty").forEach((item) => item.classList.remove("faulty"));
-    fill(byId("setup-fault"));
+    for (const place of ["setup-fault", "teach-fault"]) fill(byId(place));
     this.#enableCopying();
     if (obstacle) {
       this.view.clearModel();
@@ -118,7 +119,8 @@ class Playground {
     this.view.wait("It could not be taught.");
     const row = /^support\.(?:inputs|labels)\[(\d+)\]/.exec(problem.param ?? "");
     if (row && this.cards.markExample(examples[Number(row[1])]?.id, problem.message)) return;
-    if (/^(checkpoint|options)/.test(problem.param ?? "")) fill(byId("setup-fault"), notice("bad", problem.message));
+    const place = /^(checkpoint|options)/.test(problem.param) ? "setup-fault" : /^support/.test(problem.param) ? "teach-fault" : null;
+    if (place) fill(byId(place), notice("bad", problem.message));
     else this.view.showProblem(problem.message);
   }
 
@@ -162,6 +164,11 @@ class Playground {
     const keyed = byId("sign-out") !== null;
     return { url: location.origin, keyed, reference: this.setup.reference, model, examples, input, rejectBelow };
   }
+}
+
+function pendingInWords({ queue_state: state, position }) {
+  if (state === "no_worker") return "Waiting: no worker is running. It will be taught as soon as one is there.";
+  return position ? `Waiting: ${position} before this one …` : "Being taught …";
 }
 
 async function start() {

@@ -1,6 +1,9 @@
 // Asking: one question at a time is on its way, and after it the latest alone.
 
 import { call } from "../api.js";
+import { sleep } from "./sleep.js";
+
+const PACE_MS = 80; // while somebody draws: every answer is recorded by the service, and no eye sees more
 
 /** `onAnswer(prediction, question, timings)`, `onProblem(problem, question)`. */
 export class Oracle {
@@ -23,12 +26,18 @@ export class Oracle {
     while (this.#next !== null) {
       const question = this.#next;
       this.#next = null;
+      const pace = sleep(PACE_MS);
       try {
         const answer = await call("POST", "/v1/predict", bodyOf(question));
         if (this.#isCurrent(question)) this.onAnswer(answer.predictions[0], question, answer.timings);
       } catch (error) {
         if (this.#isCurrent(question)) this.onProblem(error, question);
+        if (error.retryAfter && this.#isCurrent(question)) {
+          await sleep(1000 * error.retryAfter);
+          this.#next ??= this.current;
+        }
       }
+      await pace;
     }
     this.#asking = false;
   }

@@ -35,7 +35,7 @@ export class QueryPanel {
     this.preview = el("div", { class: "preview" });
     this.collector = new PictureCollector({
       kind: this.kind,
-      purpose: () => "the trial",
+      purpose: () => "what to try",
       onPictures: (pictures) => this.#chosen(pictures.at(-1)),
       onDrawing: (picture) => {
         this.#preview(null);

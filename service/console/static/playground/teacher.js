@@ -4,20 +4,21 @@ import { call, Problem } from "../api.js";
 import { AUTO } from "./kinds.js";
 
 const DEBOUNCE_MS = 150;
-const PATIENCE_S = 30;
+const FIRST_WAIT_S = 5;
+const WAIT_S = 30;
 const KEPT_S = 24 * 3600;
 
 /**
- * `onModel(model, examples)` after each adaptation, `onProblem(problem, examples)` where one fails: `examples` are those
- * its parameters count. `onBusy(busy)` around them.
+ * `onModel(model, examples)` after each adaptation, `onPending(model)` while one takes long, `onProblem(problem, examples)`
+ * where one fails: `examples` are those its parameters count. `onBusy(busy)` around them.
  */
 export class Teacher {
   #latest = null; // {model, reference, keys}
   #controller = null;
   #timer = null;
 
-  constructor({ onModel, onProblem, onBusy }) {
-    Object.assign(this, { onModel, onProblem, onBusy });
+  constructor({ onModel, onPending, onProblem, onBusy }) {
+    Object.assign(this, { onModel, onPending, onProblem, onBusy });
   }
 
   /** Teach these examples, [{id, value, label}], with the checkpoint of this reference; null: there is nothing to teach. */
@@ -56,6 +57,7 @@ export class Teacher {
       }
       this.onBusy(false);
       this.onProblem(error, added);
+      if (error.retryAfter) this.#timer = setTimeout(() => this.#teach(reference, examples, signal), 1000 * error.retryAfter);
     }
   }
 
@@ -77,10 +79,11 @@ export class Teacher {
   }
 
   async #done(path, body, signal) {
-    const headers = { Prefer: `wait=${PATIENCE_S}` };
+    const headers = { Prefer: `wait=${FIRST_WAIT_S}` };
     let model = await call("POST", path, body, { headers, signal });
     while (model.status === "queued" || model.status === "running") {
-      model = await call("GET", `/v1/adapted-models/${model.id}?wait=${PATIENCE_S}`, undefined, { signal });
+      if (!signal.aborted) this.onPending(model);
+      model = await call("GET", `/v1/adapted-models/${model.id}?wait=${WAIT_S}`, undefined, { signal });
     }
     if (model.error) throw new Problem({ status: 422, detail: model.error.message, ...model.error });
     return model;
