@@ -8,9 +8,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.console.browser import CHROMIUM, DESKTOP, PATIENCE_MS, Watch
-from tests.flow.conftest import checkpoints, http_stack, page_url
 
-__all__ = ["checkpoints", "http_stack", "page_url"]
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.import_plugin("tests.flow.stacks")
 
 
 class Visit(Protocol):

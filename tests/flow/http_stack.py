@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from kshot.contracts.checkpoints import (
 )
 from kshot.encoders.registry import build_encoder
 from kshot.learners.registry import get_learner
+from standalone import EmbeddedServers
 
 CHECKOUT = Path(__file__).parents[2]
 ADMIN_KEY = "an admin key for tests, of 32 characters and more"
@@ -122,6 +123,37 @@ class Api:
         """A client with this key."""
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=120, **options)
+
+
+@dataclass(frozen=True)
+class HttpStack:
+    """A stack whose tenants need keys; the bootstrap admin key belongs to the default tenant."""
+
+    servers: EmbeddedServers
+    api: Api
+    environ: dict[str, str]
+    folder: Path
+    worker_pid: int = 0
+    _clients: list[httpx.Client] = field(default_factory=list)
+
+    def client(self, key: str | None = ADMIN_KEY) -> httpx.Client:
+        """A client with this key (None: without one)."""
+        client = self.api.client(key)
+        self._clients.append(client)
+        return client
+
+    def key(self, tenant: str, role: str = "user", **options: object) -> dict[str, str]:
+        """A fresh key for a tenant, made over the API; ``key`` is its secret."""
+        with self.api.client(ADMIN_KEY) as admin:
+            body = {"name": "test", "tenant": tenant, "role": role, **options}
+            answer = admin.post("/v1/api-keys", json=body)
+        assert answer.status_code == 201, answer.text
+        made: dict[str, str] = answer.json()
+        return made
+
+    def tenant(self, name: str) -> httpx.Client:
+        """A client of a tenant."""
+        return self.client(self.key(name)["key"])
 
 
 @contextmanager

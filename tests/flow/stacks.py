@@ -1,0 +1,38 @@
+"""The services that tests over HTTP share, in whichever folder they lie: one of each for a whole run.
+
+A plugin, because a fixture of a conftest.py belongs to its folder alone: the folders' conftests import it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.own_service import own_service
+from standalone import embedded_servers
+from tests.flow.http_stack import ADMIN_KEY, HttpStack, migrate_and_publish, run_api, run_worker, write_checkpoints
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoints(tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture(scope="session")
+def http_stack(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpStack]:
+    folder = tmp_path_factory.mktemp("http")
+    with embedded_servers() as servers:
+        environ = {**servers.environ, "KSHOT_ADMIN_KEY": ADMIN_KEY, "KSHOT_HEADER_DEADLINE_S": "2"}
+        migrate_and_publish(environ, checkpoints)
+        with run_api(environ, folder) as api, run_worker(environ, folder, api) as worker:
+            stack = HttpStack(servers, api, environ, folder, worker.pid)
+            yield stack
+            for client in stack._clients:
+                client.close()
+
+
+@pytest.fixture(scope="session")
+def page_url() -> Iterator[str]:
+    """The service that `make serve` runs, for the examples of the pages."""
+    with own_service() as running:
+        yield running
