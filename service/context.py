@@ -57,9 +57,17 @@ class RequestContext:
             self._note(scope, status, time.perf_counter() - started)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "unmatched")
+        route = _template(scope)
         self._metrics.seen(scope["method"], route, status, seconds)
         log_request(scope, route, status, seconds * 1000)
+
+
+def _template(scope: Scope) -> str:
+    """The path with names for its ids, so that there are few. FastAPI's routes do not say the prefix that their router
+    was included with; without it the console's ``/jobs`` and the API's ``/v1/jobs`` would look alike."""
+    path: str = getattr(scope.get("route"), "path", "unmatched")
+    is_bare = path.startswith("/") and not path.startswith("/v1/")
+    return f"/v1{path}" if is_bare and scope["path"].startswith("/v1/") else path
 
 
 def is_loopback(host: str) -> bool:

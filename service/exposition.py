@@ -48,6 +48,7 @@ class _Figures(Collector):
         yield from _tasks(counted)
         yield from _caches(counted)
         yield from _training(figures)
+        yield from _disk(figures)
         failures = GaugeMetricFamily("kshot_failures_recent", "What failed in the last hour", labels=["object"])
         for kind in get_args(Failing):
             failures.add_metric([kind], figures.failures.get(kind, 0))
@@ -142,6 +143,13 @@ def _training(figures: Figures) -> Iterator[Metric]:
         if job.status == "running" and job.heartbeat_s is not None:
             age.add_metric([job.id], job.heartbeat_s)
     yield from (jobs, done, planned, age)
+
+
+def _disk(figures: Figures) -> Iterator[Metric]:
+    if figures.disk is not None:
+        of = "of the file system that objects lie on"
+        yield GaugeMetricFamily("kshot_objects_size_bytes", f"Size {of}", value=figures.disk.size)
+        yield GaugeMetricFamily("kshot_objects_free_bytes", f"Free space {of}", value=figures.disk.free)
 
 
 def _add(family: HistogramMetricFamily, labels: list[str], histogram: Histogram) -> None:

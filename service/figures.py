@@ -2,10 +2,13 @@
 answers has all of them."""
 
 import asyncio
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 from kshot.contracts.errors import Unavailable
 from kshot.storage import system
+from kshot.storage.objects import read_address
 from service.state import State
 
 _PATIENCE_S = 5.0
@@ -14,8 +17,17 @@ LATELY_S = 3600.0
 
 
 @dataclass(frozen=True)
+class Disk:
+    """Bytes of the file system that the object store's folder is on."""
+
+    size: int
+    free: int
+
+
+@dataclass(frozen=True)
 class Figures:
-    """``alive_s``: a worker unseen for longer counts as gone. ``failures``: of the last hour, by kind of object."""
+    """``alive_s``: a worker unseen for longer counts as gone. ``failures``: of the last hour, by kind of object.
+    ``disk``: None where objects lie in a bucket."""
 
     workers: list[system.SeenWorker]
     alive_s: float
@@ -23,6 +35,7 @@ class Figures:
     jobs: dict[str, int]
     open_jobs: list[system.OpenJob]
     failures: dict[system.Failing, int]
+    disk: Disk | None
 
     def alive(self, kind: str) -> int:
         """How many workers or trainers are."""
@@ -46,6 +59,15 @@ async def read_figures(state: State) -> Figures:
                 jobs=await system.count_jobs(connection),
                 open_jobs=await system.open_jobs(connection),
                 failures=await system.count_failures(connection, LATELY_S),
+                disk=await asyncio.to_thread(_disk, state.settings.objects),
             )
     except TimeoutError:
         raise Unavailable("the database does not answer in time; try again", retry_after=2) from None
+
+
+def _disk(objects: str) -> Disk | None:
+    place = read_address(objects)
+    if not isinstance(place, Path):
+        return None
+    usage = shutil.disk_usage(place)
+    return Disk(size=usage.total, free=usage.free)
