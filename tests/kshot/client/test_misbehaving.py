@@ -186,6 +186,36 @@ async def test_an_iterator_that_is_left_gives_its_connection_back(kind: Any):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+async def test_lists_go_on_over_their_pages(kind: Any):
+    def page(first: int, last: int) -> Reply:
+        data = [{**MODEL, "id": f"am_{i}"} for i in range(first, last)]
+        return ok({"object": "list", "data": data, "has_more": last < 5, "first_id": "", "last_id": f"am_{last - 1}"})
+
+    with scripted_server(page(0, 2), DROP, page(2, 4), page(4, 5)) as server:
+        client = kind(server.url)
+        assert [model.id for model in await listed(client.models())] == [f"am_{i}" for i in range(5)]
+        await closed(client)
+    asked = [heard.path.partition("?")[2] for heard in server.heard]
+    assert asked == ["limit=100", "limit=100&after=am_1", "limit=100&after=am_1", "limit=100&after=am_3"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_long_waits_show_how_far_they_are(
+    kind: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, to rich
+    (tmp_path / "texts.csv").write_text("text,label\n" * 1000)
+    with scripted_server(problem(422, "invalid")) as server:
+        for progress in (True, False):
+            client = kind(server.url, progress=progress)
+            with pytest.raises(Invalid):
+                await got(client.upload_dataset(tmp_path / "texts.csv", "texts"))
+            await closed(client)
+            shown = capsys.readouterr()
+            assert ("uploading texts.csv" in shown.err and "100%" in shown.err) == progress and not shown.out
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_fields_of_a_newer_service_are_left_out(kind: Any):
     quality = {"method": "leave_one_out", "n": 3, "reliable": False, "charm": 1}
     with scripted_server(ok({**MODEL, "quality": quality, "colour": "blue"})) as server:
