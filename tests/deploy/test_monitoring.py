@@ -92,3 +92,9 @@ def test_rules_behave_as_promtool_says() -> None:
     cases = CHECKOUT / "tests" / "deploy" / "alert_cases.yml"
     done = subprocess.run([promtool, "test", "rules", str(cases)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_page_lists_every_alert_with_its_severity() -> None:
+    page = (CHECKOUT / "docs" / "how-to" / "monitoring.md").read_text()
+    listed = re.findall(r"^\| `(Kshot\w+)` \|.*\| (\w+) \|$", page, flags=re.MULTILINE)
+    assert listed == [(rule["alert"], rule["labels"]["severity"]) for rule in RULES]
