@@ -22,12 +22,14 @@ Ran = Callable[[str], list[str]]
 @pytest.fixture(scope="session")
 def ran(page_url: str, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """What the blocks of a page print; each page is run once, in a folder of its own."""
+    begun: set[str] = set()
     printed: dict[str, list[str]] = {}
 
     def run(page: str) -> list[str]:
-        if page not in printed:
-            folder = photographs(tmp_path_factory.mktemp("page"))
-            printed[page] = run_page(page, page_url, folder)
+        if page not in begun:
+            begun.add(page)
+            printed[page] = run_page(page, page_url, photographs(tmp_path_factory.mktemp("page")))
+        assert page in printed, f"{page} failed before"
         return printed[page]
 
     return run
@@ -122,9 +124,9 @@ def test_auto_considers_the_checkpoints_for_pictures(ran: Ran):
 
 @pytest.mark.flow
 def test_the_shortest_way_ends_with_an_answer_of_the_new_checkpoint(ran: Ran):
-    lines = printed_by(ran, "docs/how-to/meta-training.md", "text/event-stream").splitlines()
+    lines = printed_by(ran, "docs/how-to/meta-training.md", "job.events()").splitlines()
     kinds = [line.split(" ", 1)[0] for line in lines[:-2]]
-    assert kinds[0] == "queued" and kinds[-1] == "succeeded" and {"started", "step", "saved", "evaluated"} <= {*kinds}
+    assert kinds[-1] == "succeeded" and {"started", "step", "saved", "evaluated"} <= {*kinds}
     assert lines[-2].startswith("succeeded [('mse', ")
     version, value = lines[-1].split()
     assert version == "1" and -5 < float(value) < 5
