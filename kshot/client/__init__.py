@@ -75,7 +75,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """The estimators, which need scikit-learn, once they are asked for."""
     if name in ("FewShotClassifier", "FewShotRegressor"):
-        from kshot.client import estimators
-
+        try:
+            from kshot.client import estimators
+        except ImportError as error:
+            raise ImportError(f"{name} needs scikit-learn: pip install kshot[sklearn]") from error
         return getattr(estimators, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

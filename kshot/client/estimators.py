@@ -108,7 +108,7 @@ class FewShotClassifier(ClassifierMixin, FewShot):  # type: ignore[misc]
         """
         inputs, labels = _checked(self, X, y, reset=True)
         self.classes_ = _classes_of(labels)
-        self._adapt(inputs, self._sent(labels), "classification")
+        self._adapt(inputs, self._sent(labels, reset=True), "classification")
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> "FewShotClassifier":
@@ -125,15 +125,15 @@ class FewShotClassifier(ClassifierMixin, FewShot):  # type: ignore[misc]
         self.classes_ = unique_labels(labels, *known, *([] if classes is None else [classes]))
         if first:
             _classes_of(labels)
-            self._adapt(inputs, self._sent(labels), "classification")
+            self._adapt(inputs, self._sent(labels, reset=True), "classification")
         else:
-            self._add(inputs, self._sent(labels))
+            self._add(inputs, self._sent(labels, reset=False))
         return self
 
     def predict_proba(self, X: Any) -> Array:
         """Probabilities (n_samples, n_classes), in the order of ``classes_``. Raises NotFittedError."""
-        names = [str(label) for label in self._names()] if hasattr(self, "classes_") else []
         rows = [one for answer in self._answers(X, "probabilities") for one in answer.probabilities]
+        names = [str(self._names[label]) for label in self.classes_.tolist()]
         table = np.array([[row.get(name, 0.0) for name in names] for row in rows], dtype=np.float64)
         return table / table.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
 
@@ -143,16 +143,14 @@ class FewShotClassifier(ClassifierMixin, FewShot):  # type: ignore[misc]
         best: Array = self.classes_[probabilities.argmax(axis=1)]
         return best
 
-    def _names(self) -> list[str | int]:
-        """Classes as the service knows them: strings and integers as they are, others (truths, floats) by place."""
-        listed: list[Any] = self.classes_.tolist()
-        if all(type(label) in (str, int) for label in listed):
-            return listed
-        return list(range(len(listed)))
-
-    def _sent(self, labels: Array) -> list[str | int]:
-        names = self._names()
-        return [names[place] for place in np.searchsorted(self.classes_, labels)]
+    def _sent(self, labels: Array, reset: bool) -> list[str | int]:
+        """Labels as the service knows them: strings and integers as they are, others (floats, truths) by a number that
+        stays theirs when further classes come."""
+        if reset:
+            self._names: dict[Any, str | int] = {}
+        for label in self.classes_.tolist():
+            self._names.setdefault(label, label if type(label) in (str, int) else len(self._names))
+        return [self._names[label] for label in labels.tolist()]
 
 
 class FewShotRegressor(RegressorMixin, FewShot):  # type: ignore[misc]
