@@ -73,6 +73,8 @@ def _exists(name: str) -> bool:
 
 def _read(source: Path, asked: Asked) -> Examples:
     suffix = source.suffix.lower()
+    if suffix in _TABLES and asked.modality == "image":
+        raise WrongUse("the checkpoint takes pictures: name a folder with one folder of them per class, or their files")
     if source.is_dir():
         return read_folder(source)
     if suffix in _TABLES:

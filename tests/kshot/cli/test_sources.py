@@ -140,7 +140,7 @@ def test_folders_without_classes_or_pictures_are_told_what_belongs_there(tmp_pat
 
 def test_what_the_checkpoint_does_not_take_is_refused_before_it_is_sent(tmp_path: Path):
     texts = csv(tmp_path, "text,label\nhello,greet\n")
-    with pytest.raises(WrongUse, match="these are texts, and the checkpoint takes pictures"):
+    with pytest.raises(WrongUse, match="the checkpoint takes pictures: name a folder"):
         read_labelled(texts, Asked(modality="image"))
     with pytest.raises(WrongUse, match="these are texts, and the checkpoint takes vectors"):
         read_questions([str(texts)], Asked(text="text", modality="vector"))
