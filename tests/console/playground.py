@@ -1,15 +1,18 @@
 """What a visitor does in the playground, as steps for the tests."""
 
+import io
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
+from math import cos, pi, sin
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Locator, Page, Request, expect
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 Stroke = Sequence[tuple[float, float]]
-RING: list[Stroke] = [[(0.5, 0.15), (0.8, 0.3), (0.85, 0.6), (0.5, 0.85), (0.18, 0.65), (0.2, 0.3), (0.5, 0.15)]]
+RING: list[Stroke] = [[(0.5 + 0.35 * sin(pi * i / 10), 0.5 - 0.35 * cos(pi * i / 10)) for i in range(21)]]
 CROSS: list[Stroke] = [[(0.2, 0.2), (0.8, 0.8)], [(0.8, 0.2), (0.2, 0.8)]]
 HOOK: list[Stroke] = [[(0.3, 0.15), (0.3, 0.8), (0.75, 0.8), (0.75, 0.55)]]
 
@@ -60,7 +63,7 @@ class Visitor:
             mouse.move(*places[0])
             mouse.down()
             for place in places[1:]:
-                mouse.move(*place, steps=4)
+                mouse.move(*place, steps=2)
             mouse.up()
 
     def add_drawing(self, place: int, strokes: Iterable[Stroke]) -> None:
@@ -101,9 +104,9 @@ class Visitor:
         return code
 
 
-def take_picture(page: Page, name: str) -> None:
-    """For the documentation, where KSHOT_PICTURES asks for it."""
+def take_picture(page: Page, name: str, *, full_page: bool = True) -> None:
+    """For the documentation, where KSHOT_PICTURES asks for it; in 256 colours, for its size."""
     if os.environ.get("KSHOT_PICTURES"):
-        PICTURES.mkdir(parents=True, exist_ok=True)
         page.mouse.move(0, 0)
-        page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+        shot = Image.open(io.BytesIO(page.screenshot(full_page=full_page))).convert("RGB")
+        shot.quantize(256, dither=Image.Dither.NONE).save(PICTURES / f"{name}.png", optimize=True)

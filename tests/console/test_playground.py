@@ -69,6 +69,7 @@ def test_a_pasted_table_and_the_unknown_slider(page_url: str, visit: Visit) -> N
     query = page.get_by_label("Type a row of numbers")
     query.fill("17, 4")
     visitor.expect_winner("banana")
+    take_picture(page, "playground-table")
     query.fill("12.8, 5.6")  # between the two
     slider = page.get_by_label("Say “unknown” below")
     slider.fill("99")
@@ -79,7 +80,6 @@ def test_a_pasted_table_and_the_unknown_slider(page_url: str, visit: Visit) -> N
     expect(page.locator("#reject-value")).to_have_text("never")
     query.fill("17, four")
     expect(page.locator("#query-fault")).to_have_text("“four” is not a number.")
-    take_picture(page, "playground-table")
 
 
 @pytest.mark.parametrize("kind", ["Drawings", "Texts", "Numbers", "Photos"])
@@ -95,7 +95,6 @@ def test_show_me_and_what_is_copied_runs(page_url: str, visit: Visit, kind: str,
             page.get_by_label("Say “unknown” below").fill("30")
         assert f"['{label}']" in run("Python", visitor.copied("Python"), tmp_path)
         assert re.search(rf'"label": ?"{label}"', run("curl", visitor.copied("curl"), tmp_path))
-    take_picture(page, f"playground-show-me-{kind.lower()}")
 
 
 def run(language: str, code: str, folder: Path, **environ: str) -> str:
@@ -125,7 +124,8 @@ def test_it_can_be_used_by_everyone(page_url: str, visit: Visit) -> None:
     page.set_viewport_size(PHONE)
     assert_fits(page)
     assert_accessible(page)
-    take_picture(page, "playground-phone")
+    page.locator("#verdict").scroll_into_view_if_needed()
+    take_picture(page, "playground-phone", full_page=False)
     assert_keyboard_reaches_all(page)
     for dialog in ("Copy as Python",):
         page.get_by_role("button", name=dialog).click()

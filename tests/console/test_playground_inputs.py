@@ -114,6 +114,9 @@ def test_what_grows_is_grown_and_what_changes_is_made_anew(page_url: str, visit:
     visitor.add_lines(1, "how do I get a refund")
     page.get_by_label("Type a text it has not seen").fill("is my card on its way")
     visitor.expect_winner("arrival")
+    expect(page.locator("#removed").get_by_role("button", name="Undo")).to_have_count(
+        0
+    )  # it would undo what came after
     visitor.card(1).get_by_role("button", name="Remove this class").click()
     expect(visitor.verdict).to_have_text("Give examples of at least two classes.")
     expect(page.locator("#bars li")).to_have_count(0)

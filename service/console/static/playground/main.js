@@ -53,6 +53,7 @@ class Playground {
     lesson.clear();
     lesson.addEventListener("change", () => {
       if (kind !== this.kind) return;
+      fill(byId("removed")); // what is taken away from now on is another matter
       this.cards.show();
       this.#teach();
     });
@@ -133,7 +134,6 @@ class Playground {
   #removed(what, undo) {
     const again = () => {
       undo();
-      fill(byId("removed"));
       announce("It is back.");
     };
     fill(byId("removed"), notice("", `Removed ${what}. `, el("button", { type: "button", class: "small", onclick: again }, "Undo")));
