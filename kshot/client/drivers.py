@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import closing
 from typing import Any, TypeVar
 
@@ -28,7 +28,7 @@ class BlockingDriver:
                 outcome = self._outcome(step, [])
         return step.value
 
-    def iterate(self, script: Script[None]) -> Iterator[Any]:
+    def iterate(self, script: Script[None]) -> Generator[Any, None, None]:
         """What the script emits. The connection is given back when the iterator ends or is closed."""
         outcome: Outcome = None
         streams: list[tuple[httpx.Response, Iterator[bytes]]] = []
@@ -76,7 +76,7 @@ class AwaitingDriver:
                 outcome = await self._outcome(step, [])
         return step.value
 
-    async def iterate(self, script: Script[None]) -> AsyncIterator[Any]:
+    async def iterate(self, script: Script[None]) -> AsyncGenerator[Any, None]:
         """What the script emits. The connection is given back when the iterator ends or is closed."""
         outcome: Outcome = None
         streams: list[tuple[httpx.Response, AsyncIterator[bytes]]] = []

@@ -6,8 +6,10 @@ awaited. Types follow: `Client.adapt` gives a `Model`, `AsyncClient.adapt` an aw
 """
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from contextlib import aclosing
 from functools import wraps
+from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_args, overload
 
 import httpx
@@ -52,46 +54,73 @@ class Async(Calls):
     _driver: AwaitingDriver
 
 
-class Endpoint(Generic[P, S, A]):
-    """A call that gives ``S`` on a `Sync` object, and ``A`` on an `Async` one."""
+class Described(Generic[S, A]):
+    """A description of a call: the script that makes it, and what `Sync` and `Async` objects give for it (None: what
+    the script does)."""
 
     def __init__(self, build: Build, sync_kind: type | None = None, async_kind: type | None = None) -> None:
         self._build = build
         self._kinds = (sync_kind, async_kind)
+        self._functions: dict[type, Callable[..., Any]] = {}
         self.__doc__ = build.__doc__
+
+    def _of(self, instance: Any, owner: type | None) -> Any:
+        """The call as a method, on an object of this class or on the class."""
+        kind = type(instance) if owner is None else owner
+        if kind not in self._functions:
+            self._functions[kind] = self._function(kind)
+        return self._functions[kind] if instance is None else MethodType(self._functions[kind], instance)
+
+    def _function(self, owner: type) -> Callable[..., Any]:
+        """What carries the script out, with the signature that its caller sees."""
+        carry_out = self._blocking if issubclass(owner, Sync) else self._awaiting
+
+        @wraps(self._build)
+        def call(instance: Any, *args: Any, **kwargs: Any) -> Any:
+            return carry_out(instance, self._build(instance, *args, **kwargs))
+
+        signature = inspect.signature(self._build).replace(return_annotation=self._result(owner))
+        call.__signature__ = signature  # type: ignore[attr-defined]
+        return call
+
+    def _kind(self, owner: type) -> Any:
+        """The class of what is given."""
+        return self._kinds[0 if issubclass(owner, Sync) else 1]
+
+    def _result(self, owner: type) -> Any:
+        raise NotImplementedError
+
+    def _blocking(self, instance: Any, script: Script[Any]) -> Any:
+        raise NotImplementedError
+
+    def _awaiting(self, instance: Any, script: Script[Any]) -> Any:
+        raise NotImplementedError
+
+
+class Endpoint(Described[S, A], Generic[P, S, A]):
+    """A call that gives ``S`` on a `Sync` object, and ``A`` on an `Async` one."""
 
     @overload
     def __get__(self, instance: None, owner: type) -> "Endpoint[P, S, A]": ...
     @overload
     def __get__(self, instance: Sync, owner: type | None = None) -> Callable[P, S]: ...
     @overload
-    def __get__(self, instance: Async, owner: type | None = None) -> Callable[P, Awaitable[A]]: ...
+    def __get__(self, instance: Async, owner: type | None = None) -> Callable[P, Coroutine[Any, Any, A]]: ...
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        if instance is None:
-            return documented(self._build, self._result(owner))
-
-        @wraps(self._build)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            script = self._build(instance, *args, **kwargs)
-            if isinstance(instance, Sync):
-                return self._shaped(instance, instance._driver.run(script))
-            return self._awaited(instance, script)
-
-        return call
-
-    async def _awaited(self, instance: Any, script: Script[Any]) -> Any:
-        return self._shaped(instance, await instance._driver.run(script))
-
-    def _kind(self, instance: Any) -> type | None:
-        return self._kinds[0 if isinstance(instance, Sync) else 1]
-
-    def _shaped(self, instance: Any, answer: Any) -> Any:
-        kind = self._kind(instance)
-        return answer if kind is None else bound(read(kind, answer), instance)
+        return self._of(instance, owner)
 
     def _result(self, owner: type) -> Any:
-        kind = self._kinds[0 if issubclass(owner, Sync) else 1]
-        return kind or script_gives(self._build)
+        return self._kind(owner) or script_gives(self._build)
+
+    def _blocking(self, instance: Any, script: Script[Any]) -> Any:
+        return self._shaped(instance, instance._driver.run(script))
+
+    async def _awaiting(self, instance: Any, script: Script[Any]) -> Any:
+        return self._shaped(instance, await instance._driver.run(script))
+
+    def _shaped(self, instance: Any, answer: Any) -> Any:
+        kind = self._kind(type(instance))
+        return answer if kind is None else bound(read(kind, answer), instance)
 
 
 class OwnKind(Endpoint[P, S, A]):
@@ -102,52 +131,48 @@ class OwnKind(Endpoint[P, S, A]):
     @overload
     def __get__(self, instance: H, owner: type | None = None) -> Callable[P, H]: ...
     @overload
-    def __get__(self, instance: B, owner: type | None = None) -> Callable[P, Awaitable[B]]: ...
+    def __get__(self, instance: B, owner: type | None = None) -> Callable[P, Coroutine[Any, Any, B]]: ...
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return super().__get__(instance, owner)
+        return self._of(instance, owner)
 
-    def _kind(self, instance: Any) -> type | None:
-        return type(instance)
-
-    def _result(self, owner: type) -> Any:
+    def _kind(self, owner: type) -> Any:
         return owner
 
 
-class Listing(Generic[S, A, P]):
+class Listing(Described[S, A], Generic[S, A, P]):
     """A call that iterates over ``S`` on a `Sync` object, and over ``A`` on an `Async` one."""
-
-    def __init__(self, build: Build, sync_kind: type | None, async_kind: type | None) -> None:
-        self._build = build
-        self._kinds = (sync_kind, async_kind)
-        self.__doc__ = build.__doc__
 
     @overload
     def __get__(self, instance: None, owner: type) -> "Listing[S, A, P]": ...
     @overload
-    def __get__(self, instance: Sync, owner: type | None = None) -> Callable[P, Iterator[S]]: ...
+    def __get__(self, instance: Sync, owner: type | None = None) -> Callable[P, Generator[S, None, None]]: ...
     @overload
-    def __get__(self, instance: Async, owner: type | None = None) -> Callable[P, AsyncIterator[A]]: ...
+    def __get__(self, instance: Async, owner: type | None = None) -> Callable[P, AsyncGenerator[A, None]]: ...
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        if instance is None:
-            kind: Any = self._kinds[0 if issubclass(owner, Sync) else 1]
-            return documented(self._build, Iterator[kind] if issubclass(owner, Sync) else AsyncIterator[kind])
+        return self._of(instance, owner)
 
-        @wraps(self._build)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            script = self._build(instance, *args, **kwargs)
-            items = self._items if isinstance(instance, Sync) else self._awaited_items
-            return items(instance, instance._driver.iterate(script))
+    def _result(self, owner: type) -> Any:
+        iterator: Any = Iterator if issubclass(owner, Sync) else AsyncIterator
+        return iterator[self._kind(owner)]
 
-        return call
+    def _blocking(self, instance: Any, script: Script[Any]) -> Any:
+        for page in instance._driver.iterate(script):
+            yield from self._unpacked(page, instance)
 
-    def _items(self, instance: Any, emitted: Iterator[Any]) -> Iterator[Any]:
-        for page in emitted:
-            yield from _unpacked(page, self._kinds[0], instance)
+    async def _awaiting(self, instance: Any, script: Script[Any]) -> Any:
+        async with aclosing(instance._driver.iterate(script)) as pages:
+            async for page in pages:
+                for item in self._unpacked(page, instance):
+                    yield item
 
-    async def _awaited_items(self, instance: Any, emitted: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        async for page in emitted:
-            for item in _unpacked(page, self._kinds[1], instance):
-                yield item
+    def _unpacked(self, page: Any, instance: Any) -> Iterator[Any]:
+        """The items of a page, or one item that the script has made already."""
+        if not isinstance(page, bytes):
+            yield page
+            return
+        whole: Any = Page
+        for item in read(whole[self._kind(type(instance))], page).data:
+            yield bound(item, instance)
 
 
 def endpoint(build: Callable[Concatenate[Any, P], Script[T]]) -> Endpoint[P, T, T]:
@@ -190,23 +215,3 @@ def script_gives(build: Build) -> Any:
     """T of a method annotated to return ``Script[T]``."""
     annotated = inspect.signature(build).return_annotation
     return (get_args(annotated) or (annotated,))[-1]
-
-
-def documented(build: Build, result: Any) -> Any:
-    """The method as documentation and `help` show it: with what it gives to the caller."""
-
-    @wraps(build)
-    def shown(*args: Any, **kwargs: Any) -> Any:
-        raise TypeError(f"call {build.__name__} on an object, not on its class")
-
-    shown.__annotations__ = {**build.__annotations__, "return": result}
-    shown.__signature__ = inspect.signature(build).replace(return_annotation=result)  # type: ignore[attr-defined]
-    return shown
-
-
-def _unpacked(page: Any, kind: Any, instance: Any) -> Iterator[Any]:
-    if not isinstance(page, bytes):
-        yield page
-        return
-    for item in read(Page[kind], page).data:
-        yield bound(item, instance)
