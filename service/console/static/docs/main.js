@@ -1,5 +1,10 @@
 // Swagger UI over the service's own document. Whoever is signed in to the console can try calls without a key.
 
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const paint = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", paint);
+paint();
+
 window.addEventListener("load", () => {
   window.SwaggerUIBundle({
     url: "/openapi.json",
