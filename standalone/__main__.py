@@ -1,4 +1,5 @@
-"""``python -m standalone serve`` (all of kshot) and ``python -m standalone servers`` (Postgres and Valkey alone)."""
+"""``python -m standalone serve`` (all of kshot), ``servers`` (Postgres and Valkey alone), ``backup TO``,
+``restore FROM``, ``check [FROM]``."""
 
 import argparse
 import os
@@ -12,6 +13,7 @@ def main() -> int:
         print("kshot: the embedded servers do not run on Windows. Use WSL2 (wsl --install); or run Postgres and Redis")
         print("yourself, set DATABASE_URL and REDIS_URL, and start the commands that docker-compose.yml names.")
         return 1
+    from standalone.backup import operate
     from standalone.errors import StandaloneError
     from standalone.home import locked_home
     from standalone.serve import say_on_terminal, serve
@@ -22,9 +24,17 @@ def main() -> int:
     commands.add_parser("serve", help="Postgres, Valkey, migrations, API and worker")
     servers = commands.add_parser("servers", help="Postgres and Valkey alone")
     servers.add_argument("--until-stdin-closes", action="store_true", help="stop when standard input closes")
+    saving = commands.add_parser("backup", help="back the data folder up into an empty folder; kshot may go on running")
+    restoring = commands.add_parser("restore", help="restore a backup into a data folder that holds nothing yet")
+    checking = commands.add_parser("check", help="read a backup through, or everything that the database needs")
+    for command, many in ((saving, None), (restoring, None), (checking, "?")):
+        command.add_argument("folder", type=Path, nargs=many)
     arguments = parser.parse_args()
+    folder = Path(os.environ.get("KSHOT_HOME") or "~/.kshot")
     try:
-        with locked_home(Path(os.environ.get("KSHOT_HOME") or "~/.kshot")) as home:
+        if arguments.command in ("backup", "restore", "check"):
+            return operate(arguments.command, folder, arguments.folder, os.environ)
+        with locked_home(folder) as home:
             if arguments.command == "serve":
                 serve(home, os.environ, say_on_terminal)
             else:

@@ -41,12 +41,17 @@ class Home:
         return self.folder / "env"
 
 
+class HomeInUse(StandaloneError):
+    """Another kshot holds the lock."""
+
+
 @contextmanager
 def locked_home(folder: Path) -> Iterator[Home]:
     """Create ``folder`` where needed and hold its lock.
 
     Raises:
-        StandaloneError: another kshot holds the lock, or the folder cannot be used.
+        HomeInUse: another kshot holds the lock.
+        StandaloneError: the folder cannot be used.
     """
     folder = folder.expanduser().absolute()
     home = Home(folder)
@@ -70,7 +75,7 @@ def _take(lock: int, folder: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
-        raise StandaloneError(
+        raise HomeInUse(
             f"another kshot (process {holder}) already uses {folder}: stop it (kill {holder}), "
             "or give this one a folder of its own with KSHOT_HOME"
         ) from error
@@ -99,5 +104,18 @@ def write_private(file: Path, text: str) -> None:
 
 def write_urls(home: Home, environ: Mapping[str, str]) -> None:
     """Leave the running stack's URLs where a person can source them."""
-    names = ("DATABASE_URL", "REDIS_URL", "KSHOT_HOME", "KSHOT_OBJECTS")
+    names = ("DATABASE_URL", "REDIS_URL", "KSHOT_HOME", "KSHOT_OBJECTS", "KSHOT_CACHE")
     write_private(home.urls, "".join(f"{name}={shlex.quote(environ[name])}\n" for name in names if name in environ))
+
+
+def read_urls(home: Home) -> dict[str, str]:
+    """What a running stack left there.
+
+    Raises:
+        StandaloneError: it has not come so far yet.
+    """
+    try:
+        words = shlex.split(home.urls.read_text())
+    except FileNotFoundError as error:
+        raise StandaloneError(f"the kshot on {home.folder} is only starting: try again when it listens") from error
+    return {name: value for name, _, value in (word.partition("=") for word in words)}

@@ -1,4 +1,5 @@
-"""``python -m workers adapt | trainer | publish FOLDER``: the only place where parts are wired.
+"""``python -m workers adapt | trainer | publish FOLDER | backup TO | restore FROM | check [FROM]``: the only place
+where parts are wired.
 
 Commands import what they need: neither the trainer nor publishing known checkpoints must wait for torch.
 """
@@ -33,8 +34,12 @@ def main() -> None:
             _adapt(WorkerSettings())
         elif given.command == "trainer":
             asyncio.run(_train(TrainerSettings()))
-        else:
+        elif given.command == "publish":
             asyncio.run(_publish(StoreSettings(), given.folder))
+        else:
+            from workers.backups.commands import run
+
+            sys.exit(0 if asyncio.run(run(given.command, given.folder, StoreSettings())) else 1)
     except ValidationError as error:
         names = ", ".join(str(part["loc"][0]) for part in error.errors())
         sys.exit(f"error: these settings are missing or wrong: {names}")
@@ -49,6 +54,11 @@ def _arguments() -> argparse.Namespace:
     commands.add_parser("trainer", help="run the trainer, which works meta-training jobs off")
     publish = commands.add_parser("publish", help="register checkpoint folders and their production aliases")
     publish.add_argument("folder", type=Path)
+    backup = commands.add_parser("backup", help="back up the database and the objects it needs into an empty folder")
+    restore = commands.add_parser("restore", help="restore a backup into an empty database and the object store")
+    check = commands.add_parser("check", help="read a backup through, or everything that the database needs")
+    for command, many in ((backup, None), (restore, None), (check, "?")):
+        command.add_argument("folder", type=Path, nargs=many)
     return parser.parse_args()
 
 
