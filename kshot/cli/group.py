@@ -3,6 +3,7 @@
 from typing import Any
 
 import typer
+from pydantic import ValidationError
 from typer.core import TyperGroup
 
 from kshot.cli.printing import say
@@ -26,7 +27,7 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise  # whoever read the output has seen enough
-        except (KshotError, WrongUse, OSError) as error:
+        except (KshotError, WrongUse, ValidationError, OSError) as error:
             for line in lines_of(error):
                 say(line)
             raise typer.Exit(exit_code(error)) from None

@@ -3,6 +3,8 @@
 import re
 from enum import IntEnum
 
+from pydantic import ValidationError
+
 from kshot.cli.sources.examples import WrongUse
 from kshot.client import Unreachable
 from kshot.contracts.errors import KshotError
@@ -16,6 +18,8 @@ class Exit(IntEnum):
     UNREACHABLE = 3
 
 
+Failure = KshotError | WrongUse | ValidationError | OSError
+"""What ends a command; anything else is a fault of the command line itself."""
 _HTTP = re.compile(r"; (?:ask )?(?:GET|POST|PUT|DELETE) /v1/.*$", re.DOTALL)
 """How a message ends that tells callers of the API what to do; users of the command line have a remedy of their own."""
 _REMEDIES = {
@@ -37,20 +41,25 @@ _LISTS = {
 }
 
 
-def exit_code(error: KshotError | WrongUse | OSError) -> Exit:
+def exit_code(error: Failure) -> Exit:
     """What a script is told."""
     if isinstance(error, Unreachable):
         return Exit.UNREACHABLE
-    return Exit.FAILED if isinstance(error, KshotError) else Exit.WRONG_USE
+    return Exit.FAILED if isinstance(error, KshotError | ValidationError) else Exit.WRONG_USE
 
 
-def lines_of(error: KshotError | WrongUse | OSError) -> list[str]:
+def lines_of(error: Failure) -> list[str]:
     """What the user is told: what is wrong, then what to do."""
     if isinstance(error, KshotError):
         remedy = _remedy(error)
         message = (_HTTP.sub("", error.message) if remedy else error.message).replace("force: true", "--force")
         where = f" ({error.param})" if error.code == "invalid" and error.param and error.param not in message else ""
         return [f"error: {message}{where}"] + ([f"  try: {remedy}"] if remedy else [])
+    if isinstance(error, ValidationError):
+        return [
+            f"error: what answers is no kshot service, or one of another version (its {error.title} is unknown here)",
+            "  try: check --url or KSHOT_URL, or install the version of kshot that the service has",
+        ]
     if isinstance(error, OSError) and error.filename:
         return [f"error: {error.filename}: {error.strerror}"]
     return [f"error: {error}"]
