@@ -74,6 +74,7 @@ function fieldFor(form, param) {
 
 function markField(field, message) {
   if (!field) return false;
+  for (let box = field.closest("details"); box; box = box.parentElement.closest("details")) box.open = true;
   const id = `error-${++made}`;
   field.setAttribute("aria-invalid", "true");
   field.setAttribute("aria-describedby", `${field.getAttribute("aria-describedby") ?? ""} ${id}`.trim());

@@ -51,6 +51,7 @@ function showAmount() {
   amount.dataset.field = unit === "minutes" ? "time_budget" : "steps";
   amount.value = unit === "minutes" ? 5 : 500;
   amount.step = unit === "minutes" ? "any" : 1;
+  amount.min = unit === "minutes" ? 0.02 : 1;
   form.querySelector("label[for=job-amount]").textContent = unit === "minutes" ? "How many minutes" : "How many steps";
 }
 

@@ -18,7 +18,7 @@ export function estimate({ mean, interval }, metric = "accuracy") {
 export function headline(rows) {
   if (!rows.length) return null;
   const [first] = [...rows].sort((a, b) => a.k_shot - b.k_shot || (a.n_way ?? 0) - (b.n_way ?? 0));
-  return `${estimate(first, first.metric)} (${shape(first)})`;
+  return `${first.metric === "mse" ? "error " : ""}${estimate(first, first.metric)} (${shape(first)})`;
 }
 
 /** All rows of one checkpoint. */

@@ -55,17 +55,17 @@ function batches({ batches: classes }) {
     if (bound === null) return `over ${before}`;
     return bound - before > 1 ? `${before + 1}–${bound}` : String(bound);
   });
-  const columns = classes.map((one, i) =>
+  const lines = classes.map((one, i) =>
     el(
       "li",
       {},
-      el("span", { class: "numbers" }, one.batches ? count(one.batches) : ""),
-      el("span", { class: "column", style: { height: `${(100 * one.batches) / most}%` }, "aria-hidden": "true" }),
-      el("span", { class: "muted" }, names[i], el("span", { class: "visually-hidden" }, ` items: ${count(one.batches)} batches`)),
+      el("span", { class: "muted" }, names[i], el("span", { class: "visually-hidden" }, " items:")),
+      el("span", { class: "bar", "aria-hidden": "true" }, el("span", { style: { width: `${(100 * one.batches) / most}%` } })),
+      el("span", { class: "numbers" }, count(one.batches)),
     ),
   );
   const text = total ? `${count(total)} batches, by how many items they held.` : "No batch has been computed yet.";
-  return el("section", { class: "card" }, el("h2", {}, "Batch sizes"), el("p", { class: "muted" }, text), el("ol", { class: "histogram" }, columns));
+  return el("section", { class: "card" }, el("h2", {}, "Batch sizes"), el("p", { class: "muted" }, text), el("ol", { class: "histogram" }, lines));
 }
 
 function caches({ caches: all }) {
@@ -100,7 +100,7 @@ function failures({ failures: all }) {
     PATHS[one.of] ? link(PATHS[one.of] + one.id, short(one.id)) : short(one.id),
     one.of.replace("_", " "),
     el("code", {}, one.error.code),
-    one.error.param ? `${one.error.param}: ${one.error.message}` : one.error.message,
+    el("span", { class: "message" }, one.error.param ? `${one.error.param}: ` : null, one.error.message),
     when(one.at),
   ]);
   return el(
