@@ -31,11 +31,16 @@ def sources() -> list[Document]:
 
 @cache
 def rendered(overlay: str) -> list[Document]:
-    """What ``kubectl apply -k`` would send. Skips where there is no kubectl."""
+    """What ``kubectl apply -k`` would send."""
+    return put_together(ROOT / "overlays" / overlay)
+
+
+def put_together(folder: Path) -> list[Document]:
+    """What kustomize makes of a folder. Skips where there is no kubectl."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("no kubectl: the overlays are not put together here")
-    done = subprocess.run([kubectl, "kustomize", str(ROOT / "overlays" / overlay)], capture_output=True, text=True)
+    done = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return list(yaml.safe_load_all(done.stdout))
 

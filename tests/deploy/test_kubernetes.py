@@ -1,7 +1,10 @@
 """The Kubernetes manifests against the schemas of Kubernetes, and against what kshot needs of them."""
 
+import json
+import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -11,7 +14,18 @@ from kshot import __version__
 from kshot.storage.settings import DatabaseSettings
 from service.settings import Settings
 from tests.deploy.composition import composition
-from tests.deploy.manifests import OVERLAYS, ROOT, Document, containers, of_kind, pods, read, rendered, sources
+from tests.deploy.manifests import (
+    OVERLAYS,
+    ROOT,
+    Document,
+    containers,
+    of_kind,
+    pods,
+    put_together,
+    read,
+    rendered,
+    sources,
+)
 from tests.deploy.variables import names_of
 from workers.settings import StoreSettings, TrainerSettings, WorkerSettings
 
@@ -21,7 +35,7 @@ AWS = {"AWS_SHARED_CREDENTIALS_FILE", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_S3
 SETTINGS = {
     "migrate": names_of(DatabaseSettings),
     "wait-for-migrations": names_of(DatabaseSettings),
-    "publish": names_of(StoreSettings) | AWS,
+    "publish": names_of(StoreSettings) | AWS | {"KSHOT_PRETRAINED"},
     "api": names_of(Settings) | AWS,
     "worker": names_of(WorkerSettings) | AWS | {"KSHOT_PRETRAINED"},
     "trainer": names_of(TrainerSettings) | AWS | {"KSHOT_PRETRAINED"},
@@ -190,6 +204,27 @@ def test_the_gpu_overlay_gives_each_that_computes_one_gpu() -> None:
 
     assert asked("cpu") == {"api": (None, None), "worker": ("cpu", None), "trainer": ("cpu", None)}
     assert asked("gpu") == {"api": (None, None), "worker": ("cuda", "1"), "trainer": ("cuda", "1")}
+
+
+def test_folders_of_the_operator_are_mounted_where_they_are_read(tmp_path: Path) -> None:
+    parts = [os.path.relpath(ROOT / part, tmp_path) for part in ("base", "components/folders")]
+    kustomization = {"kind": "Kustomization", "resources": parts[:1], "components": parts[1:]}
+    (tmp_path / "kustomization.yaml").write_text(json.dumps(kustomization))
+    documents = put_together(tmp_path)
+    (claim,) = names(documents, "PersistentVolumeClaim")
+    read_by = {}
+    for document, template in pods(documents):
+        kubernetes_validate.validate(document, VERSIONS[-1], strict=True)
+        container = template["spec"]["containers"][0]
+        assert {variable["name"] for variable in container["env"]} <= SETTINGS[container["name"]]
+        for volume in template["spec"]["volumes"]:
+            if volume["name"] == "folders":
+                assert volume["persistentVolumeClaim"]["claimName"] == claim
+                mount = container["volumeMounts"][-1]["mountPath"]
+                read_by[container["name"]] = [one["name"] for one in container["env"] if one["value"].startswith(mount)]
+    assert read_by == {"api": ["KSHOT_DATA"]} | {
+        name: ["KSHOT_PRETRAINED"] for name in ("worker", "trainer", "publish")
+    }
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
