@@ -1,5 +1,7 @@
 """Formulas as MathML, which browsers draw by themselves: no script, no font, nothing to fetch."""
 
+import re
+
 from docutils import nodes
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -7,6 +9,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
 
+_BAR = re.compile(r"<mo( [^>]*)?>‖</mo>")  # of a norm: one that grows and its partner that does not look wrong
 _log = logging.getLogger(__name__)
 
 
@@ -27,7 +30,8 @@ def _block(self: HTML5Translator, node: nodes.math_block) -> None:
 
 def _mathml(node: nodes.math | nodes.math_block, *, as_block: bool) -> str:
     try:
-        return str(tex2mathml(node.astext(), as_block=as_block))
+        made = str(tex2mathml(node.astext(), as_block=as_block))
     except MathError as error:
         _log.warning("no MathML for %r: %s", node.astext(), error, location=node)
         return ""
+    return _BAR.sub(r'<mo\1 stretchy="false">‖</mo>', made)
