@@ -10,13 +10,15 @@ import orjson
 
 from kshot.cli.printing import counting
 from kshot.cli.scoring import Answer
-from kshot.cli.sources.examples import NOUNS, Examples, shortened
+from kshot.cli.sources.examples import NOUNS, Examples, Modality, shortened
 from kshot.contracts.api import Limits
 from kshot.contracts.errors import Invalid, KshotError, TooLarge
 
 _AROUND = 64 * 1024
 """Bytes of a body besides its inputs."""
 _BASE64 = 4 / 3
+_MOST: dict[Modality, int] = {"image": 64, "text": 1000, "vector": 5000}
+"""Of one predict call: what a slow processor answers in seconds, so that the bar moves and no deadline passes."""
 _PLACE = re.compile(r"^(?:support\.inputs|query\.inputs|query|inputs)\[(\d+)\]$")
 Ask = Callable[[Examples], list[Answer]]
 
@@ -41,7 +43,7 @@ def answers_to(examples: Examples, ask: Ask, limits: Limits) -> list[Answer]:
     answers: list[Answer] = []
     with counting(NOUNS[examples.modality]) as bar:
         task = bar.add_task("predicting", total=len(examples))
-        for batch in batches(examples, limits.max_query, limits):
+        for batch in batches(examples, min(limits.max_query, _MOST[examples.modality]), limits):
             answers += _ask(batch, ask)
             bar.update(task, completed=len(answers))
     return answers
@@ -56,7 +58,7 @@ def naming(error: KshotError, examples: Examples) -> KshotError:
 
 
 def _ask(batch: Examples, ask: Ask) -> list[Answer]:
-    """A batch; in halves where the service finds it too large by a limit that its sizes here do not tell (pixels)."""
+    """A batch; in halves where it is too much for the service by a limit that its size here does not tell (pixels)."""
     try:
         return ask(batch)
     except KshotError as error:
