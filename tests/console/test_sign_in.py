@@ -23,6 +23,7 @@ def test_signing_in_leads_where_one_wanted_to_go_and_signing_out_back(http_stack
     page.wait_for_url(f"{http_stack.api.url}/system?x=1")
     settle(page)
     expect(page.locator(".account")).to_contain_text("bootstrap")
+    assert_accessible(page)
     assert page.evaluate("document.cookie") == "", "scripts do not see the session"
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url("**/sign-in")
