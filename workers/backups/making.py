@@ -54,7 +54,8 @@ async def _dump(url: str, database: AsyncEngine, objects: ObjectStore, folder: B
     async with database.connect() as connection:
         await connection.execution_options(isolation_level="REPEATABLE READ")
         snapshot = str(await connection.scalar(text("SELECT pg_export_snapshot()")))
-        await asyncio.to_thread(postgres.dump, url, snapshot, folder.dump)
+        server = await postgres.server_version(connection)
+        await asyncio.to_thread(postgres.dump, url, server, snapshot, folder.dump)
         revision = str(await connection.scalar(text("SELECT version_num FROM alembic_version")))
         needed, jobs = await referenced_objects(connection), await open_jobs(connection)
     stored = set(await asyncio.to_thread(objects.keys, "jobs"))

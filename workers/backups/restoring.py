@@ -23,7 +23,7 @@ async def restore_backup(
     Raises Conflict where the database holds tables; Invalid where the backup is not whole; RuntimeError, OSError.
     """
     listing = folder.read()
-    await _check_empty(database)
+    server = await _check_empty(database)
     say("checking the backup")
     broken = {key: what for key, what in (await check_backup(folder, say)).items() if key not in listing.faults}
     _refuse(broken)
@@ -31,7 +31,7 @@ async def restore_backup(
     wanted = [Referenced(key, content.sha256) for key, content in listing.objects.items()]
     _, broken = await each(lambda one: copy(folder.objects, objects, one), wanted, say)
     _refuse(broken)
-    await asyncio.to_thread(postgres.load, url, folder.dump)
+    await asyncio.to_thread(postgres.load, url, server, folder.dump)
     say(f"database: {listing.database.bytes / 1e6:.1f} MB")
     return listing.faults
 
@@ -41,8 +41,11 @@ def _refuse(broken: dict[str, str]) -> None:
         raise Invalid(f"the backup is damaged ({', '.join(sorted(broken)[:3])}); the database was left empty")
 
 
-async def _check_empty(database: AsyncEngine) -> None:
+async def _check_empty(database: AsyncEngine) -> int:
+    """The version of the server."""
     async with database.connect() as connection:
+        server = await postgres.server_version(connection)
         tables = await connection.scalar(text("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"))
     if tables:
         raise Conflict("the database is not empty; restore into a new one, so that nothing is mixed or overwritten")
+    return server
