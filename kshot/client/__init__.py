@@ -1,10 +1,10 @@
 """The Python client of a kshot service, and scikit-learn estimators on top of it.
 
-from kshot.client import Client
-
-client = Client()
-model = client.adapt("intents", ["where is my card", "I want a refund"], ["arrival", "refund"])
-print(model.predict(["my new card is late"]).labels)
+>>> from kshot.client import Client
+>>> client = Client()
+>>> model = client.adapt("intents", ["where is my card", "I want a refund"], ["arrival", "refund"])
+>>> model.predict(["my new card is late"]).labels
+['arrival']
 """
 
 from typing import TYPE_CHECKING, Any

@@ -14,6 +14,7 @@ from kshot.client.drivers import AwaitingDriver, BlockingDriver
 from kshot.client.endpoint import Async, Sync
 from kshot.client.jobs import TrainingCalls
 from kshot.client.registry import RegistryCalls
+from kshot.contracts.errors import Invalid
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 _CONNECT_S = 10.0
@@ -36,6 +37,13 @@ class Client(Sync, AllCalls):
         progress: whether long waits show a bar on stderr; by default where that is a terminal.
 
     Errors are `KshotError`: ``code``, ``message``, ``param``, ``remedy``, ``request_id``.
+
+    >>> import numpy as np
+    >>> with Client() as client:
+    ...     model = client.adapt("vectors", np.eye(4), [1.0, 2.0, 3.0, 4.0])
+    ...     more = model.add_examples(np.eye(4) / 2, [0.5, 1.0, 1.5, 2.0])
+    >>> more.n_support, more.parent_id == model.id
+    (8, True)
     """
 
     def __init__(
@@ -66,7 +74,17 @@ class Client(Sync, AllCalls):
 
 class AsyncClient(Async, AllCalls):
     """The same, awaited: ``model = await client.adapt(...)``, ``async for model in client.models()``. Parameters as
-    `Client` has them."""
+    `Client` has them.
+
+    >>> import asyncio
+    >>> async def answers():
+    ...     async with AsyncClient() as client:
+    ...         model = await client.adapt("intents", ["where is my card", "I want a refund"], ["arrival", "refund"])
+    ...         both = await asyncio.gather(model.predict(["my new card is late"]), model.predict(["money back"]))
+    ...         return [answer.labels for answer in both]
+    >>> asyncio.run(answers())
+    [['arrival'], ['refund']]
+    """
 
     def __init__(
         self,
@@ -97,6 +115,8 @@ class AsyncClient(Async, AllCalls):
 def _settings(url: str | None, key: str | None, timeout: float) -> tuple[str, dict[str, Any]]:
     """The service's URL, and how to make an httpx client for it."""
     where = (url or os.environ.get("KSHOT_URL") or DEFAULT_URL).rstrip("/")
+    if not where.startswith(("http://", "https://")):
+        raise Invalid(f"expected http://... or https://..., got {where}", param="url")
     secret = key or os.environ.get("KSHOT_KEY")
     headers = {"User-Agent": f"kshot-python/{__version__}"}
     if secret:

@@ -79,8 +79,9 @@ class Described(Generic[S, A]):
         def call(instance: Any, *args: Any, **kwargs: Any) -> Any:
             return carry_out(instance, self._build(instance, *args, **kwargs))
 
-        signature = inspect.signature(self._build).replace(return_annotation=self._result(owner))
-        call.__signature__ = signature  # type: ignore[attr-defined]
+        result = self._result(owner)
+        call.__annotations__ = {**self._build.__annotations__, "return": result}
+        call.__signature__ = inspect.signature(self._build).replace(return_annotation=result)  # type: ignore[attr-defined]
         return call
 
     def _kind(self, owner: type) -> Any:

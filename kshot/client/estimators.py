@@ -94,6 +94,10 @@ class FewShotClassifier(ClassifierMixin, FewShot):  # type: ignore[misc]
         model_id_: id of the adapted model.
         quality_: accuracy on its own examples, each left out in turn, where the learner measures it.
         n_features_in_: width, of tables of numbers.
+
+    >>> model = FewShotClassifier("intents").fit(["where is my card", "I want a refund"], ["arrival", "refund"])
+    >>> model.predict(["my new card is late"]).tolist()
+    ['arrival']
     """
 
     def fit(self, X: Any, y: Any) -> "FewShotClassifier":

@@ -13,6 +13,7 @@ from kshot.contracts.errors import KshotError
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 16.0
 _LONGEST_RETRY_AFTER_S = 120.0
+_NEVER_WILL = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -30,7 +31,7 @@ def exchange(request: Request, retries: int, how: Callable[[Request], Send | Lis
         except httpx.HTTPError as error:
             failure: KshotError = Unreachable.by(error)
             failure.__cause__ = error
-            again = request.repeatable or isinstance(error, _NEVER_SENT)
+            again = isinstance(error, _NEVER_SENT) or (request.repeatable and not isinstance(error, _NEVER_WILL))
         else:
             if response.status_code < 400 or (attempt and _is_gone(request, response)):
                 return response

@@ -7,18 +7,18 @@ import httpx
 from pydantic import PrivateAttr
 
 from kshot.client.drivers import AwaitingDriver, BlockingDriver
-from kshot.client.endpoint import Async, Calls, Sync, gives, gives_own_kind, lists, read
+from kshot.client.endpoint import Async, Calls, Sync, endpoint, gives, gives_own_kind, lists, read
 from kshot.client.events import EventDecoder
 from kshot.client.exchange import exchange
 from kshot.client.models import given
 from kshot.client.pages import pages
 from kshot.client.progress import Show, waiting
-from kshot.client.requests import Request, at, json_body
+from kshot.client.requests import Content, Request, at, json_body
 from kshot.client.steps import Emit, Listen, NextBytes, Script, Sleep
 from kshot.client.waits import Deadline, timed_out
 from kshot.contracts import job_bodies
 from kshot.contracts.errors import rebuild
-from kshot.contracts.job_bodies import TrainingEvent
+from kshot.contracts.job_bodies import TrainingEvent, TrainingPlan
 
 _ENDED = ("succeeded", "failed", "cancelled")
 _LOOK_S = 1.0
@@ -142,10 +142,19 @@ class TrainingCalls(Calls):
 
         Raises Invalid naming the field, NotFound where there is no such data set.
         """
-        wanted = {"dataset": dataset, "name": name, **given(steps=steps, time_budget=time_budget, **settings)}
-        request = Request("POST", "/v1/training-jobs", body=json_body(wanted)).created_once()
-        response = yield from self._send(request)
+        body = wanted_job(dataset, name, steps=steps, time_budget=time_budget, **settings)
+        response = yield from self._send(Request("POST", "/v1/training-jobs", body=body).created_once())
         return response.content
+
+    @endpoint
+    def plan(
+        self, /, dataset: str, name: str, *, steps: int | None = None, time_budget: float | None = None, **settings: Any
+    ) -> Script[TrainingPlan]:
+        """What `train` would run with these settings, every default filled in, or why it would be refused; nothing is
+        started."""
+        body = wanted_job(dataset, name, steps=steps, time_budget=time_budget, **settings)
+        response = yield from self._send(Request("POST", "/v1/training-jobs/plan", body=body))
+        return read(TrainingPlan, response.content)
 
     @gives(Job, AsyncJob)
     def job(self, id: str) -> Script[bytes]:
@@ -159,6 +168,11 @@ class TrainingCalls(Calls):
         (its id)."""
         only = {**({"status": list(status)} if status else {}), **given(name=name, dataset=dataset)}
         yield from pages(self, "/v1/training-jobs", only)
+
+
+def wanted_job(dataset: str, name: str, **settings: Any) -> Content:
+    """The body that asks for a job."""
+    return json_body({"dataset": dataset, "name": name, **given(**settings)})
 
 
 def _show(show: Show, job: job_bodies.TrainingJob) -> None:

@@ -1,12 +1,14 @@
 """Meta-training from Python, on the whole service as `make serve` runs it."""
 
+import doctest
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
 import pytest
 
-from kshot.client import Conflict, KshotError
+import kshot.client
+from kshot.client import Conflict, KshotError, clients, estimators
 from tests.flow.dataset_calls import a_name
 from tests.kshot.client.both import KINDS, closed, got, listed
 
@@ -28,7 +30,9 @@ async def sinusoids(client: Any) -> str:
 
 async def test_a_job_runs_tells_and_is_promoted(client: Any):
     dataset = await sinusoids(client)
+    planned = await got(client.plan(dataset, "waves", learner="reptile", **QUICK))
     job = await got(client.train(dataset, "waves", learner="reptile", **QUICK))
+    assert planned.recipe["training"] == job.recipe["training"]
     events = await listed(job.events())
     assert (events[0].kind, events[-1].kind) == ("queued", "succeeded")
     assert [event.seq for event in events] == sorted({event.seq for event in events})
@@ -82,3 +86,9 @@ async def until(job: Any, kind: str) -> None:
         async for event in events:
             if event.kind == kind:
                 return
+
+
+def test_examples_in_docstrings_are_true(page_url: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("KSHOT_URL", page_url)
+    results = [doctest.testmod(module) for module in (kshot.client, clients, estimators)]
+    assert all(result.attempted and not result.failed for result in results), results

@@ -105,6 +105,13 @@ async def test_nobody_listens(kind: Any):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_url_says_how_it_is_spoken_to(kind: Any):
+    with pytest.raises(Invalid, match="expected http://") as raised:
+        kind("localhost:8000")
+    assert raised.value.param == "url"
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_an_answer_that_does_not_come_ends_with_the_timeout(kind: Any):
     with scripted_server(Reply(body=b"{", broken=True)) as server:
         client = kind(server.url, retries=0)
