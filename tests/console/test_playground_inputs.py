@@ -42,7 +42,7 @@ def test_pictures_are_chosen_dropped_pasted_and_taken_with_the_camera(page_url: 
     visitor.choose("Photos")
     first, second = visitor.card(0), visitor.card(1)
     files = [{"name": f"{i}.png", "mimeType": "image/png", "buffer": drawing_file(i)} for i in range(2)]
-    first.locator("input[type=file]").set_input_files(files)  # type: ignore[arg-type]
+    first.locator("input[type=file]").set_input_files(files)
     expect(first.get_by_role("listitem")).to_have_count(2)
     hand_over(visitor, 0, "drop", "x.png", drawing_file(3))
     expect(first.get_by_role("listitem")).to_have_count(3)
@@ -56,7 +56,7 @@ def test_pictures_are_chosen_dropped_pasted_and_taken_with_the_camera(page_url: 
     dialog.get_by_role("button", name="Done").click()
     expect(dialog).to_have_count(0)
     expect(second.get_by_role("listitem")).to_have_count(2)
-    page.locator("#query input[type=file]").set_input_files(files[0])  # type: ignore[arg-type]
+    page.locator("#query input[type=file]").set_input_files(files[0])
     visitor.expect_winner("class 1")
     hand_over(visitor, 0, "drop", "letter.txt", b"no picture")
     expect(first.get_by_role("alert")).to_contain_text("no file")

@@ -23,7 +23,7 @@ function numberOf(cell, place) {
 
 /** A table whose last column is the class: [[name, value], ...]. A first row of titles is passed over. */
 export function labelledRows(text, kind) {
-  const rows = cellsOf(text).filter((row) => row.some((cell) => cell.trim()));
+  const rows = cellsOf(text).filter((row) => !isBlank(row));
   const readable = kind.id === "vector" && rows.length > 1 && rows[0].slice(0, -1).some((cell) => !isNumber(cell))
     ? rows.slice(1) : rows;
   if (!readable.length) throw new Error("Paste at least one row.");
@@ -40,9 +40,15 @@ function labelled(row, place, kind) {
 
 const isNumber = (cell) => cell.trim() !== "" && Number.isFinite(Number(cell));
 
+/** By the separator that gives all rows equally many columns, at least two; else by commas. */
 function cellsOf(text) {
-  const first = text.split(/\r?\n/, 1)[0];
-  const separator = ["\t", ";"].find((each) => first.includes(each)) ?? ",";
+  const readings = ["\t", ";", ","].map((separator) => separated(text, separator));
+  return readings.find((rows) => rows[0].length > 1 && rows.every((row) => isBlank(row) || row.length === rows[0].length)) ?? readings[2];
+}
+
+const isBlank = (row) => row.every((cell) => !cell.trim());
+
+function separated(text, separator) {
   const rows = [[""]];
   let quoted = false;
   for (let i = 0; i < text.length; i += 1) {
