@@ -49,6 +49,7 @@ def test_examples_and_benchmarks_import_kshot_but_no_application(room: str):
     [
         ("service.app", "torch"),
         ("kshot.contracts.api", "torch"),
+        ("kshot.client", "torch"),
         ("kshot.storage.tasks", "torch"),
         ("workers.adaptation", "fastapi"),
         ("workers.trainer", "torch"),
