@@ -17,7 +17,7 @@ _METHODS = {
 def quality_in_words(quality: Quality | None) -> str:
     """How good a model is by its own examples, and whether that says much."""
     if quality is None or (quality.accuracy is None and quality.mse is None):
-        return "unknown: too few examples to leave any out; keep some back with --holdout 0.2"
+        return "unknown: too few examples to leave any out"
     how = _METHODS.get(quality.method, quality.method).format(folds=quality.folds)
     if quality.accuracy is not None:
         figure = f"{quality.accuracy:.1%} of its {quality.n} examples right {how}"
@@ -31,12 +31,15 @@ def model_facts(model: AdaptedModel, held_out: Mapping[str, Any] | None) -> dict
     """What a user wants to know about a model that was just made."""
     made_with = None if model.checkpoint is None else f"{model.checkpoint.name} ({model.learner})"
     chosen = None if model.selection is None else model.selection.reason
+    quality = quality_in_words(model.quality)
+    if held_out is None and not (model.quality and model.quality.reliable):
+        quality += " (--holdout 0.2 keeps some back to measure on)"
     return {
         "model": model.id,
         "checkpoint": made_with,
         "chosen": chosen,
         "learned": _learned(model),
-        "quality": quality_in_words(model.quality) if not model.targets else None,
+        "quality": None if model.targets else quality,
         **{f"quality of {target.name}": quality_in_words(target.quality) for target in model.targets},
         "kept back": None if held_out is None else in_words(held_out),
         "expires": "never (pinned)" if model.pinned else model.expires_at,

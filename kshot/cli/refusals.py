@@ -30,7 +30,15 @@ _REMEDIES = {
     "queue_full": "try again in a while",
     "unavailable": "see what is away: kshot status",
     "deadline_passed": "see whether workers are alive: kshot status",
+    "wait_timed_out": "it goes on: kshot predict with its id waits for it, kshot jobs show tells of a job",
     "unreachable": "start the service (make serve), or say where it is: --url or KSHOT_URL; kshot status tries it",
+}
+_OPTIONS = {
+    "force: true": "--force",
+    "columns.label": "--label-column",
+    "columns.inputs": "--text-column",
+    "time_budget": "--minutes",
+    "base_checkpoint": "--base",
 }
 _LISTS = {
     "checkpoint": "kshot checkpoints list",
@@ -52,8 +60,9 @@ def lines_of(error: Failure) -> list[str]:
     """What the user is told: what is wrong, then what to do."""
     if isinstance(error, KshotError):
         remedy = _remedy(error)
-        message = (_HTTP.sub("", error.message) if remedy else error.message).replace("force: true", "--force")
-        where = f" ({error.param})" if error.code == "invalid" and error.param and error.param not in message else ""
+        message = _in_options(_HTTP.sub("", error.message) if remedy else error.message)
+        param = _in_options(error.param or "")
+        where = f" ({param})" if error.code == "invalid" and param and param not in message else ""
         return [f"error: {message}{where}"] + ([f"  try: {remedy}"] if remedy else [])
     if isinstance(error, ValidationError):
         return [
@@ -65,10 +74,19 @@ def lines_of(error: Failure) -> list[str]:
     return [f"error: {error}"]
 
 
+def _in_options(text: str) -> str:
+    """The text with the API's fields as the options that set them."""
+    for field, option in _OPTIONS.items():
+        text = text.replace(field, option)
+    return text
+
+
 def _remedy(error: KshotError) -> str | None:
     if error.code == "not_found":
         found = [remedy for noun, remedy in _LISTS.items() if noun in error.message]
         if "adapted model" in error.message:
             return "make one: kshot adapt SOURCE; its id begins with am_, and it is yours alone"
         return f"see what there is: {found[0]}" if found else None
+    if error.code.startswith("http_"):
+        return "see whether this is a kshot service: --url or KSHOT_URL"
     return _REMEDIES.get(error.code)

@@ -5,6 +5,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from kshot.cli.sources.csv_files import usual_columns
 from kshot.cli.sources.examples import WrongUse
 from kshot.cli.sources.folders import read_folder
 from kshot.client import Client
@@ -27,6 +28,9 @@ def upload(
     """The data set made of a file or folder. ``label``, ``text``: columns, where they have not the usual names."""
     if not source.exists():
         raise WrongUse(f"there is no file or folder {source}")
+    if source.is_file() and source.suffix.lower() == ".csv":
+        usual = usual_columns(source)
+        label, text = label or usual[0], text or usual[1]
     named = {"label": label, "inputs": text}
     columns = {key: value for key, value in named.items() if value is not None} or None
     if source.is_file():

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kshot.cli.commands.options import Described
+from kshot.cli.commands.options import Described, UploadedLabel, UploadedText
 from kshot.cli.connection import connect
 from kshot.cli.describing import size_in_words
 from kshot.cli.printing import AsJson, facts, say, show_json, table
@@ -47,8 +47,8 @@ def upload_one(
         str | None, typer.Option(help="Lower-case letters, digits, hyphens; by default after the file")
     ] = None,
     described: Described = "",
-    label_column: Annotated[str | None, typer.Option(help="Column (npz: array) of the labels, where not label")] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column of the texts, where not text")] = None,
+    label_column: UploadedLabel = None,
+    text_column: UploadedText = None,
     as_json: AsJson = False,
 ) -> None:
     """Upload a data set. The service reads all of it, and splits its classes into training, validation and test."""

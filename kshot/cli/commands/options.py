@@ -28,3 +28,9 @@ Task = Annotated[
 Seed = Annotated[int, typer.Option(min=0, help="Of the draw; the same seed gives the same split")]
 Described = Annotated[str, typer.Option("--description", help="For people")]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job (job_...)")]
+UploadedLabel = Annotated[
+    str | None, typer.Option("--label-column", help="Of a file: column (npz: array) of the labels; guessed by its name")
+]
+UploadedText = Annotated[
+    str | None, typer.Option("--text-column", help="Of a file: column of the texts; guessed by its name")
+]

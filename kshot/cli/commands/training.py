@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from kshot.cli.commands.jobs import print_job
-from kshot.cli.commands.options import Described
+from kshot.cli.commands.options import Described, UploadedLabel, UploadedText
 from kshot.cli.connection import connect
 from kshot.cli.printing import AsJson, say
 from kshot.cli.refusals import Exit
@@ -39,8 +39,8 @@ def train(
     ] = None,
     learner: Annotated[str | None, typer.Option(help="protonet, maml, ridge, ...; chosen to suit the data")] = None,
     base: Annotated[str | None, typer.Option(help="Begin at the encoder of this checkpoint, not at random")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Of a file: column of the labels, where not label")] = None,
-    text_column: Annotated[str | None, typer.Option(help="Of a file: column of the texts, where not text")] = None,
+    label_column: UploadedLabel = None,
+    text_column: UploadedText = None,
     described: Described = "",
     seed: Annotated[int, typer.Option(min=0, help="The same seed and number of threads give the same weights")] = 0,
     wait: Annotated[

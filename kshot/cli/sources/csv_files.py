@@ -45,6 +45,18 @@ def read_csv(file: Path, asked: Asked) -> Examples:
     return Examples("vector", numbers, [f"row {i}" for i in range(1, len(rows) + 1)], labels, said)
 
 
+def usual_columns(file: Path) -> tuple[str | None, str | None]:
+    """Columns of labels and of texts by their usual names; None where the header has none of these."""
+    with file.open(newline="", encoding="utf-8-sig", errors="replace") as lines:
+        header = next(csv.reader(lines), [])
+    return _usual(header, _LABELS), _usual(header, _TEXTS)
+
+
+def _usual(names: Sequence[str], usual: Sequence[str]) -> str | None:
+    found = [name for known in usual for name in names if name.strip().lower() == known]
+    return found[0] if found else None
+
+
 def _rows(file: Path) -> tuple[list[str], list[list[str]]]:
     """Header and rows of UTF-8 CSV, separated by commas, semicolons or tabs; empty lines are passed over."""
     try:
@@ -68,9 +80,9 @@ def _rows(file: Path) -> tuple[list[str], list[list[str]]]:
 def _label_column(file: Path, header: Sequence[str], asked: Asked) -> str | None:
     if asked.label is not None:
         return _named(file, header, asked.label, "--label-column")
-    usual = [name for known in _LABELS for name in header if name.strip().lower() == known and name != asked.text]
-    if usual:
-        return usual[0]
+    usual = _usual([name for name in header if name != asked.text], _LABELS)
+    if usual is not None:
+        return usual
     if not asked.labelled:
         return None
     texts = [name for name in header if name == asked.text or name.strip().lower() in _TEXTS]
@@ -87,9 +99,9 @@ def _text_column(
         return _named(file, header, asked.text, "--text-column")
     if asked.modality == "vector":
         return None
-    usual = [name for known in _TEXTS for name in others if name.strip().lower() == known]
-    if usual:
-        return usual[0]
+    usual = _usual(others, _TEXTS)
+    if usual is not None:
+        return usual
     numeric = all(as_number(rows[0][header.index(name)]) is not None for name in others)
     if others and numeric and asked.modality is None:
         return None
