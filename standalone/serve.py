@@ -112,7 +112,8 @@ def serve(home: Home, environ: Mapping[str, str], say: Callable[[str], None]) ->
             write_urls(home, stack.environ)
             _bring_up(supervisor, stack, say)
             say(f"ready after {time.monotonic() - started:.1f} s")
-            say(f"listening at {settings.url} (Ctrl-C stops it). Open it in a browser, or try:\n\n{curl(settings.url)}\n")
+            say(f"listening at {settings.url} (Ctrl-C stops it)")
+            say(f"open it in a browser, or try:\n\n{curl(settings.url)}\n")
             while True:
                 supervisor.watch()
         except StopAsked:
