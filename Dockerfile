@@ -35,7 +35,7 @@ RUN pip install --no-cache-dir --no-deps --force-reinstall .
 FROM build-api AS build-worker
 ARG PIP_EXTRA_INDEX_URL=""
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install --constraint constraints.txt ".[server,s3,learn,pretrained,train]"
+    pip install --constraint constraints.txt ".[server,s3,backup,learn,pretrained,train]"
 
 FROM base AS api
 COPY --from=build-api /opt/venv /opt/venv

@@ -27,7 +27,7 @@ _STATE_SHARE = 16
 
 def main() -> None:
     """Run one command; a wrong setting or a wrong folder ends it with one line and code 1."""
-    given = _arguments()
+    given = parser().parse_args()
     set_up_logs()
     try:
         if given.command == "adapt":
@@ -47,9 +47,10 @@ def main() -> None:
         sys.exit(f"error: {error}")
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m workers")
-    commands = parser.add_subparsers(dest="command", required=True)
+def parser() -> argparse.ArgumentParser:
+    """Of the commands and their words."""
+    made = argparse.ArgumentParser(prog="python -m workers")
+    commands = made.add_subparsers(dest="command", required=True)
     commands.add_parser("adapt", help="run the adaptation worker")
     commands.add_parser("trainer", help="run the trainer, which works meta-training jobs off")
     publish = commands.add_parser("publish", help="register checkpoint folders and their production aliases")
@@ -59,7 +60,7 @@ def _arguments() -> argparse.Namespace:
     check = commands.add_parser("check", help="read a backup through, or everything that the database needs")
     for command, many in ((backup, None), (restore, None), (check, "?")):
         command.add_argument("folder", type=Path, nargs=many)
-    return parser.parse_args()
+    return made
 
 
 def _adapt(settings: WorkerSettings) -> None:

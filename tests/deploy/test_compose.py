@@ -20,10 +20,16 @@ EXAMPLE = dict(
 )
 FILLED_IN: dict[str, Any] = filled_in(composition(), {})
 SERVICES: dict[str, dict[str, Any]] = FILLED_IN["services"]
-ONCE = {"migrate", "publish"}
+ONCE = {"migrate", "publish", "backup"}
 OURS = ONCE | {"api", "worker", "worker-gpu", "trainer", "trainer-gpu"}
 OTHERS = {"postgres", "redis", "prometheus", "grafana"}
-PROFILES = {"worker-gpu": ["gpu"], "trainer-gpu": ["gpu"], "prometheus": ["monitoring"], "grafana": ["monitoring"]}
+PROFILES = {
+    "worker-gpu": ["gpu"],
+    "trainer-gpu": ["gpu"],
+    "backup": ["backup"],
+    "prometheus": ["monitoring"],
+    "grafana": ["monitoring"],
+}
 
 
 def check(document: dict[str, Any]) -> None:
@@ -104,7 +110,7 @@ def test_a_gpu_is_asked_for_by_the_gpu_profile_alone() -> None:
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_every_variable_of_ours_is_a_setting(name: str) -> None:
     known = names_of({"api": Settings, "migrate": DatabaseSettings}.get(name, WorkerSettings))
-    if name.startswith(("trainer", "publish")):
+    if name.startswith(("trainer", "publish", "backup")):
         known = names_of(TrainerSettings) | names_of(StoreSettings)
     shared = {"REDIS_URL", "KSHOT_OBJECTS", "KSHOT_PRETRAINED"}  # every process gets the stores' addresses
     assert set(SERVICES[name]["environment"]) <= known | shared
