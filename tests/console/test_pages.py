@@ -16,10 +16,22 @@ from tests.console.browser import (
     assert_keyboard_reaches_all,
     settle,
 )
-from tests.console.conftest import Visit
+from tests.console.conftest import Visit, Watch
 
 pytestmark = pytest.mark.flow
 TEXTS = "text,label\n" + "".join(f"how do I {verb} number {i},{verb}\n" for verb in "abcdefghij" for i in range(4))
+FOLLOW = """
+async (path) => {
+  const { follow } = await import("/static/events.js");
+  const ids = [];
+  try {
+    await follow(path, (event) => ids.push(Number(event.id)));
+    return { ids, status: null };
+  } catch (problem) {
+    return { ids, status: problem.status };
+  }
+}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +94,16 @@ def test_the_document_of_the_api_is_browsable_offline(page_url: str, visit: Visi
     page.get_by_role("button", name="Execute").click()
     expect(page.locator(".live-responses-table tbody .response-col_status")).to_contain_text("200")
     assert [url for url in hosts if not url.startswith((page_url, "data:"))] == []
+
+
+def test_events_are_followed_to_their_end_each_once(
+    page_url: str, things: dict[str, str], visit: Visit, watch: Watch
+) -> None:
+    """The stream of a job that has ended closes; asked again from the last event on, the server says that is all."""
+    path = f"/v1/training-jobs/{things['job']}/events"
+    told = [event["seq"] for event in httpx.get(f"{page_url}{path}", params={"limit": 100}).json()["data"]]
+    page = visit(f"{page_url}/sign-in")
+    assert told and page.evaluate(FOLLOW, path) == {"ids": sorted(told), "status": None}
+    watch.allowed = {404}
+    missing = path.replace(things["job"], "job_01J00000000000000000000000")
+    assert page.evaluate(FOLLOW, missing) == {"ids": [], "status": 404}
