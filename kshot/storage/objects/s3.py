@@ -48,7 +48,10 @@ class S3Objects:
     def __init__(self, bucket: str, prefix: str, cache: Path, cache_bytes: int) -> None:
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
         self._cache = BlobCache(cache, cache_bytes)
-        self._client = boto3.session.Session().client("s3", config=_CLIENT)
+        try:
+            self._client = boto3.session.Session().client("s3", config=_CLIENT)
+        except (BotoCoreError, ValueError) as error:  # no such profile, an address that is none
+            raise RuntimeError(f"the object store cannot be used as AWS_... say: {error}") from error
 
     def put(self, key: str, blob: bytes) -> None:
         """Store a blob; large ones go in parts, which become an object when the last one is there."""

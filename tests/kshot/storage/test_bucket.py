@@ -128,6 +128,12 @@ def test_a_bucket_that_is_not_there_is_no_missing_blob(bucket: BucketServer, tmp
         open_objects(bucket.address, tmp_path).get("states/a")
 
 
+def test_wrong_settings_are_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AWS_PROFILE", "of-nobody")
+    with pytest.raises(RuntimeError, match="of-nobody"):
+        open_objects("s3://bucket", tmp_path)
+
+
 def test_an_answer_that_breaks_off_is_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A server that hangs up in the middle of a blob, twice."""
     with socket.create_server(("127.0.0.1", 0)) as server:
