@@ -38,12 +38,11 @@ def hoisted(args: list[str]) -> list[str]:
     end = args.index("--") if "--" in args else len(args)
     front: list[str] = []
     others: list[str] = []
-    rest = iter(args[:end])
-    for arg in rest:
-        if arg in _GLOBAL:
-            front += [arg, *(value for value in [next(rest, None)] if value is not None)]
-        elif arg.startswith(tuple(f"{name}=" for name in _GLOBAL)):
-            front.append(arg)
-        else:
-            others.append(arg)
+    place = 0
+    while place < end:
+        both = args[place] in _GLOBAL and place + 1 < end
+        ours = both or args[place].startswith(tuple(f"{name}=" for name in _GLOBAL))
+        width = 2 if both else 1
+        (front if ours else others).extend(args[place : place + width])
+        place += width
     return [*front, *others, *args[end:]]

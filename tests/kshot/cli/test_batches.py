@@ -83,4 +83,4 @@ def test_figures_count_what_is_known_and_have_an_interval():
 def test_global_options_may_stand_anywhere_but_after_two_dashes():
     assert hoisted(["adapt", "x", "--url", "u", "--key=k"]) == ["--url", "u", "--key=k", "adapt", "x"]
     assert hoisted(["predict", "m", "--", "--url", "u"]) == ["predict", "m", "--", "--url", "u"]
-    assert hoisted(["status", "--url"]) == ["--url", "status"]
+    assert hoisted(["status", "--url"]) == ["status", "--url"]
