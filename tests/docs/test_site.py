@@ -1,18 +1,25 @@
-"""The built site: nothing is fetched from elsewhere, every link leads somewhere, pictures say what they show."""
+"""The built site: nothing is fetched from elsewhere, every link leads somewhere, references say what the code says."""
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from posixpath import dirname, join, normpath
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from bs4 import BeautifulSoup
 
+from service.app import create_app
+from service.settings import Settings
 from tests.docs.conftest import ROOT
 from tests.flow.pages import pages as written_pages
 
 Pages = Mapping[str, BeautifulSoup]
+NAMED = re.compile(r"\bKSHOT_[A-Z][A-Z_]*[A-Z]\b")
+INTERNAL = {"KSHOT_OUTCOME"}  # what one process of ours tells another
 HOST = re.compile(r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")
 
 
@@ -84,3 +91,52 @@ def test_links_of_written_pages_lead_somewhere_on_a_forge_too():
             path = href.split("#")[0]
             if path and "://" not in path:
                 assert (text.parent / path).exists(), f"{text.relative_to(ROOT)} -> {href}"
+
+
+@pytest.fixture(scope="module")
+def made() -> Any:
+    """The room that makes the settings page."""
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        yield import_module("made.settings")
+    finally:
+        sys.path.remove(str(ROOT / "docs"))
+
+
+def words(pages: Pages, name: str) -> str:
+    return pages[f"docs/reference/{name}.html"].get_text()
+
+
+def test_every_call_and_object_of_the_api_is_there(pages: Pages):
+    document = create_app(Settings(database_url="postgresql://x", redis_url="redis://x")).openapi()
+    page = words(pages, "api")
+    for path, verbs in document["paths"].items():
+        for verb in verbs:
+            assert (
+                f"{verb.upper()} {path.removeprefix('/v1') if path in ('/v1/adapt', '/v1/predict') else path}" in page
+            )
+    for name in document["components"]["schemas"]:
+        assert pages["docs/reference/api.html"].find(id=name.lower()), name
+
+
+def test_every_setting_has_a_meaning(made: Any):
+    for title, settings in made.PROCESSES:
+        for name, (_, meaning) in made.variables(settings).items():
+            assert meaning, f"{name} of {title}: give its field a description"
+
+
+def test_every_variable_that_the_code_names_is_on_the_page(pages: Pages):
+    page = words(pages, "settings")
+    for room in ("kshot", "service", "standalone", "workers"):
+        for source in (ROOT / room).rglob("*.py"):
+            for name in set(NAMED.findall(source.read_text())) - INTERNAL:
+                assert name.removesuffix("_FILE") in page, (
+                    f"{name} of {source.relative_to(ROOT)} is not on the page of settings"
+                )
+
+
+def test_the_sdk_page_has_every_public_name(pages: Pages):
+    client = import_module("kshot.client")
+    page = words(pages, "sdk")
+    for name in client.__all__:
+        assert re.search(rf"\b{name}\b", page), name
