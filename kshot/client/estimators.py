@@ -202,8 +202,8 @@ class FewShotRegressor(RegressorMixin, FewShot):  # type: ignore[misc]
 
 def is_raw(X: Any) -> bool:
     """Whether inputs are texts or pictures, which go to the service as they are, and not a table of numbers."""
-    if hasattr(X, "to_numpy"):
-        return getattr(X, "ndim", 2) == 1 and len(X) > 0 and isinstance(X.to_numpy()[0], str)
+    if hasattr(X, "to_numpy"):  # pandas, polars
+        X = X.to_numpy()
     if not isinstance(X, list | tuple | np.ndarray) or len(X) == 0:
         return False
     if isinstance(X, np.ndarray) and X.ndim > 1:

@@ -59,7 +59,11 @@ def body_of(
     query_as: str = "query.inputs",
 ) -> Content:
     """The body of a request with examples, with queries, or both: a safetensors buffer where there are vectors, else
-    JSON. ``query_as``: where its JSON form has the queries. Raises Invalid."""
+    JSON, with pictures as base64: the names of multipart parts hold no labels but strings, and as parts they save the
+    service no time.
+
+    ``query_as``: where its JSON form has the queries. Raises Invalid.
+    """
     blocks: dict[str, Array | list[Any]] = {}
     labels: list[Any] | None = None
     if support is not None:

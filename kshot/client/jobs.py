@@ -37,8 +37,8 @@ class JobCalls(Calls):
 
     @gives_own_kind
     def wait(self, timeout: float | None = None) -> Script[bytes]:
-        """The job once it has ended, with its ``checkpoint`` and ``evaluation``, or cancelled; None waits for as long
-        as it takes.
+        """The job once it has ended, with its ``checkpoint`` and ``evaluation``, or cancelled; one that is paused has
+        not ended. None waits for as long as it takes.
 
         Raises:
             WaitTimedOut: it has not ended after ``timeout`` seconds; it goes on.
@@ -87,7 +87,7 @@ class JobCalls(Calls):
     @lists(TrainingEvent, TrainingEvent)
     def past_events(self) -> Script[None]:
         """What has happened to the job so far, oldest first."""
-        yield from pages(self, f"/v1/training-jobs/{self.id}/events")
+        yield from pages(self, at("/v1/training-jobs", self.id, "events"))
 
     @gives_own_kind
     def cancel(self) -> Script[bytes]:

@@ -37,6 +37,7 @@ async def test_a_job_runs_tells_and_is_promoted(client: Any):
     assert (events[0].kind, events[-1].kind) == ("queued", "succeeded")
     assert [event.seq for event in events] == sorted({event.seq for event in events})
     assert [event.seq for event in await listed(job.events(after=events[2].seq))] == [e.seq for e in events[3:]]
+    assert await listed(job.past_events()) == events
     done = await got(job.wait(timeout=60))
     assert (done.status, done.progress.step, done.recipe["learner"]["name"]) == ("succeeded", 20, "reptile")
     mine = [one.id for one in await listed(client.jobs(status=["succeeded"], name="waves", dataset=job.dataset))]
