@@ -29,7 +29,7 @@ def check_url(url: str) -> str:
 
 def connect(ctx: typer.Context) -> Client:
     """A client of the service, closed when the command ends."""
-    place: Place = ctx.find_root().obj
+    place = place_of(ctx)
     client: Client = ctx.with_resource(Client(place.url, place.key, retries=_RETRIES))
     return client
 

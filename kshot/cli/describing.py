@@ -72,7 +72,7 @@ def takes(spec: InputSpec) -> str:
         return f"{'grey' if spec.channels == 1 else 'colour'} pictures, seen at {spec.width} x {spec.height}"
     if spec.modality == "vector":
         return "vectors of any width" if spec.width is None else f"vectors of width {spec.width}"
-    return f"texts of up to {spec.max_chars} characters"
+    return f"texts up to {spec.max_chars} characters"
 
 
 def size_in_words(n_bytes: int) -> str:

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-_PIPE_WIDTH = 240
-"""Of tables that are no terminal's: nothing is cut where a program reads along."""
+_WIDE = 240
+"""Of tables, and of whatever is no terminal's: a row is a line, and no id is cut; a narrow terminal wraps it."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text for people")]
 
@@ -57,7 +57,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str =
     if not made.row_count:
         say(empty)
         return
-    _print(made)
+    _print(made, Console(width=_WIDE))
 
 
 def facts(pairs: Mapping[str, object]) -> None:
@@ -68,7 +68,7 @@ def facts(pairs: Mapping[str, object]) -> None:
     for name, value in pairs.items():
         if text := cell(value):
             made.add_row(name, text)
-    _print(made)
+    _print(made, _console())
 
 
 def cell(value: object) -> str:
@@ -79,7 +79,7 @@ def cell(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case datetime():
-            return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+            return value.astimezone().strftime("%Y-%m-%d %H:%M")
         case float():
             return f"{value:.4g}"
         case list() | tuple():
@@ -95,9 +95,8 @@ def counting(unit: str) -> Progress:
     return Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
 
 
-def _print(made: Table) -> None:
+def _print(made: Table, console: Console) -> None:
     """A table on stdout, without the blanks that fill its last column."""
-    console = _console()
     with console.capture() as captured:
         console.print(made, markup=False, highlight=False)
     for line in captured.get().splitlines():
@@ -106,4 +105,4 @@ def _print(made: Table) -> None:
 
 def _console() -> Console:
     console = Console()
-    return console if console.is_terminal else Console(width=_PIPE_WIDTH)
+    return console if console.is_terminal else Console(width=_WIDE)
