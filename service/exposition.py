@@ -1,4 +1,4 @@
-"""The installation's figures as Prometheus metrics. Names, labels and how to add them up: docs/reference/metrics.md.
+"""The installation's figures as Prometheus metrics. Names, labels and how to add them up: docs/how-to/monitoring.md.
 
 A counter carries the id of the worker that counts, which is new at each start: it begins at 0 with its worker, ends
 with it, and never falls.

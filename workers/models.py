@@ -107,7 +107,8 @@ class Models:
         """How each cache does."""
         tier: Tier = "host" if self.device.type == "cpu" else "device"
         loaded = self._checkpoints.counted("checkpoints", tier)
-        return [*self._states.counted(), self._embeddings.counted(), loaded]
+        supports = self._supports.counted("supports", "host")
+        return [*self._states.counted(), self._embeddings.counted(), supports, loaded]
 
     async def _load_checkpoint(self, id: str) -> Checkpoint:
         async with self._database.connect() as connection:

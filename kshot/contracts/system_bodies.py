@@ -43,7 +43,7 @@ class BatchClass(Answer):
 class CacheState(Answer):
     """One tier of one cache, over all workers. ``hit_rate`` is null until something was asked of it."""
 
-    cache: str = Field(description="`states`, `embeddings`, `checkpoints`; may grow")
+    cache: str = Field(description="`states`, `embeddings`, `supports`, `checkpoints`; may grow")
     tier: str = Field(description="`device` (a GPU's memory) or `host`; may grow")
     hits: int
     misses: int

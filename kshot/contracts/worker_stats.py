@@ -5,7 +5,7 @@ from typing import Literal
 
 from kshot.contracts.checkpoints import Stored
 
-CacheName = Literal["states", "embeddings", "checkpoints"]
+CacheName = Literal["states", "embeddings", "supports", "checkpoints"]
 Tier = Literal["device", "host"]
 
 BATCH_ITEMS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)

@@ -8,10 +8,10 @@ from typing import Any
 
 import httpx
 import numpy as np
+from PIL import Image, ImageDraw
 from playwright.sync_api import Page, expect
 
 from tests.console.browser import DESKTOP, PHONE, assert_accessible, assert_fits, settle
-from tests.flow.http_stack import drawing_file
 
 OPEN = ("queued", "running", "pausing", "cancelling")
 
@@ -30,12 +30,25 @@ def signals(n_classes: int = 14, seed: int = 0) -> bytes:
 
 
 def pictures(n_classes: int = 6, each: int = 4) -> bytes:
-    """A zip of class folders with pictures of noise, some megabytes."""
+    """A zip of class folders with drawings, and some megabytes of something else, which is passed over."""
+    rng = np.random.default_rng(0)
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as opened:
-        for i in range(n_classes * each):
-            opened.writestr(f"noise-{i % n_classes}/{i}.png", drawing_file(i, size=400))
+        opened.writestr("notes.txt", rng.bytes(4 * 2**20))
+        for k in range(n_classes):
+            corners = rng.uniform(12, 84, size=(4, 2))
+            for i in range(each):
+                opened.writestr(f"symbol-{k}/{i}.png", _drawn(corners + rng.normal(size=(4, 2)) * 4))
     return archive.getvalue()
+
+
+def _drawn(corners: np.ndarray) -> bytes:  # type: ignore[type-arg]
+    """A PNG of a line through these."""
+    picture = Image.new("L", (96, 96), 255)
+    ImageDraw.Draw(picture).line([(x, y) for x, y in corners.tolist()], fill=0, width=5, joint="curve")
+    packed = io.BytesIO()
+    picture.save(packed, "PNG")
+    return packed.getvalue()
 
 
 def upload(client: httpx.Client, name: str, data: bytes) -> str:

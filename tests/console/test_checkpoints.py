@@ -94,3 +94,7 @@ def test_two_are_compared_and_their_lineage_is_a_way_to_them(
     page.wait_for_url(f"**/checkpoints/{good}")
     settle(page)
     expect(page.locator("dl.facts")).to_contain_text(poor)
+    page.locator("dl.facts").get_by_role("link", name="job_").click()
+    expect(page.get_by_role("img", name="Validation")).to_be_visible()
+    expect(page.get_by_role("link", name="Look at it")).to_be_visible()
+    take_picture(page, "job")

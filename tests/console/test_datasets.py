@@ -39,14 +39,14 @@ def test_pictures_are_uploaded_with_progress_and_shown(page_url: str, visit: Vis
     page = visit(f"{page_url}/datasets")
     page.expose_function("said", lambda line: said.append(line))
     page.evaluate(_TELL)
-    choose(page, "Noise of mine.zip", pictures())
+    choose(page, "Symbols of mine.zip", pictures())
     assert_for_everyone(page)
     page.get_by_role("button", name="Add it").click()
     page.wait_for_url("**/datasets/ds_*")
     assert any(" sent" in line for line in said) and any("read through" in line for line in said), said
-    expect(page.get_by_role("heading", level=1)).to_have_text("noise-of-mine")
+    expect(page.get_by_role("heading", level=1)).to_have_text("symbols-of-mine")
     settle(page)
-    thumbnails = page.get_by_role("img", name="An example of noise-")
+    thumbnails = page.get_by_role("img", name="An example of symbol-")
     expect(thumbnails).to_have_count(24)
     assert thumbnails.first.evaluate("picture => picture.complete && picture.naturalWidth") == 96
     expect(page.get_by_role("table", name="Examples of each class").get_by_role("row")).to_have_count(7)

@@ -56,7 +56,6 @@ def test_a_job_is_started_from_the_form_its_curve_moves_and_it_can_be_steered(pa
     assert points(page) > before > 0 and curve.locator("path").get_attribute("d") != drawn
     expect(page.get_by_role("img", name="Validation")).to_be_visible()
     expect(page.locator("dl.facts").first).to_contain_text("Time left")
-    take_picture(page, "job-running")
     assert_for_everyone(page)
 
     status = page.locator("dl.facts .badge").first

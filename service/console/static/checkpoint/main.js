@@ -26,7 +26,7 @@ function about(one) {
       ["Reads", `${input.modality}s${size}`],
       ["Learner", `${one.learner}; on request ${one.learners.filter((name) => name !== one.learner).join(", ")}`],
       ["Began at", one.parent ? link(`/checkpoints/${encodeURIComponent(one.parent)}`, code(one.parent)) : null],
-      ["Made by", one.job ? link(`/jobs/${one.job}`, code(one.job)) : code(made.command)],
+      ["Made by", one.job && admin ? link(`/jobs/${one.job}`, code(one.job)) : code(one.job ?? made.command)],
       ["Trained", made.steps ? `${count(made.steps)} steps in ${duration(made.seconds)}` : null],
       ["Data", one.datasets.length && admin ? one.datasets.map((id) => [link(`/datasets/${id}`, code(id)), " "]) : made.data.map(({ name }) => name).join(", ")],
       ["Made", moment(one.created_at)],

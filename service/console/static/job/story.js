@@ -1,17 +1,17 @@
 // What happened to a job, in sentences; the steps themselves are in the curves.
 
 import { announce, el } from "../dom.js";
-import { moment } from "../format.js";
+import { count, moment } from "../format.js";
 import { estimate, shape } from "../manage/evaluation.js";
 
 const TOLD = new Set(["succeeded", "failed", "cancelled", "paused"]);
 const SENTENCES = {
   queued: () => "It waits for a trainer.",
   started: (_, attempt) => (attempt > 1 ? `A trainer took it up again: attempt ${attempt}.` : "A trainer took it up."),
-  resumed: ({ step }) => `It goes on from step ${step}.`,
-  total: ({ total }) => `It will take ${total} steps.`,
-  validation: (data) => `Step ${data.step}: ${estimate(data, data.metric)} on held-out classes.`,
-  saved: ({ step }) => `Saved at step ${step}.`,
+  resumed: ({ step }) => `It goes on from step ${count(step)}.`,
+  total: ({ total }) => `It will take ${count(total)} steps.`,
+  validation: (data) => `Step ${count(data.step)}: ${estimate(data, data.metric)} on held-out classes.`,
+  saved: ({ step }) => `Saved at step ${count(step)}.`,
   phase: ({ phase }) => ({ training: "It trains.", evaluating: "It is being measured.", signing: "It is being stored." })[phase] ?? phase,
   evaluated: (row) => `${shape(row)}: ${estimate(row, row.metric)}.`,
   paused: () => "It is paused.",

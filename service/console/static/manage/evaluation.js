@@ -34,7 +34,7 @@ export function evaluationTable(rows) {
 
 /** How a challenger did beside what is in production, shape by shape (`Promotion.comparison`). */
 export function comparisonTable(comparison) {
-  const columns = ["Episodes of", "Measure", { name: "This one", number: true }, { name: "In production", number: true },
+  const columns = ["Episodes of", "Measure", { name: "This one", number: true }, { name: "In production then", number: true },
     { name: "Ahead by", number: true }, "Meaning"];
   const cells = comparison.rows.map((row) => [
     shape(row), row.metric === "mse" ? "mean squared error" : row.metric, estimate(row.challenger, row.metric),

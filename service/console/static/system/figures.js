@@ -4,7 +4,7 @@ import { el } from "../dom.js";
 import { bytes, count, duration, percent } from "../format.js";
 import { link, short, table, when } from "../manage/parts.js";
 
-const CACHES = { states: "adapted models", embeddings: "embeddings", checkpoints: "checkpoints" };
+const CACHES = { states: "adapted models", supports: "support sets", embeddings: "embeddings", checkpoints: "checkpoints" };
 const PATHS = { training_job: "/jobs/" };
 
 /** All cards. */
@@ -77,7 +77,7 @@ function caches({ caches: all }) {
     count(one.evictions),
   ]);
   const columns = ["Cache of", "Hit rate", { name: "Asked", number: true }, { name: "Holds", number: true },
-    { name: "Pushed out", number: true }];
+    { name: "Dropped", number: true }];
   return el(
     "section",
     { class: "card" },
