@@ -9,7 +9,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-_NOT_FOR_CHILDREN = ("DATABASE_URL", "POSTGRES_PASSWORD", "REDIS_URL", "KSHOT_ADMIN_KEY")
+_NOT_FOR_CHILDREN = (
+    "DATABASE_URL",
+    "POSTGRES_PASSWORD",
+    "REDIS_URL",
+    "KSHOT_ADMIN_KEY",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+)
 _PATIENT = {"GOMP_SPINCOUNT": "0"}
 """OpenMP's threads wait for one another by spinning. With low priority on busy cores one of them then burns the time
 that the other would need: 0.8 steps/s became 8.8 on two cores with a load of 8, and nothing changed on idle ones."""

@@ -102,6 +102,8 @@ async def test_readiness_does_not_wait_for_a_database_that_answers_one_question_
         async def ping(self) -> bool:
             return True
 
+        store_answers = ping
+
     monkeypatch.setattr(health, "_PATIENCE_S", 0.05)
     answer = await asyncio.wait_for(health.readyz(Hanging()), 20)
     assert answer.status_code == 503
