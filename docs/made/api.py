@@ -35,7 +35,8 @@ def _group(path: str) -> str:
         return "The service itself"
     if path in ("/v1/adapt", "/v1/predict"):
         return "Adapt and predict"
-    return path.split("/")[2].replace("-", " ").capitalize()
+    noun = path.split("/")[2].replace("-", " ").capitalize()
+    return {"Api keys": "API keys", "Datasets": "Data sets"}.get(noun, noun)
 
 
 def _call(verb: str, path: str, call: Schema) -> Iterator[str]:

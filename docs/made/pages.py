@@ -7,10 +7,10 @@ from types import MappingProxyType
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-from made import api, cli, settings
+from made import api, cli, errors, settings
 
 MADE: Mapping[str, Callable[[], str]] = MappingProxyType(
-    {"api": api.markdown, "cli": cli.markdown, "settings": settings.markdown}
+    {"api": api.markdown, "cli": cli.markdown, "errors": errors.markdown, "settings": settings.markdown}
 )
 MARK = re.compile(r"^<!-- made: (\w+) -->$", re.MULTILINE)
 

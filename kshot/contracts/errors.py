@@ -31,26 +31,38 @@ class KshotError(Exception):
 
 
 class UnreadableBody(KshotError):
+    """The body is no JSON, form or safetensors file that can be read."""
+
     code, status = "unreadable_body", 400
 
 
 class Unauthenticated(KshotError):
+    """No API key was sent, or one that is unknown, revoked or expired."""
+
     code, status = "unauthenticated", 401
 
 
 class Forbidden(KshotError):
+    """The key is good, but not for this: another role is needed."""
+
     code, status = "forbidden", 403
 
 
 class NotFound(KshotError):
+    """There is no such object, or it belongs to another tenant."""
+
     code, status = "not_found", 404
 
 
 class Conflict(KshotError):
+    """The state of things does not allow this now: something needs the object, or the name is taken."""
+
     code, status = "conflict", 409
 
 
 class Expired(KshotError):
+    """The adapted model is past its time to live."""
+
     code, status = "expired", 410
 
 
@@ -69,10 +81,14 @@ class WorseThanIncumbent(KshotError):
 
 
 class TooLarge(KshotError):
+    """The body, or what it decodes to, is larger than is accepted."""
+
     code, status = "too_large", 413
 
 
 class UnsupportedMediaType(KshotError):
+    """The body has a content type, or a file a format, that is not read here."""
+
     code, status = "unsupported_media_type", 415
 
 
@@ -83,14 +99,20 @@ class Invalid(KshotError):
 
 
 class IdempotencyKeyReused(KshotError):
+    """The same idempotency key came with another body."""
+
     code, status = "idempotency_key_reused", 422
 
 
 class RateLimited(KshotError):
+    """The tenant sends more requests a minute than it may; try again after ``Retry-After``."""
+
     code, status = "rate_limited", 429
 
 
 class QueueFull(KshotError):
+    """Too many tasks wait already, of this tenant or of all; try again after ``Retry-After``."""
+
     code, status = "queue_full", 429
 
 
@@ -101,6 +123,8 @@ class Unavailable(KshotError):
 
 
 class DeadlinePassed(KshotError):
+    """The answer was not there in time; the call may be repeated."""
+
     code, status = "deadline_passed", 504
 
 

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from bs4 import BeautifulSoup
 
+from kshot.contracts.errors import KshotError
 from service.app import create_app
 from service.settings import Settings
 from tests.docs.conftest import ROOT
@@ -115,6 +116,8 @@ def test_every_call_and_object_of_the_api_is_there(pages: Pages):
             assert (
                 f"{verb.upper()} {path.removeprefix('/v1') if path in ('/v1/adapt', '/v1/predict') else path}" in page
             )
+    for error in KshotError.__subclasses__():
+        assert error.code in page, error
     for name in document["components"]["schemas"]:
         assert pages["docs/reference/api.html"].find(id=name.lower()), name
 
