@@ -1,8 +1,8 @@
 """Models taught and asked from the shell: `python -m benchmarks.shell --data ../shared/data`.
 
 Caltech-101 as class folders and BANKING77 as CSV are written to a temporary folder. `kshot adapt` and `kshot predict`
-run on them as anybody would type them, against a service of the benchmark's own. Commands, what they printed, and how
-long they took go to `benchmarks/results/shell.md`.
+run on them as anybody would type them, against a service of the benchmark's own. Commands and what they printed go to
+`benchmarks/results/shell.md`.
 """
 
 import argparse
@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +31,11 @@ _SHOWN_LINES = 6
 
 @dataclass(frozen=True)
 class Ran:
-    """A command as it was typed, what it printed (stdout, then stderr), and how long it took."""
+    """A command as it was typed, and what it printed."""
 
     typed: str
     stdout: str
     stderr: str
-    seconds: float
 
 
 def write_photos(data: Path, folder: Path, shots: int, classes: int | None = None) -> None:
@@ -74,14 +72,13 @@ def run(typed: str, folder: Path, url: str) -> Ran:
     assert program == "kshot"
     environ = {key: value for key, value in os.environ.items() if key != "KSHOT_KEY"} | {"KSHOT_URL": url}
     environ["PYTHONPATH"] = str(Path.cwd())
-    began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "kshot.cli", *arguments],
         cwd=folder, env=environ, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     if done.returncode:
         raise RuntimeError(f"{typed} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return Ran(typed, done.stdout, done.stderr, time.monotonic() - began)
+    return Ran(typed, done.stdout, done.stderr)
 
 
 def model_of(adapted: Ran) -> str:
@@ -104,15 +101,14 @@ def page(ran: list[Ran]) -> str:
     lines = ["# From the shell", "", *(f"- {name}: {value}" for name, value in about().items()), ""]
     lines += [
         "`taught` and `asked` are class folders of the 20 test classes of caltech101_84, 5 photographs each to learn "
-        "from and the other 25; `train.csv` and `test.csv` are BANKING77 as published, 77 intents. Seconds are "
-        "those of the whole command, on a machine that it shares with the service.", "",
+        "from and the other 25; `train.csv` and `test.csv` are BANKING77 as published, 77 intents.", "",
     ]  # fmt: skip
     for one in ran:
         printed = one.stdout.splitlines()
         cut = [*printed[:_SHOWN_LINES], "..."] if len(printed) > 2 * _SHOWN_LINES else printed
         last = printed[-1:] if len(printed) > 2 * _SHOWN_LINES else []
         shown = [line for line in [*cut, *last, *one.stderr.splitlines()] if line]
-        lines += ["```", f"$ {one.typed}", *shown, "```", "", f"{one.seconds:.1f} s", ""]
+        lines += ["```", f"$ {one.typed}", *shown, "```", ""]
     return "\n".join(lines)
 
 
