@@ -34,7 +34,7 @@ _INLINE_SLOW_BYTES = 64 * 1024
 """The same for JSON that orjson alone cannot read."""
 _CHECKPOINTS_KEPT = 256
 _CHECKPOINT_FRESH_S = 5.0
-_STORE_FRESH_S = 2.0
+_STORE_FRESH_S = 5.0
 
 
 @dataclass

@@ -85,6 +85,7 @@ def test_after_a_restore_the_same_models_give_the_same_answers(tmp_path: Path):
             assert "what was stored" in typed(BACKUP, home, tmp_path), "while it runs"
             large = list((tmp_path / "backup-of-today" / "objects" / "states").iterdir())
             assert 0 < len(large) < len(questions), "some states are in the store, some in their rows"
+            assert "already uses" in typed(RESTORE.splitlines()[-1], home, tmp_path, 1), "not while it runs"
             gone = next(iter(questions))
             assert client.delete(f"/v1/adapted-models/{gone}").status_code == 200, "after the backup"
         assert "what was stored" in typed(CHECK, home, tmp_path)

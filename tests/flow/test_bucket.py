@@ -1,5 +1,7 @@
 """The whole service on a bucket: nothing but the setting differs, and a bucket that is away costs time alone."""
 
+import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,11 +12,20 @@ import httpx
 import numpy as np
 import pytest
 
-from kshot.storage.objects import ObjectStore, open_objects
+from kshot.storage.objects import LocalObjects, ObjectStore, open_objects
 from standalone import embedded_servers
 from tests.buckets import BucketServer, bucket_server
 from tests.flow.dataset_calls import upload
-from tests.flow.http_stack import Api, assert_problem, migrate_and_publish, run_api, run_process, run_worker
+from tests.flow.http_stack import (
+    CHECKOUT,
+    PYTHON,
+    Api,
+    assert_problem,
+    migrate_and_publish,
+    run_api,
+    run_process,
+    run_worker,
+)
 from tests.kshot.training.test_gate import vectors
 
 pytestmark = pytest.mark.flow
@@ -116,6 +127,30 @@ def test_a_data_set_trains_a_checkpoint_that_is_promoted_and_answers(service: Se
         assert made.status_code == 201 and predicted(client, made.json()["id"], width=8)
     assert client.delete(f"/v1/datasets/{dataset['id']}").status_code == 200
     assert objects.keys("datasets") == []
+
+
+def test_a_bucket_is_backed_up_and_checked(service: Service, objects: ObjectStore):
+    """And what it lacks is found."""
+    with service.worker():
+        model = service.client.post("/adapt", json=large_task(4)).json()["id"]
+    to = service.folder / "backup"
+    assert (
+        typed(service, "backup", str(to))[0] == typed(service, "check", str(to))[0] == typed(service, "check")[0] == 0
+    )
+    (key,) = objects.keys("states")
+    assert LocalObjects(to / "objects").get(key) == objects.get(key)
+    objects.delete(key)
+    code, said = typed(service, "check")
+    assert code == 1 and f"{key}: it is not in the store" in said
+    assert service.client.delete(f"/v1/adapted-models/{model}").status_code == 200
+    assert typed(service, "check")[0] == 0, "nobody needs it any more"
+
+
+def typed(service: Service, *words: str) -> tuple[int, str]:
+    """The exit code of an operator's command, and what it prints."""
+    environ = {**os.environ, **service.environ}
+    done = subprocess.run([*PYTHON, "workers", *words], cwd=CHECKOUT, env=environ, capture_output=True, text=True)
+    return done.returncode, done.stdout
 
 
 def test_a_bucket_that_is_away_loses_nothing(service: Service, objects: ObjectStore):
