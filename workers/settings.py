@@ -46,8 +46,8 @@ class WorkerSettings(StoreSettings):
     ``batch_tasks``, ``batch_queries``: items computed in one call, at most.
     ``threads``: CPU threads of one computation. One: beside API and Postgres on 2 cores, a second made every workload
     slower (`vectors` 324/s with one, 280/s with two; `glyphs-maml` 29/s and 23/s). More workers use more cores.
-    ``state_bytes``: memory for adapted models; a quarter of it comes beside that for embeddings. None: a sixteenth of
-    the machine's memory, or of what its control group may have.
+    ``state_bytes``: memory for adapted models; three eighths of it come beside that, for embeddings and for examples
+    that answers name. None: a sixteenth of the machine's memory, or of what its control group may have.
     ``prediction_days``, ``checkpoint_days``: how long recorded predictions are kept, and checkpoints of jobs that
     nobody promoted (with the events of finished jobs).
     """
