@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from kshot.contracts.dataset_bodies import DatasetSamples
+from kshot.contracts.job_bodies import TrainingPlan
 from kshot.contracts.system_bodies import System
 from tests.flow.conftest import HttpStack
 from tests.flow.dataset_calls import a_name, upload
@@ -103,6 +104,8 @@ def test_examples_of_pictures_are_thumbnails_of_every_class(admin: httpx.Client)
     found = DatasetSamples.model_validate(answer.json())
     assert [one.label for one in found.data] == ["class-0", "class-1", "class-2", "class-3", "class-0", "class-1"]
     assert {one.part for one in found.data} <= {"train", "valid", "test"}
+    sizes = admin.get(f"/v1/datasets/{made.json()['id']}").json()["sizes"]
+    assert sorted(size for own in sizes.values() for size in own) == [3, 3, 3, 3]
     assert all(one.image is not None and one.image.startswith("data:image/png;base64,") for one in found.data)
 
 
@@ -131,6 +134,19 @@ def test_lists_can_be_filtered(admin: httpx.Client) -> None:
     assert ids("/v1/promotions", name=name) == []
     assert_problem(admin.get("/v1/training-jobs", params={"status": "asleep"}), 422, param="status[0]")
     assert_problem(admin.get("/v1/checkpoints", params={"name": "No Name"}), 422, param="name")
+
+
+def test_a_plan_says_what_would_run_and_starts_nothing(admin: httpx.Client) -> None:
+    dataset = admin.post("/v1/datasets", json={"name": a_name(), "source": "sinusoid"}).json()["id"]
+    name = a_name()
+    answer = admin.post("/v1/training-jobs/plan", json={"dataset": dataset, "name": name, "steps": 7})
+    assert answer.status_code == 200, answer.text
+    plan = TrainingPlan.model_validate(answer.json())
+    assert plan.recipe["training"]["steps"] == 7 and plan.recipe["learner"]["name"] == "maml"
+    assert plan.time_budget is None
+    assert admin.get("/v1/training-jobs", params={"name": name}).json()["data"] == []
+    refused = admin.post("/v1/training-jobs/plan", json={"dataset": dataset, "name": name, "learner": "protonet"})
+    assert_problem(refused, 422, param="learner")
 
 
 def test_figures_are_for_administrators(http_stack: HttpStack) -> None:

@@ -2,11 +2,11 @@
 
 import { el, svg } from "../dom.js";
 
-const WIDTH = 640;
-const HEIGHT = 240;
-const LEFT = 56;
-const RIGHT = 16;
-const TOP = 16;
+const WIDTH = 420;
+const HEIGHT = 190;
+const LEFT = 52;
+const RIGHT = 12;
+const TOP = 12;
 const BOTTOM = 36;
 const MOST_POINTS = 320;
 
@@ -82,7 +82,7 @@ function line({ points, errors, dots }, i, { at, up }) {
     const [x, y] = points[n];
     return svg("line", { x1: at(x), x2: at(x), y1: up(y - half), y2: up(y + half) });
   });
-  const marks = dots || points.length === 1 ? points.map(([x, y]) => svg("circle", { cx: at(x), cy: up(y), r: 3.5 })) : [];
+  const marks = dots || points.length === 1 ? points.map(([x, y]) => svg("circle", { cx: at(x), cy: up(y), r: 3 })) : [];
   return svg("g", { class: `series series-${i + 1}` }, svg("path", { d }), bars, marks);
 }
 
