@@ -17,7 +17,7 @@ from benchmarks.shell import PHOTOS, TEXTS, everything, write_photos, write_text
 from tests.flow.http_stack import CHECKOUT
 from tests.kshot.data_folder import data_folder
 
-pytestmark = pytest.mark.flow
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(600)]
 Shell = Callable[..., "subprocess.CompletedProcess[str]"]
 _PATIENCE_S = 120
 
