@@ -43,6 +43,15 @@ class Vanishing(LocalObjects):
             yield file
 
 
+class Away(LocalObjects):
+    """A disk that fails."""
+
+    @contextmanager
+    def file(self, key: str) -> Iterator[Path]:
+        raise OSError("away")
+        yield
+
+
 @dataclass
 class Shelf:
     """Data sets stand for everything that lies in the store."""
@@ -140,6 +149,15 @@ async def test_gaps_are_named_and_the_rest_is_kept(shelf: Shelf, tmp_path: Path)
     assert await check_backup(folder, print) == expected
     await shelf.wipe()
     assert await shelf.restore(folder, shelf.objects) == expected
+
+
+async def test_a_store_that_is_away_ends_a_backup_that_nobody_takes_for_a_whole_one(shelf: Shelf, tmp_path: Path):
+    await shelf.add(b"data")
+    shelf.objects = Away(tmp_path / "objects")
+    with pytest.raises(OSError, match="away"):
+        await shelf.backup(BackupFolder(tmp_path / "backup"))
+    with pytest.raises(Invalid, match="no whole backup"):
+        await check_backup(BackupFolder(tmp_path / "backup"), print)
 
 
 async def test_a_damaged_backup_and_a_database_in_use_are_refused(shelf: Shelf, tmp_path: Path):

@@ -52,23 +52,22 @@ def examine(store: ObjectStore, wanted: Referenced) -> Content:
 async def each(
     work: Callable[[Referenced], Content], objects: Iterable[Referenced], say: Say
 ) -> tuple[dict[str, Content], dict[str, str]]:
-    """The work for every object, a few at a time: what they hold, and what is wrong with the others."""
+    """The work for every object, a few at a time: what they hold, and what is wrong with the others. Raises OSError
+    where a store is away."""
     sound, faults = dict[str, Content](), dict[str, str]()
     waiting = {one.key: one for one in objects}
-    turn, total = asyncio.Semaphore(_AT_ONCE), len(waiting)
+    left = iter(waiting.values())
 
-    async def one(wanted: Referenced) -> None:
-        async with turn:
+    async def one_after_the_other() -> None:
+        for wanted in left:
             try:
                 sound[wanted.key] = await asyncio.to_thread(work, wanted)
             except Damage as damage:
                 faults[wanted.key] = str(damage)
-        if (done := len(sound) + len(faults)) % _SAY_EVERY == 0 or done == total:
-            say(f"objects: {done} of {total}, {in_words(sound)}")
+            if (done := len(sound) + len(faults)) % _SAY_EVERY == 0 or done == len(waiting):
+                say(f"objects: {done} of {len(waiting)}, {in_words(sound)}")
 
-    async with asyncio.TaskGroup() as group:
-        for wanted in waiting.values():
-            group.create_task(one(wanted))
+    await asyncio.gather(*(one_after_the_other() for _ in range(_AT_ONCE)))
     return sound, faults
 
 
