@@ -1,5 +1,6 @@
 """Making data sets: from a file that was uploaded, or from what the service has."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -9,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from kshot.contracts.checkpoints import VectorInput
 from kshot.contracts.dataset_bodies import NewBuiltInRequest, NewDatasetRequest, SplitRequest
 from kshot.contracts.datasets import DatasetManifest, RecordedFrom
-from kshot.contracts.errors import Expired, Invalid, NotFound
+from kshot.contracts.errors import Expired, Invalid, KshotError, NotFound, Unavailable
 from kshot.contracts.ids import new_id
 from kshot.episodes.datasets import Asked
 from kshot.storage import idempotency
@@ -141,14 +142,40 @@ async def _record(
 ) -> tuple[StoredDataset, bool]:
     """Adopt the file and record the data set; False where the Idempotency-Key made it before.
 
-    The file is renamed as the last thing before the commit. Should that fail, an object stays that no row knows; were
-    it removed, and the commit had succeeded after all, there would be a row without its data.
+    The file goes first: into a bucket it may take minutes, and no transaction waits for that. Where nothing was
+    recorded it is removed again, but not where the database went away: had the commit succeeded after all, there would
+    be a row without its data.
     """
     object_key = None if file is None else f"datasets/{manifest.id}{PurePosixPath(manifest.file or '').suffix}"
-    caller, n_bytes = order.caller, 0 if file is None else (await to_thread.run_sync(file.stat)).st_size
+    n_bytes, fresh = 0 if file is None else (await to_thread.run_sync(file.stat)).st_size, False
+    if object_key is not None and file is not None:
+        with store_may_be_full():
+            await to_thread.run_sync(state.objects.adopt, object_key, file)
+    try:
+        row, fresh = await _write(state, order, manifest, description, sha256(b"datasets" + said), object_key, n_bytes)
+    except Unavailable:
+        raise
+    except KshotError:
+        await _remove(state, object_key)
+        raise
+    if not fresh:
+        await _remove(state, object_key)
+    return row, fresh
+
+
+async def _write(
+    state: State,
+    order: Order,
+    manifest: DatasetManifest,
+    description: str,
+    digest: str,
+    object_key: str | None,
+    n_bytes: int,
+) -> tuple[StoredDataset, bool]:
+    """One transaction. ``digest``: of what the request said, to be bound to its Idempotency-Key."""
+    caller = order.caller
     async with state.database.transaction() as connection:
         if order.idempotency_key is not None:
-            digest = sha256(b"datasets" + said)
             bound = await idempotency.take(connection, caller.tenant, order.idempotency_key, digest, manifest.id)
             if bound.object_id != manifest.id:
                 return await _made_before(connection, bound.object_id), False
@@ -168,10 +195,13 @@ async def _record(
             object_id=row.id,
             request_id=order.request_id,
         )
-        if object_key is not None and file is not None:
-            with store_may_be_full():
-                await to_thread.run_sync(state.objects.adopt, object_key, file)
     return row, True
+
+
+async def _remove(state: State, object_key: str | None) -> None:
+    if object_key is not None:
+        with suppress(OSError):  # an object that no row knows costs its bytes, and no answer
+            await to_thread.run_sync(state.objects.delete, object_key)
 
 
 async def _made_before(connection: AsyncConnection, id: str) -> StoredDataset:

@@ -107,7 +107,11 @@ def test_a_large_state_is_read_back_from_the_bucket_and_goes_with_its_model(serv
 
 def test_a_data_set_trains_a_checkpoint_that_is_promoted_and_answers(service: Service, objects: ObjectStore):
     client = service.client
-    dataset = upload(client, vectors(), "vectors.npz").json()
+    once = {"Idempotency-Key": "once"}
+    dataset = upload(client, vectors(), "vectors.npz", once, name="vectors").json()
+    again = upload(client, vectors(), "vectors.npz", once, name="vectors")
+    assert (again.status_code, again.json()["id"]) == (200, dataset["id"])
+    assert objects.keys("datasets") == [f"datasets/{dataset['id']}.npz"], "what came twice lies there once"
     assert objects.get(f"datasets/{dataset['id']}.npz") == vectors()
     wanted = {"dataset": dataset["id"], "name": "from-a-bucket", "steps": 20, "evaluate": []}
     job = client.post("/v1/training-jobs", json=wanted).json()["id"]
