@@ -33,6 +33,7 @@ from service.routes import (
     session,
     system,
     training_jobs,
+    training_plans,
 )
 from service.settings import Settings
 from service.shortcut import Shortcut
@@ -85,6 +86,7 @@ def _include_routes(app: FastAPI) -> None:
         api_keys,
         limits,
         training_jobs,
+        training_plans,
         system,
     ):
         v1.include_router(module.router)

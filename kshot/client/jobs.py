@@ -153,7 +153,7 @@ class TrainingCalls(Calls):
         """What `train` would run with these settings, every default filled in, or why it would be refused; nothing is
         started."""
         body = wanted_job(dataset, name, steps=steps, time_budget=time_budget, **settings)
-        response = yield from self._send(Request("POST", "/v1/training-jobs/plan", body=body))
+        response = yield from self._send(Request("POST", "/v1/training-plans", body=body))
         return read(TrainingPlan, response.content)
 
     @gives(Job, AsyncJob)

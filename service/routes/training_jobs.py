@@ -10,15 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from kshot.contracts.api import Page
-from kshot.contracts.errors import Invalid, KshotError, NotFound
+from kshot.contracts.errors import Invalid, NotFound
 from kshot.contracts.ids import is_id, new_id
-from kshot.contracts.job_bodies import NewJobRequest, TrainingEvent, TrainingJob, TrainingPlan
-from kshot.contracts.jobs import JobSpec, JobStatus
+from kshot.contracts.job_bodies import NewJobRequest, TrainingEvent, TrainingJob
+from kshot.contracts.jobs import JobStatus
 from kshot.contracts.selection import AUTO
-from kshot.planning.plan import minutes, plan
 from kshot.storage import idempotency, jobs
-from kshot.storage.checkpoints import StoredCheckpoint, resolve
-from kshot.storage.datasets import get_dataset
 from kshot.storage.job_events import list_events
 from kshot.storage.objects import sha256
 from service import views
@@ -30,6 +27,7 @@ from service.bodies.stream import SMALL_BYTES, read_raw
 from service.bodies.strict_json import strict_object
 from service.errors import request_id_of
 from service.event_stream import stream_events
+from service.job_specs import job_spec
 from service.job_views import shown, training_event
 from service.openapi import Responses, body_of, problems
 from service.pages import DATASET_ID, NAME_PATTERN, CursorDep, page_of
@@ -72,29 +70,12 @@ async def start(request: Request, state: StateDep, caller: AdminDep, idempotency
             bound = await idempotency.take(connection, caller.tenant, idempotency_key, digest, job_id)
             if bound.object_id != job_id:
                 return await _respond(state, await jobs.get_job(connection, bound.object_id), 200)
-        spec, base = await _spec(connection, job_id, wanted)
+        spec, base = await job_spec(connection, job_id, wanted)
         job = jobs.NewJob(caller.tenant, None if base is None else base.id, body, spec, request_id_of(request))
         await jobs.insert_job(connection, job)
         await note(connection, request, caller, "training_job.create", job_id)
         made = await jobs.get_job(connection, job_id)
     return await _respond(state, made, 201)
-
-
-@router.post(
-    "/plan",
-    summary="What a job would run",
-    response_model=TrainingPlan,
-    openapi_extra=body_of(NewJobRequest, json_only=True),
-    responses=problems(400, 403, 404, 410, 413, 415, 422),
-)
-async def plan_only(request: Request, state: StateDep, caller: AdminDep) -> Response:
-    """The recipe of the job that the same body would start, every default filled in, or why it would be refused.
-    Nothing is started."""
-    wanted = validate(NewJobRequest, strict_object((await read_raw(request, SMALL_BYTES)).data))
-    async with state.database.transaction() as connection:
-        spec, _ = await _spec(connection, new_id("job"), wanted)
-    budget = None if spec.minutes is None else 60 * spec.minutes
-    return views.respond(TrainingPlan(recipe=spec.recipe.model_dump(mode="json"), time_budget=budget))
 
 
 @router.get("", summary="List meta-training jobs", response_model=Page[TrainingJob], responses=problems(403, 422))
@@ -178,36 +159,6 @@ async def events(
     async with state.database.single() as connection:
         rows = await list_events(connection, id, after=after, limit=limit + 1)
     return views.respond(page_of([training_event(row) for row in rows], limit))
-
-
-async def _spec(connection: AsyncConnection, id: str, wanted: NewJobRequest) -> tuple[JobSpec, StoredCheckpoint | None]:
-    """What will run, and the checkpoint whose encoder it begins at. Raises what says that it cannot."""
-    try:
-        dataset = await get_dataset(connection, wanted.dataset, hold=True)
-    except KshotError as error:
-        error.param = "dataset"
-        raise
-    base = None if wanted.base_checkpoint is None else await _base(connection, wanted.base_checkpoint)
-    recipe = plan(wanted, dataset.manifest, None if base is None else base.manifest)
-    spec = JobSpec(
-        job=id,
-        recipe=recipe,
-        dataset=dataset.id,
-        dataset_name=dataset.name,
-        base_checkpoint=None if base is None else base.id,
-        minutes=minutes(wanted, recipe),
-        workers=wanted.workers_per_job,
-    )
-    return spec, base
-
-
-async def _base(connection: AsyncConnection, reference: str) -> StoredCheckpoint:
-    try:
-        base, _ = await resolve(connection, reference)
-    except KshotError as error:
-        error.param = "base_checkpoint"
-        raise
-    return base
 
 
 async def _find(state: State, id: str) -> jobs.StoredJob:

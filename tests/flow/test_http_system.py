@@ -139,13 +139,13 @@ def test_lists_can_be_filtered(admin: httpx.Client) -> None:
 def test_a_plan_says_what_would_run_and_starts_nothing(admin: httpx.Client) -> None:
     dataset = admin.post("/v1/datasets", json={"name": a_name(), "source": "sinusoid"}).json()["id"]
     name = a_name()
-    answer = admin.post("/v1/training-jobs/plan", json={"dataset": dataset, "name": name, "steps": 7})
+    answer = admin.post("/v1/training-plans", json={"dataset": dataset, "name": name, "steps": 7})
     assert answer.status_code == 200, answer.text
     plan = TrainingPlan.model_validate(answer.json())
     assert plan.recipe["training"]["steps"] == 7 and plan.recipe["learner"]["name"] == "maml"
     assert plan.time_budget is None
     assert admin.get("/v1/training-jobs", params={"name": name}).json()["data"] == []
-    refused = admin.post("/v1/training-jobs/plan", json={"dataset": dataset, "name": name, "learner": "protonet"})
+    refused = admin.post("/v1/training-plans", json={"dataset": dataset, "name": name, "learner": "protonet"})
     assert_problem(refused, 422, param="learner")
 
 

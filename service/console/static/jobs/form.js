@@ -81,7 +81,7 @@ async function preview() {
   if (!document.getElementById("start").open || !dataset.value || !form.checkValidity()) return fill(plan);
   let shown;
   try {
-    shown = planned(await call("POST", "/v1/training-jobs/plan", body()));
+    shown = planned(await call("POST", "/v1/training-plans", body()));
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     shown = el("p", { class: "notice warn" }, `This would be refused: ${error.message}`);
