@@ -23,10 +23,12 @@ export function inProduction(checkpoint) {
   return checkpoint.aliases.includes(`${checkpoint.name}@production`);
 }
 
-/** Those that classify, by kind: in production first, there the ones with the learner that is quickest to adapt. */
+/** Those that classify, by kind: in production first, then those that take vectors of any width, then those with a
+ * learner that is quick to adapt. */
 export function byKind(checkpoints) {
   const usable = checkpoints.filter((one) => one.deleted_at === null && one.tasks.includes("classification"));
-  const rank = (one) => (inProduction(one) ? 0 : 2) + (one.learner.includes("maml") ? 1 : 0);
+  const narrow = (one) => one.input.modality === "vector" && (one.input.width ?? null) !== null;
+  const rank = (one) => (inProduction(one) ? 0 : 4) + (narrow(one) ? 2 : 0) + (one.learner.includes("maml") ? 1 : 0);
   usable.sort((a, b) => rank(a) - rank(b) || a.name.localeCompare(b.name));
   return new Map(KINDS.map((kind) => [kind.id, usable.filter((one) => kind.fits(one.input))]));
 }
