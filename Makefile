@@ -6,13 +6,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DATA ?= ../shared/data
 
-.PHONY: serve test lint types rules format docs bench clean
+.PHONY: serve test lint types rules audit licences sbom secrets format docs bench clean
 
 serve: $(VENV)/.serve
 	@$(BIN)/python -m standalone serve
 
 # Two at a time, a file each: most of the time of flow tests is waiting for processes.
-test: lint types rules
+test: lint types rules audit
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.dev
@@ -24,6 +24,11 @@ types: $(VENV)/.dev
 
 rules: $(VENV)/.dev
 	$(BIN)/lint-imports
+
+# What is known to be bad: code (bandit), secrets (detect-secrets), licences, vulnerabilities (pip-audit; says so where it
+# cannot ask). The others write: what is installed to build/licences.md and build/sbom.json, findings to .secrets.baseline.
+audit licences sbom secrets: $(VENV)/.dev
+	@$(BIN)/python -m supply $@
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
