@@ -9,7 +9,7 @@ import structlog
 from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import Doorbell, PredictCall, Reply
 from kshot.queue.link import Link
-from kshot.queue.streams import ADAPT_STREAM, PREDICT_STREAM, REPLY_PREFIX, Away, read_message
+from kshot.queue.streams import ADAPT_STREAM, PREDICT_STREAM, REPLY_PREFIX, VERSION, Away, read_message
 
 _BLOCK_MS = 2000
 _READER_TIMEOUT_S = 10.0
@@ -67,7 +67,7 @@ class FrontQueue:
         """Ring the doorbell for a committed task. False where Redis is away: workers will find the row by polling."""
         bell = Doorbell(task_id=task_id, reply_to=self.reply_to)
         try:
-            await self.link.ask("XADD", ADAPT_STREAM, "*", "bell", bell.model_dump_json())
+            await self.link.ask("XADD", ADAPT_STREAM, "*", "v", VERSION, "bell", bell.model_dump_json())
         except Away as error:
             _log.warning("doorbell_lost", task_id=task_id, error=type(error).__name__)
             return False
@@ -87,7 +87,8 @@ class FrontQueue:
         reply any more: a large payload that has not begun to leave stays here then."""
         self._backlog += 1
         link = self.link if len(payload) < _LARGE_BYTES else self._bulk
-        return link.ask("XADD", PREDICT_STREAM, "*", "call", call.model_dump_json(), "payload", payload)
+        words = ("v", VERSION, "call", call.model_dump_json(), "payload", payload)
+        return link.ask("XADD", PREDICT_STREAM, "*", *words)
 
     async def backlog(self, bound: float = math.inf) -> int:
         """Predict calls in the stream, as of at most 50 ms ago (and those sent from here since then); as of now where

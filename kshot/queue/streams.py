@@ -12,6 +12,16 @@ ADAPT_STREAM = "kshot:adapt"
 PREDICT_STREAM = "kshot:predict"
 GROUP = "workers"
 REPLY_PREFIX = "kshot:reply:"
+PARKED_PREFIX = "kshot:parked:"
+
+VERSION = "1"
+"""Of messages, in the field ``v`` beside them; none is the first. It goes up with every change of a message's fields,
+or of the payload's encoding, that a process from before it would not understand."""
+READABLE = frozenset({VERSION})
+"""What this process understands. A release that reads a new version comes before the one that sends it, which still
+reads the old one: then neighbouring releases understand each other, and parking is for those that skip one."""
+SENT_AT = b"sent_at"
+"""Of a message that was parked: when it was sent first, in milliseconds, as its own id said."""
 
 M = TypeVar("M", bound=Model)
 
@@ -21,8 +31,17 @@ Away = (RedisError, OSError, TimeoutError)
 _log = structlog.get_logger()
 
 
+def version_of(fields: dict[bytes, bytes]) -> str:
+    """As the sender states it."""
+    return fields.get(b"v", b"1").decode(errors="replace")[:20]
+
+
 def read_message(kind: type[M], fields: dict[bytes, bytes], name: bytes) -> M | None:
-    """None where the message is gone, or of another version's making: it must not stop the ones behind it."""
+    """None where the message is gone, or cannot be read: it must not stop the ones behind it."""
+    version = version_of(fields)
+    if version not in READABLE:
+        _log.warning("message_of_another_version", kind=kind.__name__, version=version, readable=sorted(READABLE))
+        return None
     try:
         return kind.model_validate_json(fields[name])
     except (KeyError, ValidationError) as error:

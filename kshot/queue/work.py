@@ -10,7 +10,19 @@ from redis.exceptions import ResponseError
 
 from kshot.contracts.tasks import Doorbell, PredictCall, Reply
 from kshot.queue.link import Link
-from kshot.queue.streams import ADAPT_STREAM, GROUP, PREDICT_STREAM, Away, read_message
+from kshot.queue.parking import bring_back, park, parked
+from kshot.queue.streams import (
+    ADAPT_STREAM,
+    GROUP,
+    PREDICT_STREAM,
+    READABLE,
+    SENT_AT,
+    VERSION,
+    Away,
+    M,
+    read_message,
+    version_of,
+)
 
 _BLOCK_MS = 2000
 _READER_TIMEOUT_S = 10.0
@@ -19,6 +31,8 @@ _REPLY_STREAM_LIFE_S = 600
 _CLOCK_S = 5.0
 _TAKE_OVER_BYTES = 256 * 1024 * 1024
 """Of payloads: about where one round of `WorkQueue.take_over` ends."""
+_UNREADABLE = "unreadable"
+"""Where a message goes that says it is of a version we know, and is not."""
 
 _Entries = Sequence[tuple[bytes, list[bytes]]]
 """Of one stream: message id, fields and values in turn."""
@@ -85,15 +99,16 @@ class WorkQueue:
             return Taken([], [])
         by_stream: dict[bytes, _Entries] = dict(found or ())
         rung = by_stream.get(ADAPT_STREAM.encode(), ())
-        bells = [read_message(Doorbell, _fields(pairs), b"bell") for _, pairs in rung]
-        self._strike(ADAPT_STREAM, [message for message, _ in rung])
+        bells = self._read(Doorbell, ADAPT_STREAM, rung, b"bell")
+        self._strike(ADAPT_STREAM, [message for message, _, _ in bells])
         calls = self._delivered(by_stream.get(PREDICT_STREAM.encode(), ()))
-        return Taken([bell for bell in bells if bell is not None], calls)
+        return Taken([bell for _, bell, _ in bells], calls)
 
     async def take_over(self, idle_ms: int, count: int) -> list[Delivered]:
         """Predict calls that another worker took and did not finish within ``idle_ms``: ``count`` at most, and no more
-        once they are large together."""
+        once they are large together. Also brings back, for a later read, what older workers parked."""
         await self._clock.ask()
+        await self._bring_back(count)
         try:
             _, stale, *_ = await self._claim(ADAPT_STREAM, idle_ms, b"0", count, "JUSTID")
             calls = await self._claim_calls(idle_ms, count)  # last, for nothing may fail once they are ours
@@ -107,7 +122,9 @@ class WorkQueue:
     async def ring(self, task_ids: Sequence[str]) -> None:
         """Ring for tasks that were given back. Raises one of `Away` where some were not rung for."""
         bells = (Doorbell(task_id=task_id, reply_to=None).model_dump_json() for task_id in task_ids)
-        await asyncio.gather(*[self._sender.ask("XADD", ADAPT_STREAM, "*", "bell", bell) for bell in bells])
+        await asyncio.gather(
+            *[self._sender.ask("XADD", ADAPT_STREAM, "*", "v", VERSION, "bell", bell) for bell in bells]
+        )
 
     async def done(self, calls: Sequence[Delivered]) -> None:
         """Acknowledge and delete predict calls that were answered (or that nobody waits for)."""
@@ -117,7 +134,8 @@ class WorkQueue:
         """Send replies to their reply streams, and strike the calls they answer, in one round trip. A stream whose
         reader is gone expires. Raises one of `Away` where any of it was not done."""
         asked = [
-            self._sender.ask("XADD", reply_to, "*", "reply", reply.model_dump_json()) for reply_to, reply in replies
+            self._sender.ask("XADD", reply_to, "*", "v", VERSION, "reply", reply.model_dump_json())
+            for reply_to, reply in replies
         ]
         asked += [
             self._sender.ask("EXPIRE", reply_to, _REPLY_STREAM_LIFE_S)
@@ -157,17 +175,31 @@ class WorkQueue:
 
     def _delivered(self, entries: _Entries) -> list[Delivered]:
         now_ms = self._clock.now_ms()
-        delivered, unreadable = [], []
+        return [
+            Delivered(message, call, fields.get(b"payload", b""), max(0.0, now_ms - _sent_ms(message, fields)))
+            for message, call, fields in self._read(PredictCall, PREDICT_STREAM, entries, b"call")
+        ]
+
+    def _read(
+        self, kind: type[M], stream: str, entries: _Entries, name: bytes
+    ) -> list[tuple[bytes, M, dict[bytes, bytes]]]:
+        """Id, message and fields of each that can be read; the others are parked. Nobody has to wait for that: until it
+        is done they are pending, and `take_over` finds them."""
+        read = []
         for message, pairs in entries:
             fields = _fields(pairs)
-            call = read_message(PredictCall, fields, b"call")
-            if call is None:
-                unreadable.append(message)
+            found = read_message(kind, fields, name)
+            if found is not None:
+                read.append((message, found, fields))
                 continue
-            waited_ms = max(0.0, now_ms - int(message.split(b"-")[0]))
-            delivered.append(Delivered(message, call, fields.get(b"payload", b""), waited_ms))
-        self._strike(PREDICT_STREAM, unreadable)
-        return delivered
+            version = version_of(fields)
+            self._sender.ask(*park(stream, message, pairs, _UNREADABLE if version in READABLE else version))
+        return read
+
+    async def _bring_back(self, count: int) -> None:
+        for version in READABLE:
+            for message, pairs in await self._claimer.ask("XRANGE", parked(version), "-", "+", "COUNT", count):
+                await self._claimer.ask(*bring_back(version, message, pairs))
 
     async def _create_groups(self) -> None:
         """Also after Redis lost its data: the group starts at 0, so that calls already sent are found."""
@@ -198,6 +230,11 @@ class _ServerClock:
 
     def now_ms(self) -> float:
         return self._ahead_ms + time.monotonic() * 1000
+
+
+def _sent_ms(message: bytes, fields: dict[bytes, bytes]) -> int:
+    """By Redis' clock: as the message's id tells, unless it was parked since."""
+    return int(fields.get(SENT_AT, message.split(b"-")[0]))
 
 
 def _fields(pairs: Sequence[bytes]) -> dict[bytes, bytes]:
