@@ -23,6 +23,12 @@ QUERY = {"inputs": [[5.0, 0.0, 0.0, 0.0], [-5.0, 0.0, 0.0, 0.0]]}
 FIGURES = ("leave_one_out", "log_likelihood", "knn", "logme", "score")
 
 
+@pytest.fixture(autouse=True)
+def stacks_own_alone(query: Query) -> None:
+    """What other files promoted on the stack that all share is no candidate here."""
+    query("DELETE FROM aliases WHERE name <> ALL($1)", ["plain", "quads", "drawings", "sketches", "lines", "words"])
+
+
 def drawing_task(seed: int = 0, **changes: Any) -> dict[str, Any]:
     support = {"inputs": [b64(drawing_file(4 * seed + i)) for i in range(4)], "labels": ["a", "b", "a", "b"]}
     return {"checkpoint": "auto", "support": support, **changes}

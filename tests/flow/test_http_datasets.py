@@ -37,7 +37,8 @@ def test_a_zip_is_uploaded_shown_listed_and_deleted(http_stack: HttpStack, admin
     for reference in (made["id"], name):
         shown = admin.get(f"/v1/datasets/{reference}").json()
         assert len(shown["splits"]["train"]) == 6 and shown["used_by"] == []
-        assert {**shown, "splits": None, "used_by": None} == made
+        assert shown["sizes"] == {"train": [3] * 6, "valid": [3] * 2, "test": [3] * 2}
+        assert {**shown, "splits": None, "sizes": None, "used_by": None} == made
     first = admin.get("/v1/datasets", params={"limit": 1}).json()
     assert first["data"] == [made]
     assert_problem(upload(admin, data, name=name), 409, "conflict", "name")

@@ -21,7 +21,7 @@ async def test_waiting_for_a_checker_does_not_count_as_reading(monkeypatch: pyte
     found = list[int]()
 
     async def read() -> None:
-        found.append(await uploads._in_child(state, lambda: 7))
+        found.append(await uploads.in_child(state, lambda: 7))
 
     async with anyio.create_task_group() as group, state.checkers:
         group.start_soon(read)

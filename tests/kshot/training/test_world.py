@@ -152,7 +152,9 @@ def test_a_job_of_two_processes_stops_at_sigterm_and_goes_on(tmp_path: Path) -> 
 
 def test_the_documented_command_trains_across_hosts(tmp_path: Path) -> None:
     """Two agents, as two hosts would have; only the first one's folder is written to."""
-    (command,) = re.findall(r"^ +(torchrun (?:.*\\\n)*.*)$", (CHECKOUT / "docs" / "distributed.md").read_text(), re.M)
+    (command,) = re.findall(
+        r"^(torchrun (?:.*\\\n)*.*)$", (CHECKOUT / "docs/how-to/several-processes.md").read_text(), re.M
+    )
     recipe, data = planned(tmp_path / "case", CASES["sinusoids"])
     (tmp_path / "recipe.toml").write_text(toml(recipe))
     with socket.create_server(("127.0.0.1", 0)) as free:
