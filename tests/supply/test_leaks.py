@@ -39,6 +39,11 @@ def test_a_tree_without_secrets_passes_and_one_without_files_does_not(tmp_path: 
     assert leaks.check(tmp_path).state == "failed"
 
 
+def test_a_folder_that_git_does_not_know_is_not_called_clean(tmp_path: Path):
+    (tmp_path / "settings.py").write_text("VALUE = 1\n")
+    assert leaks.check(tmp_path).state == "not done"
+
+
 def test_whatever_the_baseline_holds_has_been_looked_at_and_is_still_there():
     for file, entries in json.loads(leaks.BASELINE.read_text())["results"].items():
         assert (ROOT / file).is_file(), f"{file} is gone: make secrets"
