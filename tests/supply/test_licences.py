@@ -22,6 +22,13 @@ def test_the_list_holds_what_runs_and_no_tool_of_development(tmp_path: Path):
     assert f"| fastapi | {metadata.version('fastapi')} | MIT |" in (tmp_path / "licences.md").read_text()
 
 
+def test_what_was_read_by_hand_is_still_installed_and_still_needed():
+    found = packages()
+    assert set(licences.BEYOND) <= set(found)
+    for name in licences.READ:
+        assert not licences.allowed(licences.said_by(found[name])), f"{name} tells its licence itself by now"
+
+
 @pytest.mark.parametrize(
     ("said", "may_come_in"),
     [
