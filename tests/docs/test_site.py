@@ -117,7 +117,8 @@ def test_every_call_and_object_of_the_api_is_there(pages: Pages):
                 f"{verb.upper()} {path.removeprefix('/v1') if path in ('/v1/adapt', '/v1/predict') else path}" in page
             )
     for error in KshotError.__subclasses__():
-        assert error.code in page, error
+        if error.__module__ == KshotError.__module__:  # a client's own are not what the API answers
+            assert error.code in page, error
     for name in document["components"]["schemas"]:
         assert pages["docs/reference/api.html"].find(id=name.lower()), name
 

@@ -130,7 +130,7 @@ def test_a_revoked_or_expired_key_is_401_at_once(http_stack: HttpStack, admin: h
 
 
 def test_keys_from_the_command_line(http_stack: HttpStack) -> None:
-    command = [*PYTHON, "service", "create-key", "--tenant", "cli", "--role", "admin", "--name", "ops"]
+    command = [*PYTHON, "service", "create-key", "--tenant", "by-command", "--role", "admin", "--name", "ops"]
     made = subprocess.run(
         command, cwd=CHECKOUT, env={**os.environ, **http_stack.environ}, capture_output=True, text=True, check=True
     )
