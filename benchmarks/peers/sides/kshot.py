@@ -63,8 +63,10 @@ def _meta_training(problem: dict[str, Any], settings: dict[str, Any], tensors: T
 
 
 def _metric_training(problem: dict[str, Any], settings: dict[str, Any], tensors: Tensors, tasks: int) -> Work:
-    """The step of kshot.training, which makes an episode of every way to split the draw."""
-    checkpoint, learner = checkpoint_of(problem, settings, tensors), get_learner(settings["learner"])
+    """The step of kshot.training, which makes an episode of every way to split the draw. Its precision is the
+    recipe's, no option of the learner."""
+    options = {name: value for name, value in settings.items() if name != "precision"}
+    checkpoint, learner = checkpoint_of(problem, options, tensors), get_learner(settings["learner"])
     encoder, head = checkpoint.encoder.train(), checkpoint.head
     training = Training(steps=1, precision=settings.get("precision", "float32"))
     rows = np.arange(len(tensors["x"])).reshape(problem["ways"], -1)
