@@ -5,7 +5,7 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
@@ -148,6 +148,7 @@ async def events(
     last_event_id: Annotated[
         Annotated[int, Field(ge=0, le=_LARGEST_SEQ)] | None,
         BeforeValidator(lambda sent: sent or None),  # an EventSource that has seen none may send it empty
+        WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0, "maximum": _LARGEST_SEQ}, {"const": ""}]}),
         Header(description="The same for a stream that was broken off"),
     ] = None,
 ) -> Response:
