@@ -4,6 +4,7 @@ A plugin, because a fixture of a conftest.py belongs to its folder alone: the fo
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,13 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def http_stack(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpStack]:
-    folder = tmp_path_factory.mktemp("http")
+    with open_http_stack(checkpoints, tmp_path_factory.mktemp("http")) as stack:
+        yield stack
+
+
+@contextmanager
+def open_http_stack(checkpoints: Path, folder: Path) -> Iterator[HttpStack]:
+    """A stack with nothing in it but the checkpoints."""
     with embedded_servers() as servers:
         environ = {**servers.environ, "KSHOT_ADMIN_KEY": ADMIN_KEY, "KSHOT_HEADER_DEADLINE_S": "2"}
         migrate_and_publish(environ, checkpoints)
