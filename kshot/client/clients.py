@@ -24,7 +24,29 @@ class AllCalls(AdaptingCalls, TrainingCalls, RegistryCalls, DatasetCalls, Access
     """Everything a client can be asked for."""
 
 
-class Client(Sync, AllCalls):
+class _Opened(AllCalls):
+    """What both clients are made from."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        *,
+        timeout: float = 60.0,
+        retries: int = 5,
+        progress: bool | None = None,
+    ) -> None:
+        self.url, settings = _settings(url, key, timeout)
+        self._connect(settings, retries, sys.stderr.isatty() if progress is None else progress)
+
+    def _connect(self, settings: dict[str, Any], retries: int, progress: bool) -> None:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+
+class Client(_Opened, Sync):
     """A kshot service. Calls block; a client may be used by several threads.
 
     Args:
@@ -46,17 +68,8 @@ class Client(Sync, AllCalls):
     (8, True)
     """
 
-    def __init__(
-        self,
-        url: str | None = None,
-        key: str | None = None,
-        *,
-        timeout: float = 60.0,
-        retries: int = 5,
-        progress: bool | None = None,
-    ) -> None:
-        self.url, settings = _settings(url, key, timeout)
-        self._driver = BlockingDriver(httpx.Client(**settings), retries, _shows(progress))
+    def _connect(self, settings: dict[str, Any], retries: int, progress: bool) -> None:
+        self._driver = BlockingDriver(httpx.Client(**settings), retries, progress)
 
     def close(self) -> None:
         """Close its connections; leaving a ``with`` block does it, too."""
@@ -68,11 +81,8 @@ class Client(Sync, AllCalls):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __repr__(self) -> str:
-        return f"Client({self.url!r})"
 
-
-class AsyncClient(Async, AllCalls):
+class AsyncClient(_Opened, Async):
     """The same, awaited: ``model = await client.adapt(...)``, ``async for model in client.models()``. Parameters as
     `Client` has them.
 
@@ -86,17 +96,8 @@ class AsyncClient(Async, AllCalls):
     [['arrival'], ['refund']]
     """
 
-    def __init__(
-        self,
-        url: str | None = None,
-        key: str | None = None,
-        *,
-        timeout: float = 60.0,
-        retries: int = 5,
-        progress: bool | None = None,
-    ) -> None:
-        self.url, settings = _settings(url, key, timeout)
-        self._driver = AwaitingDriver(httpx.AsyncClient(**settings), retries, _shows(progress))
+    def _connect(self, settings: dict[str, Any], retries: int, progress: bool) -> None:
+        self._driver = AwaitingDriver(httpx.AsyncClient(**settings), retries, progress)
 
     async def close(self) -> None:
         """Close its connections; leaving an ``async with`` block does it, too."""
@@ -107,9 +108,6 @@ class AsyncClient(Async, AllCalls):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-    def __repr__(self) -> str:
-        return f"AsyncClient({self.url!r})"
 
 
 def _settings(url: str | None, key: str | None, timeout: float) -> tuple[str, dict[str, Any]]:
@@ -127,7 +125,3 @@ def _settings(url: str | None, key: str | None, timeout: float) -> tuple[str, di
         "timeout": httpx.Timeout(timeout, connect=min(timeout, _CONNECT_S), pool=None),
         "limits": httpx.Limits(max_connections=100, max_keepalive_connections=100),
     }
-
-
-def _shows(progress: bool | None) -> bool:
-    return sys.stderr.isatty() if progress is None else progress

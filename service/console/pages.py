@@ -29,6 +29,11 @@ class Page:
     section: str
     admin: bool = False
 
+    @property
+    def template(self) -> str:
+        """Pages about one object are one shell: their modules fill it."""
+        return "one.html" if "{id}" in self.path else f"{self.module}.html"
+
 
 PAGES = (
     Page("/", "playground", "Playground", "/"),
@@ -55,7 +60,7 @@ def _endpoint(page: Page) -> Callable[[Request, StateDep], Awaitable[Response]]:
             return _refused(error, visitor)
         about = request.path_params.get("id")
         return render(
-            f"{page.module}.html", visitor=visitor, section=page.section, title=page.title, module=page.module, id=about
+            page.template, visitor=visitor, section=page.section, title=page.title, module=page.module, id=about
         )
 
     return show

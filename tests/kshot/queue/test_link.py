@@ -3,19 +3,13 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from kshot.queue.link import Link
 from kshot.queue.streams import Away
-from standalone import EmbeddedServers, embedded_servers
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[EmbeddedServers]:
-    with embedded_servers() as running:
-        yield running
+from standalone import EmbeddedServers
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Payloads that take longer than a server may be silent, on their way to Redis and back; and servers that hang."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
@@ -12,17 +12,11 @@ from kshot.queue.front import FrontQueue
 from kshot.queue.link import Link
 from kshot.queue.streams import Away
 from kshot.queue.work import WorkQueue
-from standalone import EmbeddedServers, embedded_servers
+from standalone import EmbeddedServers
 from tests.kshot.queue.proxy import Proxy, a_proxy
 
 MIB = 2**20
 _LIMIT_S = 1.2
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[EmbeddedServers]:
-    with embedded_servers() as running:
-        yield running
 
 
 @pytest.fixture
@@ -36,14 +30,6 @@ async def link(proxy: Proxy) -> AsyncIterator[Link]:
     made = Link(proxy.url, timeout_s=_LIMIT_S)
     yield made
     await made.close()
-
-
-@pytest.fixture
-async def redis(servers: EmbeddedServers) -> AsyncIterator[Redis]:
-    client = Redis.from_url(servers.redis_url)
-    await client.flushall()
-    yield client
-    await client.aclose()
 
 
 def a_call(reply_to: str) -> PredictCall:

@@ -1,7 +1,7 @@
 """Doorbells, predict calls and replies over a real Valkey."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
@@ -11,20 +11,11 @@ from kshot.contracts.tasks import PredictCall, Reply
 from kshot.queue import front as front_module
 from kshot.queue.front import FrontQueue
 from kshot.queue.work import WorkQueue
-from standalone import EmbeddedServers, embedded_servers
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[EmbeddedServers]:
-    with embedded_servers() as running:
-        yield running
+from standalone import EmbeddedServers
 
 
 @pytest.fixture
-async def ends(servers: EmbeddedServers) -> AsyncIterator[tuple[FrontQueue, WorkQueue, WorkQueue]]:
-    redis = Redis.from_url(servers.redis_url)
-    await redis.flushall()
-    await redis.aclose()
+async def ends(servers: EmbeddedServers, redis: Redis) -> AsyncIterator[tuple[FrontQueue, WorkQueue, WorkQueue]]:
     front = FrontQueue(servers.redis_url)
     one, two = (WorkQueue(servers.redis_url, new_id("wrk")) for _ in range(2))
     await front.start()
@@ -38,13 +29,6 @@ def a_call(front: FrontQueue) -> PredictCall:
     return PredictCall(
         id=new_id("pred"), tenant="t", checkpoint="c", model="m", reply_to=front.reply_to, deadline_ms=1000
     )
-
-
-@pytest.fixture
-async def redis(servers: EmbeddedServers) -> AsyncIterator[Redis]:
-    client = Redis.from_url(servers.redis_url)
-    yield client
-    await client.aclose()
 
 
 async def take_some(queue: WorkQueue):

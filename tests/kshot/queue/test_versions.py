@@ -1,6 +1,6 @@
 """Front ends and workers of different versions on one stream: nothing is lost, nothing is in the way."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
@@ -12,7 +12,7 @@ from kshot.queue import front as front_module
 from kshot.queue import streams, work
 from kshot.queue.front import FrontQueue
 from kshot.queue.work import WorkQueue
-from standalone import EmbeddedServers, embedded_servers
+from standalone import EmbeddedServers
 
 NEWER = "7"
 PARKED = f"kshot:parked:{NEWER}"
@@ -24,20 +24,6 @@ FIELDS: dict[str, dict[type[Model], str]] = {
     },
 }
 """What each version of the messages holds. A process refuses fields it does not know, so a new one is a new version."""
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[EmbeddedServers]:
-    with embedded_servers() as running:
-        yield running
-
-
-@pytest.fixture
-async def redis(servers: EmbeddedServers) -> AsyncIterator[Redis]:
-    client = Redis.from_url(servers.redis_url)
-    await client.flushall()
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture
