@@ -28,14 +28,14 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/venv
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY kshot/__init__.py kshot/__init__.py
-RUN --mount=type=cache,target=/root/.cache/pip pip install --constraint constraints.txt ".[server,s3]"
+RUN --mount=type=cache,target=/root/.cache/pip pip install --constraint constraints.txt ".[server,s3,tracing]"
 COPY kshot kshot
 RUN pip install --no-cache-dir --no-deps --force-reinstall .
 
 FROM build-api AS build-worker
 ARG PIP_EXTRA_INDEX_URL=""
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install --constraint constraints.txt ".[server,s3,backup,learn,pretrained,train]"
+    pip install --constraint constraints.txt ".[server,s3,backup,learn,pretrained,tracing,train]"
 
 FROM base AS api
 COPY --from=build-api /opt/venv /opt/venv

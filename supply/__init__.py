@@ -7,5 +7,5 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ("kshot", "service", "workers", "standalone", "migrations")
-INSTALLED = "kshot[learn,s3,server,standalone]"
-"""What `make serve` installs, and what a bucket needs: the packages whose licences and bill of materials are kept."""
+INSTALLED = "kshot[learn,s3,server,standalone,tracing]"
+"""What `make serve` installs, and what a bucket and tracing need: the packages whose licences and bill of materials are kept."""
