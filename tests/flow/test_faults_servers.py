@@ -13,6 +13,7 @@ from tests.flow.fault_stack import Stack, blobs, long_work
 pytestmark = pytest.mark.flow
 
 
+@pytest.mark.reliability("faults: Valkey killed, hung", "killed", "data deleted")
 async def test_valkey_killed_and_its_data_deleted_loses_nothing(stack: Stack):
     support = blobs(1)
     with stack.worker() as worker:
@@ -34,6 +35,7 @@ async def test_valkey_killed_and_its_data_deleted_loses_nothing(stack: Stack):
         assert await stack.results(task) == 1
 
 
+@pytest.mark.reliability("faults: Valkey killed, hung", "hung 10 s")
 async def test_a_hung_valkey_delays_but_does_not_stop_adaptations(stack: Stack):
     support = blobs(2)
     with stack.worker() as worker:
@@ -62,6 +64,7 @@ async def ask_until_answered(stack: Stack, model, query):
     raise AssertionError("no prediction was answered")
 
 
+@pytest.mark.reliability("faults: Postgres down 10 s", "worker")
 async def test_postgres_down_the_worker_stays_and_finishes_what_it_computed(stack: Stack):
     with stack.worker() as worker:
         task = await stack.submit("steps", *long_work(3))
@@ -77,6 +80,7 @@ async def test_postgres_down_the_worker_stays_and_finishes_what_it_computed(stac
         assert worker.process.poll() is None
 
 
+@pytest.mark.reliability("faults: disk full", "adapt")
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prlimit is Linux only")
 async def test_a_full_disk_delays_a_task_and_leaves_no_partial_state(stack: Stack):
     with stack.worker() as worker:

@@ -113,6 +113,7 @@ async def kinds(stack: JobStack, job: str) -> list[str]:
     return [e.kind for e in await stack.events(job) if e.kind not in ("step", "validation", "saved", "phase", "total")]
 
 
+@pytest.mark.reliability("faults: trainer SIGKILLed", "trainer", "its child")
 async def test_killed_trainers_and_children_cost_no_more_than_a_save_interval(stack: JobStack, peace: str):
     """Twenty kills are in `benchmarks/job_faults.py`."""
     outcome = await run_with_kills(stack, STEPS, kills=2, seed=0)
@@ -123,6 +124,7 @@ async def test_killed_trainers_and_children_cost_no_more_than_a_save_interval(st
     assert stack.kept() == []
 
 
+@pytest.mark.reliability("faults: zombie worker", "training")
 async def test_a_zombie_trainer_is_fenced_out(stack: JobStack, peace: str):
     job = await stack.submit(STEPS)
     with stack.trainer() as zombie:
@@ -145,6 +147,7 @@ async def test_a_zombie_trainer_is_fenced_out(stack: JobStack, peace: str):
     assert stack.kept() == []
 
 
+@pytest.mark.reliability("faults: SIGTERM with 5 running", "trainer")
 async def test_a_trainer_leaves_then_a_pause_then_everything_restarts_then_resume(stack: JobStack, peace: str):
     job = await stack.submit(STEPS)
     with stack.trainer() as leaving:
@@ -178,6 +181,7 @@ async def test_a_trainer_leaves_then_a_pause_then_everything_restarts_then_resum
     assert stack.kept() == []
 
 
+@pytest.mark.reliability("faults: Postgres down 10 s", "training")
 async def test_training_goes_on_while_postgres_is_away(stack: JobStack, peace: str):
     job = await stack.submit(STEPS)
     with stack.trainer() as trainer:
@@ -192,6 +196,7 @@ async def test_training_goes_on_while_postgres_is_away(stack: JobStack, peace: s
     assert await stack.weights(job) == peace
 
 
+@pytest.mark.reliability("faults: poison task", "training")
 async def test_a_job_whose_process_dies_at_once_each_time_is_given_up(stack: JobStack):
     job = await stack.submit(ENDLESS)
     with stack.trainer() as trainer:
@@ -212,6 +217,7 @@ async def test_what_cannot_be_trained_fails_with_its_reason(stack: JobStack):
     assert (await kinds(stack, job))[-1] == "failed"
 
 
+@pytest.mark.reliability("faults: trainer SIGKILLed", "one of several processes")
 async def test_of_several_processes_of_a_job_one_dies_and_all_go_on(beside: "Future[Beside]"):
     found = await asyncio.wrap_future(beside)
     assert found.attempts == 1  # not the trainer's business

@@ -15,6 +15,7 @@ from tests.flow.fault_stack import LEASE_S, Stack, blobs, long_work
 pytestmark = pytest.mark.flow
 
 
+@pytest.mark.reliability("faults: worker SIGKILLed mid-adapt", "adapt")
 async def test_a_worker_killed_in_the_middle_of_an_adaptation_costs_one_attempt(stack: Stack):
     with stack.worker() as first:
         task = await stack.submit("steps", *long_work())
@@ -28,6 +29,7 @@ async def test_a_worker_killed_in_the_middle_of_an_adaptation_costs_one_attempt(
     assert stack.states(task) == [f"{task.task_id}-2.safetensors"]
 
 
+@pytest.mark.reliability("faults: zombie worker", "adapt")
 async def test_a_zombie_that_wakes_past_its_lease_leaves_no_second_result(stack: Stack):
     with stack.worker() as zombie, stack.worker() as heir:
         zombie.signal(signal.SIGSTOP)  # so that the heir takes the first one, and is free again
@@ -47,6 +49,7 @@ async def test_a_zombie_that_wakes_past_its_lease_leaves_no_second_result(stack:
     assert stack.states(task) == [f"{task.task_id}-2.safetensors"]
 
 
+@pytest.mark.reliability("faults: two workers race", "tasks")
 async def test_eight_claimers_share_five_hundred_tasks_without_a_double(stack: Stack):
     support = blobs(2)
     submitted = [await stack.submit("near", support, ring=False) for _ in range(500)]
@@ -68,6 +71,7 @@ async def test_eight_claimers_share_five_hundred_tasks_without_a_double(stack: S
     await stack.forget_open()
 
 
+@pytest.mark.reliability("faults: SIGTERM with 5 running", "five claimed")
 async def test_terminated_with_work_running_and_waiting_it_loses_nothing(stack: Stack):
     with stack.worker(KSHOT_BATCH_TASKS="1") as leaving:
         running = await stack.submit("steps", *long_work(3))
@@ -85,6 +89,7 @@ async def test_terminated_with_work_running_and_waiting_it_loses_nothing(stack: 
             assert (await stack.until(task, "succeeded")).attempt == 1
 
 
+@pytest.mark.reliability("faults: poison task", "adapt")
 async def test_a_task_that_ends_its_worker_each_time_is_given_up_and_takes_no_other_down(stack: Stack):
     poison = None
     for attempt in (1, 2, 3):
@@ -102,6 +107,7 @@ async def test_a_task_that_ends_its_worker_each_time_is_given_up_and_takes_no_ot
             await stack.until(task, "succeeded")
 
 
+@pytest.mark.reliability("faults: poison task", "adapt")
 async def test_an_innocent_at_its_last_attempt_is_safe_from_the_poison_behind_it(stack: Stack):
     innocent = await stack.submit("near", blobs(7), ring=False)
     poison = await stack.submit("steps", *long_work(8), ring=False)
@@ -130,6 +136,7 @@ async def eventually_at(stack: Stack, task: object, attempt: int) -> None:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.reliability("faults: one invalid item inside a batch", "adapt")
 async def test_one_bad_item_in_a_batch_fails_alone(stack: Stack):
     good, bad = [blobs(seed) for seed in range(12)], blobs(99)
     bad.inputs[2, 3] = np.nan
@@ -159,6 +166,7 @@ async def test_a_payload_that_breaks_its_decoding_is_in_no_log(stack: Stack):
     assert "secret" not in log
 
 
+@pytest.mark.reliability("faults: worker SIGKILLed mid-adapt", "predict")
 async def test_predictions_of_a_worker_that_died_are_taken_over(stack: Stack):
     support = blobs(5)
     with stack.worker() as first:

@@ -29,6 +29,7 @@ def operations(admin: httpx.Client) -> list[tuple[str, str]]:
     return [(verb, path) for path, item in document["paths"].items() for verb in item]
 
 
+@pytest.mark.reliability("access: every route without a key", "every route")
 def test_every_route_without_a_key_but_health_is_401(http_stack: HttpStack, operations: list[tuple[str, str]]) -> None:
     assert len(operations) > 15
     for key in (None, "ksk_" + "0" * 64, "x", "k" * 1000):
@@ -51,6 +52,7 @@ def test_the_document_and_its_pages_are_public_on_purpose(http_stack: HttpStack)
         assert stranger.get(path).status_code == 200
 
 
+@pytest.mark.reliability("access: tenant B reads", "read", "delete", "predict", "adapt from")
 def test_tenant_b_gets_404_for_everything_of_tenant_a_as_for_a_missing_id(tenant: Tenants) -> None:
     a, b = tenant("a"), tenant("b")
     theirs = a.post("/adapt", json=vector_task(0)).json()["id"]
@@ -76,6 +78,7 @@ def test_tenant_b_gets_404_for_everything_of_tenant_a_as_for_a_missing_id(tenant
     assert untouched["status"] == "succeeded" and not untouched["pinned"]
 
 
+@pytest.mark.reliability("access: normal key on admin routes", "admin routes")
 def test_a_normal_key_on_admin_routes_is_403(tenant: Tenants) -> None:
     user = tenant("a")
     for answer in (
@@ -87,6 +90,7 @@ def test_a_normal_key_on_admin_routes_is_403(tenant: Tenants) -> None:
         assert_problem(answer, 403, "forbidden")
 
 
+@pytest.mark.reliability("access: keys at rest", "sha256")
 def test_keys_at_rest_are_a_sha256_and_a_prefix(http_stack: HttpStack, query: Query) -> None:
     made = http_stack.key("at-rest")
     assert re.fullmatch(r"ksk_[0-9a-f]{64}", made["key"])
@@ -112,6 +116,7 @@ def test_an_idempotency_key_makes_one_api_key_and_never_shows_its_secret_again(a
     assert_problem(other, 422, "idempotency_key_reused")
 
 
+@pytest.mark.reliability("access: revoked or expired key", "revoked", "expired")
 def test_a_revoked_or_expired_key_is_401_at_once(http_stack: HttpStack, admin: httpx.Client) -> None:
     made = http_stack.key("revoked")
     client = http_stack.client(made["key"])
@@ -139,6 +144,7 @@ def test_keys_from_the_command_line(http_stack: HttpStack) -> None:
     assert client.get("/v1/adapted-models").json()["data"] == []
 
 
+@pytest.mark.reliability("access: rate and quota", "rate")
 @pytest.mark.parametrize("processes", [1, 2])
 def test_burst_n_plus_1_is_429_with_retry_after_shared_over_api_processes(
     http_stack: HttpStack, tmp_path: Any, processes: int
@@ -155,6 +161,7 @@ def test_burst_n_plus_1_is_429_with_retry_after_shared_over_api_processes(
         assert second.client(other).get("/v1/limits").status_code == 200
 
 
+@pytest.mark.reliability("access: Idempotency-Key", "one task", "new body", "other tenant")
 def test_twenty_equal_parallel_posts_with_an_idempotency_key_make_one_task(
     http_stack: HttpStack, tenant: Tenants, query: Query
 ) -> None:
@@ -185,6 +192,7 @@ def test_twenty_equal_parallel_posts_without_a_key_make_one_model_too(tenant: Te
     assert len({answer.json()["id"] for answer in answers}) == 1
 
 
+@pytest.mark.reliability("access: audit log", "rows", "append-only")
 def test_the_audit_log_has_one_row_per_mutation_without_secrets_and_refuses_updates(
     http_stack: HttpStack, tenant: Tenants, query: Query
 ) -> None:
@@ -206,6 +214,7 @@ def test_the_audit_log_has_one_row_per_mutation_without_secrets_and_refuses_upda
             query(statement)
 
 
+@pytest.mark.reliability("access: logs", "API")
 def test_logs_are_structured_with_request_id_and_hold_no_key_and_no_payload(
     http_stack: HttpStack, tenant: Tenants
 ) -> None:

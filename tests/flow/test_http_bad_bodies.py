@@ -30,6 +30,7 @@ def raw(client: httpx.Client, body: bytes, path: str = "/adapt", **headers: str)
     return client.post(path, content=body, headers={**JSON, **headers})
 
 
+@pytest.mark.reliability("bad input: NaN, Infinity", "adapt and predict")
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "-1e400"])
 def test_nan_infinity_and_1e400_in_json_are_422(client: httpx.Client, model: str, number: str) -> None:
     support = '{"checkpoint": "plain", "support": {"inputs": [[0], [1]], "labels": ["a", "b"]}'
@@ -43,6 +44,9 @@ def test_nan_infinity_and_1e400_in_json_are_422(client: httpx.Client, model: str
     assert_problem(raw(client, asked.encode(), "/predict"), 422, "invalid")
 
 
+@pytest.mark.reliability(
+    "bad input: duplicate JSON keys", "duplicate keys", "NUL", "lone surrogate", "unknown field", "wrong types"
+)
 @pytest.mark.parametrize(
     "body",
     [
@@ -75,6 +79,7 @@ def test_a_change_of_many_unknown_keys_or_many_bytes_is_cut_short(client: httpx.
     assert_problem(client.patch(path, json={"metadata": {"a": "x" * 2**16}}), 413, "too_large")
 
 
+@pytest.mark.reliability("bad input: JSON 100,000 levels deep", "400")
 @pytest.mark.parametrize(
     "body",
     [
@@ -88,6 +93,7 @@ def test_json_100_000_deep_or_an_integer_of_5000_digits_is_400(client: httpx.Cli
     assert_problem(raw(client, body), 400, "unreadable_body")
 
 
+@pytest.mark.reliability("bad input: 100 MB body", "adapt")
 def test_a_100_mb_chunked_body_is_413_at_the_limit_with_flat_memory(
     client: httpx.Client, http_stack: HttpStack
 ) -> None:
@@ -127,6 +133,7 @@ def _closed_within(port: int, pieces: list[bytes], pause: float, patience: float
     raise AssertionError("never closed")
 
 
+@pytest.mark.reliability("bad input: partial headers", "headers", "body")
 def test_partial_headers_or_a_dripping_body_are_closed_in_time(http_stack: HttpStack) -> None:
     """The deadline is 30 s; this stack sets KSHOT_HEADER_DEADLINE_S to 2."""
     port, key = http_stack.api.port, http_stack.key("drip")["key"]
@@ -142,6 +149,7 @@ def test_partial_headers_or_a_dripping_body_are_closed_in_time(http_stack: HttpS
         _closed_within(port, pieces, 0.1, patience=10)
 
 
+@pytest.mark.reliability("bad input: path tricks", "names")
 @pytest.mark.parametrize("trick", ["../etc/passwd", "%2e%2e%2fetc", "..%2f..", "/etc/passwd", "file:///etc/passwd",
                                    "am_..", "am_01J9ZK3V7Q8W5R2M4N6P0T1XY%00", "a%00b", "%ff"])  # fmt: skip
 def test_path_tricks_in_ids_and_names_are_404_or_422(client: httpx.Client, trick: str) -> None:

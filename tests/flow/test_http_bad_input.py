@@ -52,18 +52,21 @@ def _image_request(data: str) -> dict[str, Any]:
     return {"checkpoint": "drawings", "support": {"inputs": [b64(drawing_file(1)), data], "labels": ["a", "b"]}}
 
 
+@pytest.mark.reliability("bad input: PNG bomb", "bomb")
 def test_a_png_bomb_is_422_by_our_own_pixel_cap(client: httpx.Client) -> None:
     bomb = _png_bomb()
     assert len(bomb) < 12_000
     assert_problem(client.post("/adapt", json=_image_request(b64(bomb))), 422, "invalid", "support.inputs[1]")
 
 
+@pytest.mark.reliability("bad input: PNG bomb", "GIF", "TIFF", "EPS")
 @pytest.mark.parametrize("magic", [b"GIF89a", b"II*\x00", b"MM\x00*", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"BM", b"RIFF"])
 def test_gif_tiff_and_eps_are_415(client: httpx.Client, magic: bytes) -> None:
     answer = client.post("/adapt", json=_image_request(b64(magic + b"\0" * 60)))
     assert_problem(answer, 415, "unsupported_media_type", "support.inputs[1]")
 
 
+@pytest.mark.reliability("bad input: PNG bomb", "truncated")
 def test_a_truncated_image_is_422(client: httpx.Client) -> None:
     data = drawing_file(2)
     for keep in (20, len(data) // 2):
@@ -76,6 +79,7 @@ class _Explosive:
         return (open, (str(UNPICKLED), "w"))
 
 
+@pytest.mark.reliability("bad input: pickle or `.pt` upload", "adapt")
 def test_a_pickle_or_pt_upload_is_415_and_nothing_is_executed(client: httpx.Client) -> None:
     data = pickle.dumps(_Explosive())
     for media_type in ("application/octet-stream", "application/x-pickle", "application/python-pickle", ""):
@@ -88,6 +92,7 @@ def test_a_pickle_or_pt_upload_is_415_and_nothing_is_executed(client: httpx.Clie
     assert not UNPICKLED.exists()
 
 
+@pytest.mark.reliability("bad input: safetensors", "bodies")
 def test_safetensors_truncated_trailing_huge_overlapping_or_nan_are_422(client: httpx.Client) -> None:
     def body(inputs: Any, targets: Any) -> bytes:
         header = json.dumps({"checkpoint": "plain"})
@@ -126,6 +131,7 @@ def test_safetensors_truncated_trailing_huge_overlapping_or_nan_are_422(client: 
         assert_problem(client.post("/adapt", content=bad, headers=TENSORS), 422, "invalid")
 
 
+@pytest.mark.reliability("bad input: any URL as input", "pictures")
 @pytest.mark.parametrize(
     "url", ["http://169.254.169.254/latest", "https://example.com/cat.png", "file:///etc/passwd", "ftp://x/y", "//x/y"]
 )
@@ -139,6 +145,15 @@ def _support(inputs: list[Any], labels: list[Any], **more: Any) -> dict[str, Any
     return {"checkpoint": "plain", "support": {"inputs": inputs, "labels": labels}, **more}
 
 
+@pytest.mark.reliability(
+    "bad input: support with one class",
+    "one class",
+    "unequal length",
+    "0 rows",
+    "over the limits",
+    "vector width",
+    "text to images",
+)
 @pytest.mark.parametrize(
     ("body", "param", "expected"),
     [
@@ -173,6 +188,7 @@ def test_supports_that_make_no_sense_are_422_naming_parameter_and_expected_shape
     assert expected in answer.json()["detail"]
 
 
+@pytest.mark.reliability("bad input: support with one class", "image size")
 def test_tensors_of_the_wrong_image_size_are_422_naming_the_expected_shape(client: httpx.Client) -> None:
     header = json.dumps({"checkpoint": "drawings"})
     arrays = {"support.inputs": np.zeros((2, 32, 32, 1), np.uint8), "support.targets": np.array([0, 1])}
@@ -181,6 +197,7 @@ def test_tensors_of_the_wrong_image_size_are_422_naming_the_expected_shape(clien
     assert "(n, 28, 28, 1)" in answer.json()["detail"]
 
 
+@pytest.mark.reliability("bad input: support with one class", "vector width")
 def test_a_predict_input_of_another_width_is_422(client: httpx.Client, model: str) -> None:
     answer = client.post("/predict", json={"model": model, "inputs": [[1, 2]]})
     assert_problem(answer, 422, "invalid", "inputs[0]")

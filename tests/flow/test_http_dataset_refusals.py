@@ -49,6 +49,9 @@ def _many_entries() -> bytes:
     return zipped({"a/0.png": b""}).replace(b"PK\x05\x06\0\0\0\0\x01\0\x01\0", b"PK\x05\x06\0\0\0\0\xff\xff\xff\xff")
 
 
+@pytest.mark.reliability("bad input: npz bomb", "bomb", "lying header", "object array")
+@pytest.mark.reliability("bad input: pickle or `.pt` upload", "uploads")
+@pytest.mark.reliability("bad input: zip data set", "traversal", "symlinks", "entries", "bomb ratio")
 @pytest.mark.parametrize(
     ("data", "status"),
     [
@@ -117,6 +120,7 @@ def _post(client: httpx.Client, body: bytes, boundary: str = "B") -> httpx.Respo
     )
 
 
+@pytest.mark.reliability("bad input: NaN, Infinity", "forms")
 def test_a_form_that_is_broken_or_incomplete(admin: httpx.Client) -> None:
     whole = form(text_csv())
     for body, boundary in ((whole[:-20], "B"), (whole[:60], "B"), (b"", "B"), (b"hello", "B"), (whole, "C")):
@@ -137,6 +141,7 @@ def test_a_form_that_is_broken_or_incomplete(admin: httpx.Client) -> None:
     assert_problem(admin.post("/v1/datasets", files=[("request", (None, "x" * 70_000)), file]), 413)
 
 
+@pytest.mark.reliability("bad input: any URL as input", "data sets")
 def test_a_body_that_is_neither(admin: httpx.Client) -> None:
     for media_type in ("application/zip", "text/csv", "application/x-pickle", "application/vnd.safetensors", ""):
         answer = admin.post("/v1/datasets", content=picture_zip(), headers={"Content-Type": media_type})
@@ -151,6 +156,7 @@ def test_a_body_that_is_neither(admin: httpx.Client) -> None:
         assert_problem(admin.post("/v1/datasets", json=body), 422, "invalid", param)
 
 
+@pytest.mark.reliability("access: normal key on admin routes", "admin routes")
 def test_data_sets_are_for_administrators(http_stack: HttpStack) -> None:
     user, stranger = http_stack.client(http_stack.key("no-admin")["key"]), http_stack.client(None)
     for client, status in ((user, 403), (stranger, 401)):
@@ -161,6 +167,7 @@ def test_data_sets_are_for_administrators(http_stack: HttpStack) -> None:
             assert_problem(client.request(verb, f"/v1/datasets/{new_id('ds')}"), status)
 
 
+@pytest.mark.reliability("bad input: path tricks", "names")
 @pytest.mark.parametrize("trick", ["../etc/passwd", "%2e%2e%2fetc", "file:%2f%2fx", "ds_..", "a%00b", "%ff", "A" * 300])
 def test_path_tricks_are_404(admin: httpx.Client, trick: str) -> None:
     for verb in ("GET", "DELETE"):

@@ -114,6 +114,7 @@ def test_orders_that_wait_are_answered_each_its_own_query(bare: Bare) -> None:
     assert again.status_code == 201 and len(again.json()["predictions"]) == 2, "a replay needs no worker"
 
 
+@pytest.mark.reliability("faults: overload", "429", "nothing lost")
 def test_past_the_bound_a_tenant_gets_429_with_retry_after_and_loses_nothing(bare: Bare) -> None:
     bound = bare.client.get("/v1/limits").json()["max_open_tasks"]
     answers = [bare.client.post("/adapt", json=vector_task(100 + i), headers=ASYNC) for i in range(bound + 2)]
@@ -129,6 +130,7 @@ def test_past_the_bound_a_tenant_gets_429_with_retry_after_and_loses_nothing(bar
             assert done["status"] == "succeeded"
 
 
+@pytest.mark.reliability("faults: Valkey killed, hung", "killed", "data deleted", "predict")
 def test_valkey_stopped_with_its_data_deleted_adapt_is_accepted_under_1_s_and_nothing_is_lost(bare: Bare) -> None:
     with bare.worker():
         model = bare.client.post("/adapt", json=vector_task(200)).json()["id"]
@@ -149,6 +151,7 @@ def test_valkey_stopped_with_its_data_deleted_adapt_is_accepted_under_1_s_and_no
         )
 
 
+@pytest.mark.reliability("faults: Valkey killed, hung", "hung 10 s")
 def test_valkey_hung_adapt_is_accepted_under_1_s(bare: Bare) -> None:
     pid = bare.servers.pid("valkey")
     os.kill(pid, signal.SIGSTOP)
@@ -163,6 +166,7 @@ def test_valkey_hung_adapt_is_accepted_under_1_s(bare: Bare) -> None:
         assert done["status"] == "succeeded"
 
 
+@pytest.mark.reliability("faults: Postgres down 10 s", "adapt", "predict")
 def test_postgres_down_is_503_with_retry_after_never_202_and_recovers_unaided(bare: Bare) -> None:
     bare.servers.stop("postgres")
     try:
@@ -208,6 +212,7 @@ def test_a_short_admin_key_is_refused(bare: Bare) -> None:
     assert refused.returncode == 2 and "admin_key" in refused.stderr and "short-secret" not in refused.stderr
 
 
+@pytest.mark.reliability("faults: SIGTERM with 5 running", "API")
 def test_sigterm_lets_running_requests_end(bare: Bare) -> None:
     with (
         run_api(bare.servers.environ, bare.folder) as api,

@@ -21,6 +21,7 @@ def untouched(checkpoints: Path, tmp_path: Path) -> Iterator[HttpStack]:
         yield stack
 
 
+@pytest.mark.reliability("fuzzing: API fuzzing", "schemathesis")
 def test_schemathesis_finds_nothing(untouched: HttpStack, tmp_path: Path) -> None:
     """One check is left out: a body of the right form may still make no sense (422), which a schema cannot say."""
     config = tmp_path / "schemathesis.toml"

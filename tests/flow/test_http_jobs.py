@@ -164,6 +164,7 @@ def test_what_no_json_may_hold_is_refused(admin: httpx.Client, sent: bytes) -> N
     assert_problem(answer, 422)
 
 
+@pytest.mark.reliability("access: normal key on admin routes", "admin routes")
 def test_jobs_are_for_administrators_and_unknown_ones_alike(http_stack: HttpStack, admin: httpx.Client) -> None:
     user = http_stack.tenant("jobs-user")
     calls = [("GET", JOBS), ("POST", JOBS), *((verb, f"{JOBS}/{new_id('job')}{path}") for verb, path in STEERING)]

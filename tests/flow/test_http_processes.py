@@ -81,6 +81,7 @@ def adapted(url: str) -> float:
     )
 
 
+@pytest.mark.reliability("faults: SIGTERM with 5 running", "API")
 def test_the_end_waits_for_requests_under_way(http_stack: HttpStack, parent: tuple[psutil.Popen, str]) -> None:
     process, url = parent
     body, children = json.dumps(vector_task(100)).encode(), process.children()

@@ -119,6 +119,7 @@ def test_signing_in_again_ends_the_session_before(http_stack: HttpStack, strange
     assert stranger.get("/session").status_code == 200
 
 
+@pytest.mark.reliability("access: revoked or expired key", "session")
 def test_a_revoked_key_ends_its_sessions_at_once(http_stack: HttpStack, stranger: httpx.Client) -> None:
     made = http_stack.key("revoking")
     sign_in(http_stack, stranger, made["key"])

@@ -98,6 +98,7 @@ def test_an_upload_that_keeps_coming_lives_past_the_deadline(http_stack: HttpSta
         assert connection.recv(4096).startswith(b"HTTP/1.1 201")
 
 
+@pytest.mark.reliability("bad input: partial headers", "uploads")
 def test_a_dripping_or_dropped_upload_is_closed_and_leaves_nothing(http_stack: HttpStack) -> None:
     key = http_stack.key("drips", "admin")["key"]
     body = form(b"text,label\n" + b"x,y\n" * 100_000)
@@ -127,6 +128,7 @@ def test_a_dripping_or_dropped_upload_is_closed_and_leaves_nothing(http_stack: H
     raise AssertionError(staging(http_stack))
 
 
+@pytest.mark.reliability("bad input: 100 MB body", "uploads")
 def test_a_file_over_the_limit_is_413_and_memory_stays_flat(
     http_stack: HttpStack, small_api: Api, admin: httpx.Client
 ) -> None:
@@ -170,6 +172,7 @@ def test_a_reader_that_is_killed_costs_one_upload(http_stack: HttpStack, admin: 
     assert staging(http_stack) == []
 
 
+@pytest.mark.reliability("faults: disk full", "uploads")
 def test_a_full_disk_is_503_and_the_service_recovers(http_stack: HttpStack, small_api: Api) -> None:
     data = b"text,label\n" + b"x,a\ny,b\n" * 2**18
     unlimited = resource.prlimit(small_api.process.pid, resource.RLIMIT_FSIZE)

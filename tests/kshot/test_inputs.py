@@ -106,6 +106,7 @@ def test_a_cmyk_jpeg_is_read() -> None:
     assert decode_image(file(Image.new("CMYK", (20, 20)), "JPEG"), COLOUR).shape == (8, 8, 3)
 
 
+@pytest.mark.reliability("bad input: PNG bomb", "bomb")
 def test_png_bomb_is_refused_from_its_header() -> None:
     bomb = png_of_size(9000, 9000)
     assert len(bomb) < 20_000

@@ -145,6 +145,7 @@ def test_the_curl_works_word_for_word(serving: Serving) -> None:
     assert json.loads(pasted.stdout)["predictions"][0]["label"] == "arrival"
 
 
+@pytest.mark.reliability("faults: supervisor of the embedded stack", "second starter")
 def test_a_second_starter_is_refused(serving: Serving) -> None:
     environ = os.environ | {"KSHOT_HOME": str(serving.home), "KSHOT_PORT": str(free_port())}
     words = [sys.executable, "-m", "standalone", "serve"]
@@ -169,6 +170,7 @@ def test_whatever_is_killed_comes_back_unaided(serving: Serving, name: str) -> N
     until(lambda: serving.call("/readyz")["parts"]["trainers"] > 0, f"a trainer after {name} was killed")
 
 
+@pytest.mark.reliability("faults: supervisor of the embedded stack", "no orphans", "next start")
 def test_sigterm_stops_everything_a_second_start_finds_its_data_and_sigkill_leaves_nothing(serving: Serving) -> None:
     model = serving.call("/adapt", EXAMPLE)["id"]
     pids = serving.children()

@@ -146,6 +146,7 @@ def test_data_is_found_again_at_the_next_start(home: Path) -> None:
             assert valkey.get("kept") == b"here"
 
 
+@pytest.mark.reliability("faults: supervisor of the embedded stack", "second starter")
 def test_a_second_starter_is_refused_and_told_who_holds_the_folder(servers: EmbeddedServers) -> None:
     refusal = pytest.raises(StandaloneError, match=rf"process {servers.supervisor_pid}\) already uses.*KSHOT_HOME")
     with refusal, embedded_servers(servers.home):
@@ -153,6 +154,7 @@ def test_a_second_starter_is_refused_and_told_who_holds_the_folder(servers: Embe
     assert query(servers.database_url, lambda c: c.fetchval("SELECT 1")) == 1
 
 
+@pytest.mark.reliability("faults: supervisor of the embedded stack", "no orphans", "next start")
 def test_a_killed_supervisor_leaves_no_process_and_the_next_start_recovers(home: Path) -> None:
     process, urls = start_servers(home)
     query(urls["database_url"], lambda c: c.execute("CREATE TABLE kept AS SELECT 1 AS number"))
@@ -167,6 +169,7 @@ def test_a_killed_supervisor_leaves_no_process_and_the_next_start_recovers(home:
     gone(home)
 
 
+@pytest.mark.reliability("faults: supervisor of the embedded stack", "no orphans")
 def test_a_hung_server_does_not_outlive_a_killed_supervisor(home: Path) -> None:
     process, _ = start_servers(home)
     (valkey,) = (pid for pid in processes_below(home) if b"valkey" in Path(f"/proc/{pid}/cmdline").read_bytes())

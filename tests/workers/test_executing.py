@@ -46,6 +46,7 @@ def test_a_batch_gives_each_item_what_it_gets_alone(checkpoint):
             assert p["probabilities"] == pytest.approx(q["probabilities"], abs=1e-4)
 
 
+@pytest.mark.reliability("faults: one invalid item inside a batch", "adapt")
 @pytest.mark.parametrize("bad", [{0}, {7}, {3, 4}, set(range(8))])
 def test_bad_items_fail_and_their_neighbours_do_not(checkpoint, bad):
     works = [broken(i) if i in bad else adapt(i, ask=True) for i in range(8)]
@@ -68,6 +69,7 @@ def test_predictions_with_many_models_at_once(checkpoint):
         assert outcome.state is None
 
 
+@pytest.mark.reliability("faults: one invalid item inside a batch", "predict")
 def test_a_query_without_finite_answer_fails_alone(checkpoint):
     (one,) = solve(checkpoint, [adapt(0)])
     good, bad = blobs(0).inputs, np.full((1, samples.WIDTH), np.inf, np.float32)

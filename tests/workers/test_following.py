@@ -111,6 +111,7 @@ async def test_a_replay_is_superseded_when_the_alias_moves_again(moving: Moving)
     assert [line[2] for line in await moving.history(await moving.place.model(claim))] == ["followed", "made"]
 
 
+@pytest.mark.reliability("faults: worker SIGKILLed mid-adapt", "following")
 @pytest.mark.usefixtures("either_way")
 async def test_a_worker_that_dies_before_the_switch_costs_one_attempt(moving: Moving):
     claim = await moving.follower()
@@ -209,6 +210,7 @@ async def test_inputs_of_another_form_and_learners_it_cannot_run_keep_a_model_wh
     assert (after.revision, after.learner) == (2, "ridge")
 
 
+@pytest.mark.reliability("faults: poison task", "following")
 async def test_a_replay_that_ends_its_workers_is_given_up_and_the_model_goes_on(moving: Moving):
     claim = await moving.follower()
     await moving.move("second")

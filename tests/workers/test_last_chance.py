@@ -33,6 +33,7 @@ async def last_chance(place: Place, **parts: object) -> str:
     return task
 
 
+@pytest.mark.reliability("faults: poison task", "adapt")
 @pytest.mark.usefixtures("stored")
 async def test_the_next_one_is_claimed_once_the_one_before_is_committed(place: Place):
     innocent, poison = await last_chance(place), await last_chance(place)

@@ -45,6 +45,7 @@ def assert_where_and_not_what(event: dict[str, object], name: str, error: str) -
     assert SECRET not in json.dumps(event)
 
 
+@pytest.mark.reliability("access: logs", "worker")
 def test_a_payload_that_breaks_its_computation_is_in_no_line(checkpoint: Checkpoint, events):
     work = adapt(0, ask=True)
     support = dataclasses.replace(work.payload.support, classes=(OddLabel(SECRET), "b"))

@@ -82,6 +82,7 @@ def resealed(document: bytes, weights: bytes) -> bytes:
 FIRST = "encoder.blocks.0.conv.weight"
 
 
+@pytest.mark.reliability("bad input: safetensors", "checkpoints")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -106,6 +107,7 @@ def test_other_weights_than_the_manifest_names_are_refused() -> None:
         parse_checkpoint(document, spoiled)
 
 
+@pytest.mark.reliability("bad input: safetensors", "checkpoints")
 @pytest.mark.parametrize(
     "spoil", [lambda w: w[:-4], lambda w: w + b"\0\0\0\0", lambda w: b"\xff" * 8 + w[8:], lambda w: b""]
 )

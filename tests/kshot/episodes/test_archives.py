@@ -60,6 +60,7 @@ def test_lzma_entries_are_read() -> None:
     assert read_npz(zipped({"x.npy": buffer.getvalue()}, zipfile.ZIP_LZMA))["x"].tolist() == list(range(10))
 
 
+@pytest.mark.reliability("bad input: npz bomb", "object array")
 def test_object_arrays_are_never_unpickled(tmp_path: Path) -> None:
     trace = tmp_path / "executed"
 
@@ -74,6 +75,7 @@ def test_object_arrays_are_never_unpickled(tmp_path: Path) -> None:
     assert not trace.exists()
 
 
+@pytest.mark.reliability("bad input: npz bomb", "lying header")
 @pytest.mark.parametrize(
     "data",
     [
@@ -97,12 +99,14 @@ def test_npy_headers_that_lie_or_break_are_refused(data: bytes) -> None:
         parse_npy(data)
 
 
+@pytest.mark.reliability("bad input: npz bomb", "names")
 @pytest.mark.parametrize("name", ["../x.npy", "a/../../x.npy", "/x.npy", "C:/x.npy", "..\\x.npy"])
 def test_names_that_leave_the_folder_are_refused(name: str) -> None:
     with pytest.raises(Invalid, match="leaves its folder"):
         open_zip(zipped({name: b"x"}))
 
 
+@pytest.mark.reliability("bad input: zip data set", "symlinks")
 def test_symbolic_links_are_refused() -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -113,6 +117,7 @@ def test_symbolic_links_are_refused() -> None:
         open_zip(buffer.getvalue())
 
 
+@pytest.mark.reliability("bad input: npz bomb", "bomb")
 def test_bombs_are_refused_by_their_directory() -> None:
     bomb = zipped({"x.npy": b"\0" * 30_000_000})
     assert len(bomb) < 100_000
@@ -133,6 +138,7 @@ def test_limits_hold(limits: ArchiveLimits, message: str) -> None:
         open_zip(zipped(dict.fromkeys("abc", b"x" * 100)), limits)
 
 
+@pytest.mark.reliability("bad input: zip data set", "entries")
 def test_a_million_entries_are_refused_before_the_directory_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[object] = []
     monkeypatch.setattr(zipfile, "ZipFile", lambda *given: parsed.append(given))

@@ -93,6 +93,7 @@ async def test_equal_fingerprints_are_one_model_per_tenant(database: AsyncEngine
         assert await insert_adapted_model(connection, a_model(checkpoint, fingerprint=fingerprint, tenant=other))
 
 
+@pytest.mark.reliability("access: keys at rest", "sha256")
 async def test_keys_are_stored_as_digests_and_revoked_at_once(database: AsyncEngine):
     secret = generate_secret()
     async with database.begin() as connection:

@@ -83,12 +83,14 @@ async def kinds(database: AsyncEngine, id: str) -> list[str]:
     return [event.kind for event in events]
 
 
+@pytest.mark.reliability("faults: two workers race", "jobs")
 async def test_eight_trainers_race_for_one_job_and_one_wins(database: AsyncEngine):
     job = await accept(database)
     claims = await asyncio.gather(*(take(database, f"w{i}") for i in range(8)))
     assert [claim.job for claim in claims if claim is not None] == [job]
 
 
+@pytest.mark.reliability("faults: two workers race", "jobs")
 async def test_eight_trainers_race_for_a_lost_lease_and_one_wins(database: AsyncEngine):
     job = await accept(database)
     await taken(database, "dead", lease_s=0)
@@ -96,6 +98,7 @@ async def test_eight_trainers_race_for_a_lost_lease_and_one_wins(database: Async
     assert [(claim.job, claim.attempt) for claim in claims if claim is not None] == [(job, 2)]
 
 
+@pytest.mark.reliability("faults: two workers race", "jobs")
 async def test_jobs_are_claimed_oldest_first_each_once(database: AsyncEngine):
     jobs = [await accept(database) for _ in range(20)]
     first = await taken(database)

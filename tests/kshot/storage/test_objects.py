@@ -48,6 +48,7 @@ def test_large_and_empty_blobs(objects: ObjectStore):
     assert objects.get("states/large") == LARGE and objects.get("states/empty") == b""
 
 
+@pytest.mark.reliability("bad input: path tricks", "stored names")
 @pytest.mark.parametrize(
     "key", ["../x", "states/../../x", "/etc/passwd", "states/", "states/.", "file://x", "a b/c", ""]
 )

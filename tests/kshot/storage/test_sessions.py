@@ -8,9 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kshot.contracts.errors import Unauthenticated
 from kshot.storage.access import Key, generate_secret, insert_key, revoke_key
+from kshot.storage.access_tables import sessions
 from kshot.storage.lookups import Lookups, Question
 from kshot.storage.sessions import create_session, digest_of, end_session, names_of_key
-from kshot.storage.tables import DEFAULT_TENANT, seconds_from_now, sessions
+from kshot.storage.tables import DEFAULT_TENANT, seconds_from_now
 from tests.kshot.storage.conftest import another_tenant
 
 

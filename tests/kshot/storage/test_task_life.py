@@ -43,6 +43,7 @@ async def take(
         return await claim_these(connection, worker, lease_s, ids, last_chance=last_chance)
 
 
+@pytest.mark.reliability("faults: two workers race", "tasks")
 async def test_two_workers_race_and_one_wins(database: AsyncEngine, checkpoint: str):
     task, _ = await accept(database, checkpoint)
     taken = await asyncio.gather(*(take(database, f"w{i}", task) for i in range(8)))
