@@ -1,0 +1,98 @@
+"""``python -m benchmarks.mutation``: change, test, note what survived. Goes on where it was when called again.
+
+Needs cosmic-ray, which is no dependency: ``pip install --target build/cosmic-ray --no-deps cosmic-ray parso stevedore`` and
+``PYTHONPATH=build/cosmic-ray``. Mutants that were run against the same module and the same tests are not run again.
+"""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.mutation.copies import Servers, copy_of, running_servers
+from benchmarks.mutation.mutants import Mutant, mutants_of
+from benchmarks.mutation.page import write_page
+from benchmarks.mutation.running import import_heavy, noticed
+from benchmarks.mutation.targets import TARGETS, Target
+
+_LEAST_LIMIT_S = 60.0
+_PATIENCE = 6.0
+"""A run that takes so many times as long as the one without a change hangs."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``noticed``: failed or hung; None: it survived. ``of``: the module and the tests it was run against, digested."""
+
+    module: str
+    operator: str
+    line: int
+    change: str
+    noticed: str | None
+    seconds: float
+    of: str
+
+
+def main() -> None:
+    """Run what is asked for, then write the page."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.mutation", description=__doc__)
+    parser.add_argument("modules", nargs="*", help="paths of modules; all where none is given")
+    parser.add_argument("--notes", type=Path, default=Path("build/mutation.jsonl"), help="what was found so far")
+    parser.add_argument("--page", action="store_true", help="only write the page")
+    asked = parser.parse_args()
+    if not asked.page:
+        run([target for target in TARGETS if not asked.modules or target.module in asked.modules], asked.notes)
+    write_page(_read(asked.notes))
+
+
+def run(targets: list[Target], notes: Path) -> None:
+    """All mutants of the targets that are not in ``notes`` yet, on a copy of the last commit."""
+    import_heavy()
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    notes.parent.mkdir(parents=True, exist_ok=True)
+    with copy_of(commit) as copy, running_servers() as servers:
+        servers.migrate(copy)
+        for target in targets:
+            _run_target(target, copy, servers, notes)
+
+
+def _run_target(target: Target, copy: Path, servers: Servers, notes: Path) -> None:
+    file, log = copy / target.module, notes.with_suffix(".log")
+    source, of = file.read_text(), _digest(target, copy)
+    known = {outcome.change for outcome in _read(notes) if (outcome.module, outcome.of) == (target.module, of)}
+    left = [mutant for mutant in mutants_of(source) if mutant.change not in known]
+    if not left:
+        return
+    started = time.monotonic()
+    assert noticed(copy, target.tests, servers.renewed(), 600, log) is None, f"without a change:\n{log.read_text()}"
+    limit_s = max(_LEAST_LIMIT_S, _PATIENCE * (time.monotonic() - started))
+    for number, mutant in enumerate(left, 1):
+        file.write_text(mutant.source)
+        started = time.monotonic()
+        how = noticed(copy, target.tests, servers.renewed(), limit_s, log)
+        outcome = _outcome(target, mutant, how, time.monotonic() - started, of)
+        with notes.open("a") as lines:
+            lines.write(json.dumps(asdict(outcome)) + "\n")
+        print(f"{target.module}:{mutant.line} {number}/{len(left)} {how or 'SURVIVED'}", flush=True)
+    file.write_text(source)
+
+
+def _outcome(target: Target, mutant: Mutant, how: str | None, seconds: float, of: str) -> Outcome:
+    return Outcome(target.module, mutant.operator, mutant.line, mutant.change, how, round(seconds, 1), of)
+
+
+def _digest(target: Target, copy: Path) -> str:
+    files = [copy / target.module, *(copy / test for test in target.tests)]
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+
+def _read(notes: Path) -> list[Outcome]:
+    lines = notes.read_text().splitlines() if notes.exists() else []
+    return [Outcome(**json.loads(line)) for line in lines]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""What is changed, and the tests that should notice."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Target:
+    """``tests``: those that notice most come first."""
+
+    module: str
+    tests: tuple[str, ...]
+
+
+_STORAGE, _WORKERS = "tests/kshot/storage", "tests/workers"
+_LIFE = (f"{_STORAGE}/test_claiming.py", f"{_STORAGE}/test_task_life.py")
+_ENDS = (f"{_WORKERS}/test_settling.py", f"{_WORKERS}/test_endings.py")
+_ENTRY = (f"{_STORAGE}/test_access_and_reuse.py", f"{_STORAGE}/test_lookups.py", f"{_STORAGE}/test_sessions.py")
+
+TARGETS = (
+    Target("kshot/storage/claiming.py", (*_LIFE, f"{_WORKERS}/test_intake.py", f"{_WORKERS}/test_last_chance.py")),
+    Target("kshot/storage/completing.py", (*_ENDS, f"{_WORKERS}/test_expiry.py")),
+    Target("kshot/storage/tasks.py", (*_LIFE, *_ENDS, f"{_WORKERS}/test_expiry.py")),
+    Target("workers/leases.py", (*_ENDS, f"{_WORKERS}/test_intake.py")),
+    Target("workers/reaper.py", (f"{_WORKERS}/test_expiry.py", f"{_WORKERS}/test_following.py")),
+    Target("workers/settling.py", (*_ENDS, f"{_WORKERS}/test_expiry.py", f"{_WORKERS}/test_following.py")),
+    Target("kshot/storage/access.py", _ENTRY),
+    Target("kshot/storage/lookups.py", _ENTRY),
+    Target("kshot/storage/sessions.py", _ENTRY),
+)
