@@ -3,16 +3,16 @@ the files that ``DATABASE_URL_FILE``, ``KSHOT_ADMIN_KEY_FILE`` and so on name.""
 
 from pathlib import Path
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr
 
-from kshot.queue.address import read_address
+from kshot.queue.address import RedisUrl
 from kshot.storage.settings import ObjectSettings
 
 
 class Settings(ObjectSettings):
     """Read once at start; times in seconds, sizes in bytes."""
 
-    redis_url: SecretStr = Field(
+    redis_url: RedisUrl = Field(
         validation_alias=AliasChoices("REDIS_URL", "redis_url"),
         description="redis://, rediss:// or unix:// of Redis or Valkey",
     )
@@ -36,12 +36,6 @@ class Settings(ObjectSettings):
     database_connections: int = Field(
         default=10, ge=2, description="Of each API process; one of them asks for keys, models and aliases alone"
     )
-
-    @field_validator("redis_url")
-    @classmethod
-    def _can_be_followed(cls, url: SecretStr) -> SecretStr:
-        read_address(url.get_secret_value())
-        return url
 
     @property
     def max_open_per_tenant(self) -> int:

@@ -26,7 +26,7 @@ _STATE_SHARE = 16
 
 
 def main() -> None:
-    """Run one command; a wrong setting or a wrong folder ends it with one line and code 1."""
+    """Run one command; a wrong setting or a wrong folder ends it with a line that names it, and code 1."""
     given = parser().parse_args()
     set_up_logs()
     try:
@@ -41,8 +41,8 @@ def main() -> None:
 
             sys.exit(0 if asyncio.run(run(given.command, given.folder, StoreSettings())) else 1)
     except ValidationError as error:
-        names = ", ".join(str(part["loc"][0]) for part in error.errors())
-        sys.exit(f"error: these settings are missing or wrong: {names}")
+        faults = [f"setting {fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False)]
+        sys.exit("error: " + "; ".join(faults))
     except (KshotError, RuntimeError, SettingsError) as error:
         sys.exit(f"error: {error}")
 

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
+from kshot.queue.address import RedisUrl
 from kshot.storage.settings import ObjectSettings
 
 
@@ -52,7 +53,7 @@ class WorkerSettings(StoreSettings):
     nobody promoted (with the events of finished jobs).
     """
 
-    redis_url: SecretStr = Field(validation_alias="REDIS_URL")
+    redis_url: RedisUrl = Field(validation_alias="REDIS_URL")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     lease_s: Annotated[float, Field(ge=0.5)] = 15.0
     batch_tasks: Annotated[int, Field(ge=1)] = 64

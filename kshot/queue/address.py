@@ -2,11 +2,13 @@
 
 import ssl
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import AfterValidator, SecretStr
 from redis.asyncio.connection import SSLConnection, parse_url
 from redis.exceptions import RedisError
 
+_FORM = "redis://, rediss:// or unix://, as in redis://:PASSWORD@HOST:6379/0"
 _KNOWN = frozenset({"connection_class", "host", "port", "path", "username", "password", "db"})
 
 
@@ -26,10 +28,13 @@ class Address:
 def read_address(url: str) -> Address:
     """``redis://``, ``rediss://`` (with redis-py's ``?ssl_...=`` options) or ``unix://``.
 
-    Raises ValueError, without the password in it, for an option that would have no effect and for files of TLS that
-    cannot be read: who asks for a client certificate must not go without one.
+    Raises ValueError, without the password in it, for what is no such URL, for an option that would have no effect and
+    for files of TLS that cannot be read: who asks for a client certificate must not go without one.
     """
-    found: dict[str, Any] = dict(parse_url(url))
+    try:
+        found: dict[str, Any] = dict(parse_url(url))
+    except ValueError:  # its words may quote the password
+        raise ValueError(f"the Redis URL cannot be read; write {_FORM}, with % codes in the password") from None
     tls = {name: value for name, value in found.items() if name.startswith("ssl_")}
     secure = found.get("connection_class") is SSLConnection
     for name in found.keys() - _KNOWN - (tls.keys() if secure else set()):
@@ -43,6 +48,15 @@ def read_address(url: str) -> Address:
         username=found.get("username"),
         password=found.get("password"),
     )
+
+
+def _followed(url: SecretStr) -> SecretStr:
+    read_address(url.get_secret_value())
+    return url
+
+
+RedisUrl = Annotated[SecretStr, AfterValidator(_followed)]
+"""A setting: a URL that can be followed."""
 
 
 def _tls_context(options: dict[str, Any]) -> ssl.SSLContext:

@@ -131,6 +131,14 @@ def test_a_missing_setting_is_named_in_one_line():
     assert "DATABASE_URL" in ended.stderr and "Traceback" not in ended.stderr
 
 
+def test_a_redis_url_that_cannot_be_followed_is_refused_in_one_line():
+    environ = os.environ | {"DATABASE_URL": "postgresql://u@h/d", "REDIS_URL": "redis://:secret@h?socket_timeout=3"}
+    command = [sys.executable, "-m", "workers", "adapt"]
+    ended = subprocess.run(command, cwd=CHECKOUT, env=environ, capture_output=True, text=True)
+    assert ended.returncode == 1 and len(ended.stderr.splitlines()) == 1
+    assert "REDIS_URL" in ended.stderr and "socket_timeout" in ended.stderr and "secret" not in ended.stderr
+
+
 def run_workers(servers: EmbeddedServers, *arguments: str) -> None:
     environ = {**os.environ, **servers.environ}
     subprocess.run([sys.executable, "-m", "workers", *arguments], cwd=CHECKOUT, env=environ, check=True)

@@ -83,13 +83,15 @@ async def test_a_client_certificate_is_shown(tmp_path: Path) -> None:
         ("rediss://:secret@h?ssl_certfile=/not/there", "ssl_certfile"),
         ("rediss://:secret@h?ssl_cert_reqs=maybe", "ssl_cert_reqs"),
         ("rediss://:secret@h?ssl_of_no_kind=1", "ssl_of_no_kind"),
+        ("redis://:not/the-secret@h", "cannot be read"),
+        ("http://:secret@h", "cannot be read"),
         ("rediss://:secret@h?protocol=3", "protocol"),
     ],
 )
 def test_what_would_have_no_effect_is_refused(url: str, named: str) -> None:
     with pytest.raises(ValueError, match=named) as refused:
         read_address(url)
-    assert "secret" not in str(refused.value)
+    assert "secret" not in str(refused.value) and "not/" not in str(refused.value)
 
 
 def test_what_a_url_says() -> None:
