@@ -4,6 +4,7 @@ import io
 import os
 import stat
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -97,6 +98,28 @@ def test_object_arrays_are_never_unpickled(tmp_path: Path) -> None:
 def test_npy_headers_that_lie_or_break_are_refused(data: bytes) -> None:
     with pytest.raises(Invalid):
         parse_npy(data)
+
+
+@pytest.mark.reliability("bad input: npz bomb", "nothing allocated")
+@pytest.mark.parametrize(
+    "data",
+    [
+        zipped({"x.npy": b"\0" * 100_000_000}),
+        zipped({"x.npy": npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000,), }", b"\0" * 8)}),
+        zipped({"x.npy": npy("{'descr': '<U999999999', 'fortran_order': False, 'shape': (9,), }", b"\0" * 8)}),
+        npz(x=np.full(10_000, None, object)),
+        zipped({"../x.npy": b"\0" * 1_000_000}),
+    ],
+    ids=["bomb", "lying shape", "lying type", "objects", "name"],
+)
+def test_what_is_refused_is_not_expanded_and_nothing_is_allocated_for_it(data: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(KshotError):
+            read_npz(data)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.reliability("bad input: npz bomb", "names")
