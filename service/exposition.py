@@ -57,11 +57,15 @@ class _Figures(Collector):
 
 def _queue(figures: Figures) -> Iterator[Metric]:
     depth = GaugeMetricFamily(
-        "kshot_queue_depth", "Open tasks; for those of kind replay nobody waits", labels=["kind", "status"]
+        "kshot_queue_depth",
+        "Open tasks, of which nobody waits for a replay, and predict calls",
+        labels=["kind", "status"],
     )
     open_now = {(one.kind, one.status): one.count for one in figures.waiting}
     for kind, status in itertools.product(("adapt", "replay"), OPEN_TASK):
         depth.add_metric([kind, status], open_now.get((kind, status), 0))
+    for status, count in zip(OPEN_TASK, figures.calls or (), strict=False):
+        depth.add_metric(["predict", status], count)
     yield depth
     yield GaugeMetricFamily(
         "kshot_queue_oldest_seconds", "Age of the oldest queued task somebody waits for", value=figures.oldest_s
@@ -136,13 +140,22 @@ def _training(figures: Figures) -> Iterator[Metric]:
     age = GaugeMetricFamily(
         "kshot_training_heartbeat_age_seconds", "Since the trainer of a running job was heard of", labels=label
     )
+    loss = GaugeMetricFamily(
+        "kshot_training_loss", "Mean loss of the steps that an open job reported last", labels=label
+    )
+    pace = GaugeMetricFamily(
+        "kshot_training_steps_per_second", "Pace of a running job at its last report", labels=label
+    )
     for job in figures.open_jobs:
         done.add_metric([job.id], job.step)
+        for family, value in ((loss, job.loss), (pace, job.steps_per_s)):
+            if value is not None:
+                family.add_metric([job.id], value)
         if job.total is not None:
             planned.add_metric([job.id], job.total)
         if job.status == "running" and job.heartbeat_s is not None:
             age.add_metric([job.id], job.heartbeat_s)
-    yield from (jobs, done, planned, age)
+    yield from (jobs, done, planned, loss, pace, age)
 
 
 def _disk(figures: Figures) -> Iterator[Metric]:

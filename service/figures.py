@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kshot.contracts.errors import Unavailable
+from kshot.queue.streams import Away
 from kshot.storage import system
 from kshot.storage.objects import read_address
 from service.state import State
@@ -26,12 +27,14 @@ class Disk:
 
 @dataclass(frozen=True)
 class Figures:
-    """``alive_s``: a worker unseen for longer counts as gone. ``failures``: of the last hour, by kind of object.
-    ``disk``: None where objects lie in a bucket."""
+    """``alive_s``: a worker unseen for longer counts as gone. ``calls``: predictions that wait and that a worker has
+    taken; None while Redis is away. ``failures``: of the last hour, by kind of object. ``disk``: None where objects lie
+    in a bucket."""
 
     workers: list[system.SeenWorker]
     alive_s: float
     waiting: list[system.Waiting]
+    calls: tuple[int, int] | None
     jobs: dict[str, int]
     open_jobs: list[system.OpenJob]
     failures: dict[system.Failing, int]
@@ -56,6 +59,7 @@ async def read_figures(state: State) -> Figures:
                 workers=await system.seen_workers(connection),
                 alive_s=state.settings.worker_seen_s,
                 waiting=await system.open_tasks(connection),
+                calls=await _calls(state),
                 jobs=await system.count_jobs(connection),
                 open_jobs=await system.open_jobs(connection),
                 failures=await system.count_failures(connection, LATELY_S),
@@ -63,6 +67,13 @@ async def read_figures(state: State) -> Figures:
             )
     except TimeoutError:
         raise Unavailable("the database does not answer in time; try again", retry_after=2) from None
+
+
+async def _calls(state: State) -> tuple[int, int] | None:
+    try:
+        return await state.queue.calls()
+    except Away:
+        return None
 
 
 def _disk(objects: str) -> Disk | None:

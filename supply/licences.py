@@ -50,6 +50,7 @@ BEYOND = {
 _CUDA = re.compile(r"^(nvidia|cuda)-")
 _CUDA_TERMS = "NVIDIA, not free: CUDA's runtime below torch"
 _PLAIN = {
+    "3-Clause BSD License": "BSD-3-Clause",
     "Apache License 2.0": "Apache-2.0",
     "Apache Software License": "Apache-2.0",
     "ISC License": "ISC",

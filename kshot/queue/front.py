@@ -5,11 +5,12 @@ import math
 import time
 
 import structlog
+from redis.exceptions import ResponseError
 
 from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import Doorbell, PredictCall, Reply
 from kshot.queue.link import Link
-from kshot.queue.streams import ADAPT_STREAM, PREDICT_STREAM, REPLY_PREFIX, VERSION, Away, read_message
+from kshot.queue.streams import ADAPT_STREAM, GROUP, PREDICT_STREAM, REPLY_PREFIX, VERSION, Away, read_message
 
 _BLOCK_MS = 2000
 _READER_TIMEOUT_S = 10.0
@@ -97,6 +98,16 @@ class FrontQueue:
             self._backlog = int(await self.link.ask("XLEN", PREDICT_STREAM))
             self._backlog_at = time.monotonic()
         return self._backlog
+
+    async def calls(self) -> tuple[int, int]:
+        """Predict calls that wait for a worker, and those that one has taken, as of now. Raises one of `Away` while
+        Redis is away."""
+        length = int(await self.link.ask("XLEN", PREDICT_STREAM))
+        try:
+            taken = int((await self.link.ask("XPENDING", PREDICT_STREAM, GROUP))[0])
+        except ResponseError:  # no worker has made the group yet
+            taken = 0
+        return max(0, length - taken), taken
 
     async def ping(self) -> bool:
         """Whether Redis answers within a second."""

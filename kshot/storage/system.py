@@ -5,14 +5,14 @@ from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import ValidationError
-from sqlalchemy import Select, case, func, literal, select, union_all
+from sqlalchemy import Float, Select, case, cast, func, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kshot.contracts.jobs import OPEN_STATUSES
 from kshot.contracts.tasks import Failure
 from kshot.contracts.worker_stats import WorkerStats
 from kshot.storage.tables import OPEN_TASK, seconds_from_now, tasks, workers
-from kshot.storage.training_tables import promotions, training_jobs
+from kshot.storage.training_tables import job_events, promotions, training_jobs
 from kshot.storage.workers import Kind
 
 Failing = Literal["task", "training_job", "promotion"]
@@ -44,12 +44,15 @@ class Waiting:
 
 @dataclass(frozen=True)
 class OpenJob:
-    """A meta-training job that has not ended. ``heartbeat_s``: since its trainer was heard of."""
+    """A meta-training job that has not ended. ``loss``: as its trainer reported last. ``heartbeat_s``: since it was
+    heard of."""
 
     id: str
     status: str
     step: int
     total: int | None
+    loss: float | None
+    steps_per_s: float | None
     heartbeat_s: float | None
 
 
@@ -96,13 +99,17 @@ async def count_jobs(connection: AsyncConnection) -> dict[str, int]:
 
 async def open_jobs(connection: AsyncConnection) -> list[OpenJob]:
     """The oldest first."""
-    age = func.extract("epoch", func.clock_timestamp() - training_jobs.c.heartbeat_at).label("age")
-    query = select(training_jobs.c.id, training_jobs.c.status, training_jobs.c.step, training_jobs.c.total, age)
-    rows = await connection.execute(query.where(training_jobs.c.status.in_(OPEN_STATUSES)).order_by(training_jobs.c.id))
-    return [
-        OpenJob(row.id, row.status, row.step, row.total, None if row.age is None else max(0.0, float(row.age)))
-        for row in rows
-    ]
+    job = training_jobs.c
+    since = func.extract("epoch", func.clock_timestamp() - job.heartbeat_at)
+    loss = (
+        select(job_events.c.data["loss"].as_float())
+        .where(job_events.c.job_id == job.id, job_events.c.kind == "step")
+        .order_by(job_events.c.seq.desc()).limit(1).scalar_subquery()
+    )  # fmt: skip
+    age = case((since < 0, 0.0), else_=cast(since, Float))
+    query = select(job.id, job.status, job.step, job.total, loss, job.steps_per_s, age)
+    rows = await connection.execute(query.where(job.status.in_(OPEN_STATUSES)).order_by(job.id))
+    return [OpenJob(*row) for row in rows]
 
 
 async def recent_failures(connection: AsyncConnection, within_s: float, limit: int) -> list[RecentFailure]:

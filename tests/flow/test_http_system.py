@@ -63,6 +63,7 @@ def test_what_was_computed_is_counted_by_whichever_worker_did_it(admin: httpx.Cl
     assert now["kshot_batch_items_count", "", ""] == now["kshot_batches_total", "", ""]
     assert now["kshot_queue_seconds_count", "adapt", ""] == now["kshot_tasks_total", "adapt", "succeeded"]
     assert now["kshot_cache_hits_total", "states", ""] >= 2
+    assert {now["kshot_queue_depth", kind, ""] for kind in ("adapt", "replay", "predict")} == {0}
     assert now["kshot_workers", "adaptation", ""] == 1 and now["kshot_workers", "trainer", ""] == 0
     figures = seen(admin)
     (worker,) = [one for one in figures.workers if one.kind == "adaptation"]

@@ -75,6 +75,19 @@ async def test_nobody_is_refused_on_a_figure_of_a_moment_ago(ends, monkeypatch: 
     assert await front.backlog(3) == 0
 
 
+async def test_who_waits_is_told_from_who_is_served(ends):
+    front, one, _ = ends
+    assert await front.calls() == (0, 0)
+    for _ in range(3):
+        assert await front.send(a_call(front), b"x")
+    assert await front.calls() == (3, 0)  # also before any worker came
+    await one.take(10, block=False)  # makes the group
+    taken = await one.take(2)
+    assert await front.calls() == (1, 2)
+    await one.done(taken.calls)
+    assert await front.calls() == (1, 0)
+
+
 async def test_calls_sent_before_the_group_was_lost_are_found(ends, servers: EmbeddedServers):
     front, one, _ = ends
     await one.take(10, block=False)
