@@ -1,0 +1,191 @@
+"""Faults put into practice: processes killed, stopped, continued, started again."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+
+import asyncpg
+import psutil
+
+from benchmarks.faults.ledger import Happened, Ledger
+from benchmarks.faults.schedule import Fault
+from tests.flow.chaos_stack import Part, WholeService
+
+_PATIENCE_S = 180.0
+_DRAIN_S = 60.0
+Act = Callable[[Fault], Awaitable[str]]
+
+
+class Injector:
+    """Carries out a schedule. Faults overlap, but none hits what another one still holds."""
+
+    def __init__(self, service: WholeService, ledger: Ledger) -> None:
+        self._service, self._ledger = service, ledger
+        self._held = {name: asyncio.Lock() for name in (*service.parts, "valkey", "postgres")}
+        self._asking = asyncio.Lock()
+        self._acts: dict[str, Act] = {
+            "worker killed": lambda fault: self._kill(self._worker(fault), fault),
+            "worker stopped past its lease": lambda fault: self._stop(self._worker(fault), fault),
+            "worker told to end": lambda fault: self._end(self._worker(fault), fault),
+            "trainer killed": lambda fault: self._kill(service.parts["trainer"], fault),
+            "trainer stopped past its lease": lambda fault: self._stop(service.parts["trainer"], fault),
+            "training killed": self._kill_training,
+            "API killed": lambda fault: self._kill(service.parts["api"], fault),
+            "Valkey killed": self._kill_valkey,
+            "Valkey stopped": self._stop_valkey,
+            "Valkey down, its data deleted": self._wipe_valkey,
+            "Postgres killed": self._kill_postgres,
+            "Postgres's process of a connection killed": self._kill_backend,
+            "Postgres down": self._stop_postgres,
+        }
+
+    async def carry_out(self, faults: Sequence[Fault]) -> None:
+        """All of them, each at its time, until the last one is over."""
+        start = self._ledger.now()
+        async with asyncio.TaskGroup() as group:
+            for fault in faults:
+                await asyncio.sleep(max(0.0, start + fault.at - self._ledger.now()))
+                group.create_task(self._acts[fault.kind](fault))
+
+    def ended_by_themselves(self) -> list[str]:
+        """Parts that nobody killed and that do not run, with their last words. To be asked between faults."""
+        return [f"{name}: {part.last_words()}" for name, part in self._service.parts.items() if not part.runs]
+
+    def _worker(self, fault: Fault) -> Part:
+        workers = self._service.workers
+        return workers[int(fault.pick * len(workers))]
+
+    def _note(self, fault: Fault, target: str, begun: float) -> str:
+        self._ledger.note(Happened(fault.kind, target, begun, self._ledger.now()))
+        return target
+
+    async def _kill(self, part: Part, fault: Fault) -> str:
+        async with self._held[part.name]:
+            begun = self._ledger.now()
+            self._check(part)
+            part.kill()
+            await asyncio.sleep(fault.hold)
+            part.start()
+            return self._note(fault, part.name, begun)
+
+    async def _stop(self, part: Part, fault: Fault) -> str:
+        async with self._held[part.name]:
+            begun = self._ledger.now()
+            self._check(part)
+            part.signal(signal.SIGSTOP)
+            await asyncio.sleep(fault.hold)
+            part.signal(signal.SIGCONT)
+            return self._note(fault, part.name, begun)
+
+    async def _end(self, part: Part, fault: Fault) -> str:
+        async with self._held[part.name]:
+            begun = self._ledger.now()
+            self._check(part)
+            part.signal(signal.SIGTERM)
+            deadline = begun + _DRAIN_S
+            while part.runs and self._ledger.now() < deadline:
+                await asyncio.sleep(0.05)
+            if part.runs:  # Postgres may be away just now, and what it computed waits for it
+                part.kill()
+            await asyncio.sleep(fault.hold)
+            part.start()
+            return self._note(fault, part.name, begun)
+
+    def _check(self, part: Part) -> None:
+        if not part.runs:
+            raise RuntimeError(f"{part.name} ended by itself:\n{part.last_words()}")
+
+    async def _kill_training(self, fault: Fault) -> str:
+        begun = self._ledger.now()
+        try:
+            found = self._service.training()
+        except psutil.NoSuchProcess:
+            found = []
+        if not found:
+            return "nothing"
+        victim = found[int(fault.pick * len(found))]
+        _kill(victim.pid)
+        return self._note(fault, "trainer", begun)
+
+    async def _pid(self, name: str) -> int:
+        async with self._asking:
+            return await asyncio.to_thread(self._service.servers.pid, name)  # type: ignore[arg-type]
+
+    async def _kill_valkey(self, fault: Fault) -> str:
+        async with self._held["valkey"]:
+            begun = self._ledger.now()
+            _kill(await self._pid("valkey"))
+            return self._note(fault, "valkey", begun)
+
+    async def _stop_valkey(self, fault: Fault) -> str:
+        async with self._held["valkey"]:
+            begun, pid = self._ledger.now(), await self._pid("valkey")
+            os.kill(pid, signal.SIGSTOP)
+            await asyncio.sleep(fault.hold)
+            os.kill(pid, signal.SIGCONT)
+            return self._note(fault, "valkey", begun)
+
+    async def _wipe_valkey(self, fault: Fault) -> str:
+        """Killed first: nothing of what it holds may reach the disk."""
+        async with self._held["valkey"]:
+            begun, servers = self._ledger.now(), self._service.servers
+            _kill(await self._pid("valkey"))
+            async with self._asking:
+                await asyncio.to_thread(servers.stop, "valkey")
+            servers.delete_data("valkey")
+            await asyncio.sleep(fault.hold)
+            async with self._held["postgres"], self._asking:  # the supervisor starts one server at a time
+                await asyncio.to_thread(servers.start, "valkey")
+            return self._note(fault, "valkey", begun)
+
+    async def _kill_postgres(self, fault: Fault) -> str:
+        async with self._held["postgres"]:
+            begun = self._ledger.now()
+            _kill(await self._pid("postgres"))
+            target = self._note(fault, "postgres", begun)
+            await self._until_postgres_answers()
+            return target
+
+    async def _kill_backend(self, fault: Fault) -> str:
+        """All others end with it, and Postgres recovers as after a crash."""
+        async with self._held["postgres"]:
+            begun = self._ledger.now()
+            async with self._asking:
+                found = await asyncio.to_thread(self._service.backends)
+            if not found:
+                return "nothing"
+            _kill(found[int(fault.pick * len(found))].pid)
+            target = self._note(fault, "postgres", begun)
+            await self._until_postgres_answers()
+            return target
+
+    async def _stop_postgres(self, fault: Fault) -> str:
+        async with self._held["postgres"]:
+            begun, servers = self._ledger.now(), self._service.servers
+            async with self._asking:
+                await asyncio.to_thread(servers.stop, "postgres")
+            await asyncio.sleep(fault.hold)
+            async with self._asking:
+                await asyncio.to_thread(servers.start, "postgres")
+            return self._note(fault, "postgres", begun)
+
+    async def _until_postgres_answers(self) -> None:
+        deadline = self._ledger.now() + _PATIENCE_S
+        await asyncio.sleep(0.3)  # it has to notice first
+        while True:
+            try:
+                connection = await asyncpg.connect(self._service.database_url, timeout=5)
+                await connection.close()
+                return
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+                if self._ledger.now() > deadline:
+                    raise
+                await asyncio.sleep(0.1)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # it is being started again just now
