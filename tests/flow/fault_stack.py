@@ -129,6 +129,13 @@ class Stack:
             await asyncio.sleep(0.02)
         return row
 
+    async def until_locked_out(self, seconds: float = 120) -> None:
+        """Until somebody waits for what another transaction holds."""
+        deadline = time.monotonic() + seconds
+        while not await self.scalar("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
+            assert time.monotonic() < deadline, "nobody waits"
+            await asyncio.sleep(0.05)
+
     async def results(self, task: "Submitted") -> int:
         return int(await self.scalar("SELECT count(*) FROM results WHERE task_id = :id", id=task.task_id))
 

@@ -1,8 +1,6 @@
 """A worker that dies between computing a replay and letting it answer: the old state answers, then the new one."""
 
-import asyncio
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -30,15 +28,6 @@ async def move_to_a_copy(stack: Stack, task: Submitted) -> str:
     return copy
 
 
-async def until_waiting(stack: Stack) -> None:
-    """Until somebody waits for a row that another transaction holds."""
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    deadline = time.monotonic() + 120
-    while not await stack.scalar(waiting):
-        assert time.monotonic() < deadline, "nobody waits"
-        await asyncio.sleep(0.05)
-
-
 @pytest.mark.reliability("faults: worker SIGKILLed mid-adapt", "following")
 async def test_a_worker_killed_before_the_switch_costs_one_attempt(stack: Stack):
     asked = np.asarray(blobs(3).inputs)
@@ -54,7 +43,7 @@ async def test_a_worker_killed_before_the_switch_costs_one_attempt(stack: Stack)
                 await stack.scalar(_REPLAY.format("id"), id=task.model_id), task.model_id, task.tenant, copy
             )
             with stack.worker() as killed:
-                await until_waiting(stack)
+                await stack.until_locked_out()
                 killed.kill()
         heir.signal(signal.SIGCONT)
         assert (await stack.until(replay, "succeeded")).attempt == 2

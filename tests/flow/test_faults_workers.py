@@ -89,6 +89,28 @@ async def test_terminated_with_work_running_and_waiting_it_loses_nothing(stack: 
             assert (await stack.until(task, "succeeded")).attempt == 1
 
 
+@pytest.mark.reliability("faults: SIGTERM with 5 running", "five running")
+async def test_terminated_with_five_running_it_finishes_them_and_claims_no_other(stack: Stack):
+    async with stack.database.connect() as connection:
+        await connection.execute(text("LOCK TABLE results IN EXCLUSIVE MODE"))  # a commit takes its time
+        with stack.worker() as leaving:
+            leaving.signal(signal.SIGSTOP)  # so that all of them wait in one batch
+            running = [await stack.submit("near", blobs(seed)) for seed in range(10, 15)]
+            leaving.signal(signal.SIGCONT)
+            for task in running:
+                await stack.until(task, "running")
+            await stack.until_locked_out()
+            leaving.signal(signal.SIGTERM)
+            await leaving.says("draining")
+            late = await stack.submit("near", blobs(15))
+            await connection.rollback()
+            assert leaving.process.wait(timeout=120) == 0
+    ended = {tuple(await stack.row(task))[:2] for task in running}
+    assert ("succeeded", 1) in ended and ended <= {("succeeded", 1), ("queued", 0)}  # finished, or given back unspent
+    assert tuple(await stack.row(late))[:2] == ("queued", 0)
+    await stack.forget_open()
+
+
 @pytest.mark.reliability("faults: poison task", "adapt")
 async def test_a_task_that_ends_its_worker_each_time_is_given_up_and_takes_no_other_down(stack: Stack):
     poison = None
@@ -180,6 +202,25 @@ async def test_predictions_of_a_worker_that_died_are_taken_over(stack: Stack):
     for reply in replies:
         assert [p["label"] for p in reply.predictions] == [support.classes[k] for k in support.targets]
     assert await stack.scalar("SELECT count(*) FROM predictions WHERE adapted_model_id = :id", id=model.model_id) == 3
+
+
+@pytest.mark.reliability("faults: zombie worker", "predict")
+async def test_predictions_of_a_zombie_are_recorded_once(stack: Stack):
+    """It wakes when another worker has answered its calls, and answers them again: to nobody."""
+    support = blobs(7)
+    recorded = "SELECT count(*) FROM predictions WHERE adapted_model_id = :id"
+    with stack.worker() as zombie:
+        model = await stack.submit("near", support)
+        await stack.until(model, "succeeded")
+        zombie.signal(signal.SIGSTOP)
+        answers = [asyncio.create_task(stack.predict(model, support.inputs)) for _ in range(3)]
+        with stack.worker() as heir:
+            assert all(reply.predictions for reply in await asyncio.gather(*answers))
+            heir.signal(signal.SIGSTOP)
+            zombie.signal(signal.SIGCONT)
+            assert (await stack.predict(model, support.inputs)).predictions  # it reads its calls in order
+            assert zombie.process.poll() is None
+    assert await stack.scalar(recorded, id=model.model_id) == 4
 
 
 async def test_a_prediction_nobody_waits_for_any_more_is_dropped(stack: Stack):
