@@ -1,6 +1,7 @@
 """A service of the benchmark's own: `python -m standalone serve` on a temporary data folder and a free port."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,8 +20,19 @@ _START_S = 180
 @contextmanager
 def own_service(**settings: str) -> Iterator[str]:
     """Yields the URL of a service that is ready; stops it at the end. ``settings``: of the environment, on top."""
-    with tempfile.TemporaryDirectory(prefix="kshot-bench-") as folder, service_on(Path(folder), **settings) as url:
-        yield url
+    with tempfile.TemporaryDirectory(prefix="kshot-bench-") as folder:
+        try:
+            with service_on(Path(folder), **settings) as url:
+                yield url
+        finally:
+            _remove_data_elsewhere(Path(folder))
+
+
+def _remove_data_elsewhere(folder: Path) -> None:
+    """As root the servers' data lies outside of the home, which links to it (`standalone.unprivileged`)."""
+    servers = folder / "home" / "servers"
+    if servers.is_symlink():
+        shutil.rmtree(servers.resolve(), ignore_errors=True)
 
 
 @contextmanager
