@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from sqlalchemy import Connection, text
 
-from kshot.storage import flywheel_tables, training_tables  # noqa: F401 - their tables join the metadata
+from kshot.storage import access_tables, flywheel_tables, training_tables  # noqa: F401 - their tables join the metadata
 from kshot.storage.database import open_database
 from kshot.storage.settings import DatabaseSettings
 from kshot.storage.tables import metadata

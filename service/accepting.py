@@ -21,6 +21,7 @@ from kshot.storage.adapted_models import (
 from kshot.storage.admission import count_open
 from kshot.storage.orders import NewOrder
 from kshot.storage.tasks import NewTask, insert_task
+from kshot.storage.tenancy import unconfined
 from service.auth import Caller
 from service.joint import count_targets
 from service.labels import k_shot
@@ -64,7 +65,7 @@ async def _accept_alone(
     state: State, caller: Caller, prepared: Prepared, new: NewOrder, asked: bytes, idempotency_key: str | None
 ) -> Accepted:
     """In a transaction of its own: an order with an idempotency key, or something stands against recording it."""
-    async with state.database.transaction() as connection:
+    async with state.database.of_tenant(caller.tenant) as connection:
 
         async def note(action: str, id: str) -> None:
             await audit(
@@ -133,7 +134,8 @@ async def _insert(
 
 
 async def _check_room(connection: AsyncConnection, state: State, caller: Caller) -> None:
-    everyone, own = await count_open(connection, caller.tenant)
+    async with unconfined(connection):
+        everyone, own = await count_open(connection, caller.tenant)
     if own >= state.settings.max_open_per_tenant or everyone >= state.settings.max_open_tasks:
         raise QueueFull("too many adaptations are waiting; try again later", retry_after=1 + everyone / 500)
 

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from kshot.contracts.errors import KshotError, Unavailable
 from kshot.storage.database import is_away
 from kshot.storage.lookups import Found, Lookups, Question
+from kshot.storage.tenancy import confine
 
 
 class Database:
@@ -24,6 +25,13 @@ class Database:
         with _away_is_unavailable():
             async with self._engine.begin() as connection:
                 yield connection
+
+    @asynccontextmanager
+    async def of_tenant(self, tenant: str) -> AsyncIterator[AsyncConnection]:
+        """One transaction that sees and changes the rows of this tenant alone, whatever its statements say."""
+        async with self.transaction() as connection:
+            await confine(connection, tenant)
+            yield connection
 
     @asynccontextmanager
     async def single(self) -> AsyncIterator[AsyncConnection]:

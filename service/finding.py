@@ -45,5 +45,5 @@ async def find_adapted_model(state: State, caller: Caller, id: str) -> AdaptedMo
     """The caller's adapted model. NotFound also for another tenant's; Expired."""
     if not is_id(id, "am"):
         raise NotFound("no adapted model with this id")
-    async with state.database.single() as connection:
+    async with state.database.of_tenant(caller.tenant) as connection:
         return await get_adapted_model(connection, caller.tenant, id)

@@ -67,7 +67,7 @@ async def _look_until_done(
             if heard and (made := _made(model, reply.result())) is not None:
                 return made
         pause = min(_LAST_LOOK_S, 2 * pause)
-        async with state.database.single() as connection:
+        async with state.database.of_tenant(model.tenant) as connection:
             model = await get_adapted_model(connection, model.tenant, model.id)
     return model
 

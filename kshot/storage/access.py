@@ -129,9 +129,9 @@ async def audit(
 ) -> None:
     """Append a row about a mutation, in the mutation's own transaction. No secret and no payload belongs here."""
     await connection.execute(
-        insert(audit_log).values(
-            tenant_id=tenant, key_id=key, action=action, object_id=object_id, request_id=request_id
-        )
+        insert(audit_log)
+        .inline()
+        .values(tenant_id=tenant, key_id=key, action=action, object_id=object_id, request_id=request_id)
     )
 
 

@@ -10,7 +10,8 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kshot.storage.tables import api_keys, seconds_from_now, sessions, tenants
+from kshot.storage.access_tables import sessions
+from kshot.storage.tables import api_keys, seconds_from_now, tenants
 
 LIFETIME_S = 12 * 3600
 

@@ -64,21 +64,13 @@ api_keys = Table(
     created(),
     Column("expires_at", DateTime(timezone=True)),
     Column("revoked_at", DateTime(timezone=True)),
-)
-
-sessions = Table(
-    "sessions",
-    metadata,
-    Column("sha256", LargeBinary, primary_key=True, comment="of the cookie's secret"),
     Column(
-        "key_id",
+        "replaces",
         Text,
         ForeignKey("api_keys.id"),
-        nullable=False,
-        comment="the API key that signed in: its end is the session's",
+        index=True,
+        comment="the key that it was made for, to replace",
     ),
-    created(),
-    Column("expires_at", DateTime(timezone=True), nullable=False, index=True),
 )
 
 checkpoints = Table(

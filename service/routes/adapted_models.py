@@ -47,7 +47,7 @@ _log = structlog.get_logger()
 @router.get("", summary="List adapted models", response_model=api.Page[api.AdaptedModel], responses=problems(422))
 async def list_models(state: StateDep, caller: CallerDep, cursor: CursorDep) -> Response:
     """Newest first; without expired and deleted ones, and without `predictions`: get one model to read them."""
-    async with state.database.single() as connection:
+    async with state.database.of_tenant(caller.tenant) as connection:
         rows = await list_adapted_models(connection, caller.tenant, limit=cursor.limit + 1, after=cursor.after)
     return views.respond(page_of([views.adapted_model(row) for row in rows], cursor.limit))
 
@@ -73,7 +73,7 @@ async def get_model(
 async def list_history(id: str, state: StateDep, caller: CallerDep) -> Response:
     """Newest first, all on one page: how it was made and, where it follows an alias, what became of each move."""
     model = await find_adapted_model(state, caller, id)
-    async with state.database.single() as connection:
+    async with state.database.of_tenant(caller.tenant) as connection:
         rows = await list_revisions(connection, model)
     return views.respond(page_of([flywheel_views.revision(row) for row in rows], len(rows)))
 
@@ -93,7 +93,7 @@ async def change_model(id: str, request: Request, state: StateDep, caller: Calle
     _check_id(id)
     raw = await read_raw(request, SMALL_BYTES)
     change = validate(api.ChangeRequest, strict_object(raw.data))
-    async with state.database.transaction() as connection:
+    async with state.database.of_tenant(caller.tenant) as connection:
         model = await change_adapted_model(
             connection,
             caller.tenant,
@@ -113,7 +113,7 @@ async def change_model(id: str, request: Request, state: StateDep, caller: Calle
 async def delete_model(id: str, request: Request, state: StateDep, caller: CallerDep) -> Response:
     """Its support set, its states, feedback on it and all predictions made with it are erased."""
     _check_id(id)
-    async with state.database.transaction() as connection:
+    async with state.database.of_tenant(caller.tenant) as connection:
         attempts = await delete_adapted_model(connection, caller.tenant, id)
         await note(connection, request, caller, "adapted_model.delete", id)
     try:
@@ -141,7 +141,7 @@ async def add_examples(
     parent = await wait_until_done(state, await find_adapted_model(state, caller, id), preference.wait_s)
     require_ready(parent)
     checkpoint = await state.checkpoint(parent.made_with.id)
-    async with state.database.single() as connection:
+    async with state.database.of_tenant(caller.tenant) as connection:
         stored = await get_support(connection, caller.tenant, id)
     prepared = await state.compute(
         raw.cost + len(stored),

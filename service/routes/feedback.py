@@ -62,7 +62,7 @@ async def give_feedback(
         raise Invalid("feedback on models of several targets is not taken yet", param="labels")
     item = await _read(state, caller, model, parsed, raw.cost)
     digest = await state.compute(raw.cost, lambda: _digest(model.id, parsed))
-    async with state.database.transaction() as connection:
+    async with state.database.of_tenant(caller.tenant) as connection:
         if idempotency_key is not None:
             bound = await idempotency.take(connection, caller.tenant, idempotency_key, digest, item.id)
             if bound.object_id != item.id:
@@ -102,7 +102,7 @@ async def _what_it_speaks_of(
     state: State, caller: Caller, model: AdaptedModel, prediction: str | None
 ) -> tuple[RecordedPrediction | None, int | None]:
     """The recorded prediction, and how many numbers a label of regression has."""
-    async with state.database.single() as connection:
+    async with state.database.of_tenant(caller.tenant) as connection:
         found, n_targets = None, None
         if prediction is not None:
             if not is_id(prediction, "pred"):

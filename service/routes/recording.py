@@ -22,7 +22,7 @@ router = APIRouter(prefix="/recording", tags=["recording"])
 )
 async def read(state: StateDep, caller: CallerDep) -> Response:
     """Off until your tenant switches it on."""
-    async with state.database.single() as connection:
+    async with state.database.of_tenant(caller.tenant) as connection:
         return views.respond(flywheel_views.recording(await get_recording(connection, caller.tenant)))
 
 
@@ -45,7 +45,7 @@ async def decide(request: Request, state: StateDep, caller: CallerDep) -> Respon
     """
     raw = await read_raw(request, SMALL_BYTES)
     wanted = validate(flywheel_bodies.RecordingRequest, strict_object(raw.data))
-    async with state.database.transaction() as connection:
+    async with state.database.of_tenant(caller.tenant) as connection:
         found = await set_recording(
             connection, caller.tenant, enabled=wanted.enabled, retention_days=wanted.retention_days
         )

@@ -87,7 +87,7 @@ async def describe(state: State, caller: Caller) -> Session:
     """The names behind a caller."""
     if caller.key is None:
         return Session(key=None, tenant="default", role=caller.role)
-    async with state.database.single() as connection:
+    async with state.database.of_tenant(caller.tenant) as connection:
         name, tenant = await names_of_key(connection, caller.key)
     return Session(key=name, tenant=tenant, role=caller.role)
 

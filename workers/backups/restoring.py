@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from kshot.contracts.errors import Conflict, Invalid
 from kshot.storage.objects import ObjectStore
 from kshot.storage.referenced import Referenced
+from kshot.storage.tenancy import grant_again
 from workers.backups import postgres
 from workers.backups.checking import check_backup
 from workers.backups.copying import Say, copy, each
@@ -32,6 +33,8 @@ async def restore_backup(
     _, broken = await each(lambda one: copy(folder.objects, objects, one), wanted, say)
     _refuse(broken)
     await asyncio.to_thread(postgres.load, url, server, folder.dump)
+    async with database.begin() as connection:
+        await grant_again(connection)
     say(f"database: {listing.database.bytes / 1e6:.1f} MB")
     return listing.faults
 
