@@ -5,6 +5,7 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy import URL, event, make_url
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi as adapted
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -96,6 +97,7 @@ def is_away(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         state = str(getattr(error.orig, "sqlstate", None) or "")
         return error.connection_invalidated or isinstance(error, OperationalError) or state.startswith(_AWAY_STATES)
-    if isinstance(error, asyncpg.PostgresError):  # while connecting, the driver's own errors come through unwrapped
-        return str(error.sqlstate).startswith(_AWAY_STATES)
+    if isinstance(error, asyncpg.PostgresError | adapted.Error):  # while connecting, errors come through unwrapped
+        away = isinstance(error, adapted.InterfaceError)
+        return away or str(error.sqlstate).startswith(_AWAY_STATES)
     return isinstance(error, PoolTimeout | asyncpg.InterfaceError | OSError | TimeoutError)

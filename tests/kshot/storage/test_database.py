@@ -1,0 +1,54 @@
+"""What the driver says while Postgres starts up, recovers or is full: the service must take it for away, not for wrong."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from kshot.storage.database import is_away, open_database
+from kshot.storage.lookups import Lookups, Question
+
+
+@asynccontextmanager
+async def refusing(sqlstate: str) -> AsyncIterator[str]:
+    """The URL of a server that greets everybody as a Postgres that lets nobody in."""
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        length = int.from_bytes(await reader.readexactly(4), "big")
+        asked = await reader.readexactly(length - 4)
+        if asked[:4] == b"\x04\xd2\x16\x2f":  # wants TLS
+            writer.write(b"N")
+            await reader.readexactly(4)
+        fields = b"".join(b"%c%s\0" % (name, value) for name, value in [(b"S", b"FATAL"), (b"M", b"not now")])
+        fields += b"C" + sqlstate.encode() + b"\0\0"
+        writer.write(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        yield f"postgresql://kshot:secret@127.0.0.1:{port}/kshot"
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "away"),
+    [("57P03", True), ("53300", True), ("57P01", True), ("28P01", False)],
+    ids=["it starts up or recovers", "it has no connection left", "it goes down", "the password is wrong"],
+)
+async def test_a_postgres_that_lets_nobody_in_is_away_however_it_is_asked(sqlstate: str, away: bool):
+    """Keys and models are looked up over a raw connection, where SQLAlchemy wraps no error."""
+    async with refusing(sqlstate) as url:
+        engine = open_database(url)
+        lookups = Lookups(engine)
+        try:
+            with pytest.raises(Exception) as looked_up:
+                await lookups.find(Question(secret="k" * 40))
+            with pytest.raises(Exception) as connected:
+                async with engine.connect():
+                    pass
+        finally:
+            await lookups.close()
+            await engine.dispose()
+    assert (is_away(looked_up.value), is_away(connected.value)) == (away, away)
