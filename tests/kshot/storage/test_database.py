@@ -1,4 +1,4 @@
-"""What the driver says while Postgres starts up, recovers or is full: the service must take it for away, not for wrong."""
+"""What the driver says while Postgres starts up, recovers or is full: that is away, and nothing is wrong with us."""
 
 import asyncio
 from collections.abc import AsyncIterator
