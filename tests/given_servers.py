@@ -1,4 +1,4 @@
-"""A plugin for many short runs: fixtures take the servers of the environment, migrated and empty, in place of their own.
+"""A plugin for many short runs: fixtures take the servers of the environment, migrated and empty, for their own.
 
 `benchmarks.mutation` starts the servers once and gives each run a database of its own.
 """

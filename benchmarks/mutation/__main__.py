@@ -1,6 +1,6 @@
 """``python -m benchmarks.mutation``: change, test, note what survived. Goes on where it was when called again.
 
-Needs cosmic-ray, which is no dependency: ``pip install --target build/cosmic-ray --no-deps cosmic-ray parso stevedore`` and
+Needs cosmic-ray, which is no dependency: ``pip install --target build/cosmic-ray --no-deps cosmic-ray parso`` and
 ``PYTHONPATH=build/cosmic-ray``. Mutants that were run against the same module and the same tests are not run again.
 """
 

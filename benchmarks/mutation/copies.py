@@ -34,17 +34,15 @@ class Servers:
     """Running servers; `renewed` gives what tests need to use them."""
 
     def __init__(self, given: dict[str, Any], home: Path) -> None:
-        self._admin_url, self._redis_url = str(given["database_url"]), str(given["redis_url"])
+        self._url, self._redis_url = str(given["database_url"]), str(given["redis_url"])
         self._home = home
-
-    def url(self, database: str) -> str:
-        """Of one of its databases."""
-        return make_url(self._admin_url).set(database=database).render_as_string(hide_password=False)
 
     def migrate(self, copy: Path) -> None:
         """Make the database that each run gets a copy of."""
+        secret = (self._home / "servers" / "postgres-secret").read_text()
+        self._run("ALTER ROLE kshot CREATEDB", username="postgres", password=secret)
         self._run(f"CREATE DATABASE {_TEMPLATE}")
-        environ = {**os.environ, "DATABASE_URL": self.url(_TEMPLATE)}
+        environ = {**os.environ, "DATABASE_URL": self._with(database=_TEMPLATE)}
         subprocess.run([sys.executable, "-m", "alembic", "upgrade", "head"], cwd=copy, env=environ, check=True)
 
     def renewed(self) -> dict[str, str]:
@@ -52,11 +50,18 @@ class Servers:
         self._run(f"DROP DATABASE IF EXISTS {_FRESH} WITH (FORCE)", f"CREATE DATABASE {_FRESH} TEMPLATE {_TEMPLATE}")
         with Redis.from_url(self._redis_url) as redis:
             redis.flushall()
-        return {"DATABASE_URL": self.url(_FRESH), "REDIS_URL": self._redis_url, "KSHOT_HOME": str(self._home)}
+        return {
+            "DATABASE_URL": self._with(database=_FRESH),
+            "REDIS_URL": self._redis_url,
+            "KSHOT_HOME": str(self._home),
+        }
 
-    def _run(self, *statements: str) -> None:
+    def _with(self, **parts: str) -> str:
+        return make_url(self._url).set(**parts).render_as_string(hide_password=False)
+
+    def _run(self, *statements: str, **user: str) -> None:
         async def run() -> None:
-            connection = await asyncpg.connect(self._admin_url)
+            connection = await asyncpg.connect(self._with(**user))
             for statement in statements:
                 await connection.execute(statement)
             await connection.close()

@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,13 @@ from cosmic_ray.operators.operator import Operator
 
 from benchmarks.mutation.operators import all_operators
 
+_SIZE = re.compile(r"^- \w+ = [\d* .]+$", re.MULTILINE)
+"""A constant of bytes, seconds or rows: another value is another choice, not a fault."""
+
 
 @dataclass(frozen=True)
 class Mutant:
-    """``change``: the lines that differ, as a difference shows them; it names the mutant, wherever in the file it is."""
+    """``change``: the lines that differ, as a difference shows them. It names the mutant, wherever it stands."""
 
     operator: str
     line: int
@@ -46,7 +50,7 @@ def mutants_of(source: str) -> list[Mutant]:
             runs = _what_runs(changed)
             if runs is not None and runs != plain and changed not in found:
                 found[changed] = _mutant(name, source, changed)
-    return sorted(found.values(), key=lambda mutant: mutant.line)
+    return sorted((one for one in found.values() if not _SIZE.match(one.change)), key=lambda mutant: mutant.line)
 
 
 def _changed(source: str, operator: Operator, nth: int) -> str | None:
@@ -58,7 +62,7 @@ def _changed(source: str, operator: Operator, nth: int) -> str | None:
 
 def _mutant(name: str, source: str, changed: str) -> Mutant:
     before, after = source.splitlines(), changed.splitlines()
-    lines = [line for line in difflib.unified_diff(before, after, n=0, lineterm="")][2:]
+    lines = list(difflib.unified_diff(before, after, n=0, lineterm=""))[2:]
     first = next(int(line[4:].split(",")[0].split(" ")[0]) for line in lines if line.startswith("@@"))
     told = "\n".join(line[0] + " " + line[1:].strip() for line in lines if not line.startswith("@@"))
     return Mutant(name, first, told, changed)

@@ -1,4 +1,4 @@
-"""The changes that are made. Cosmic-ray has those of Python; statements for Postgres are strings and SQLAlchemy's calls."""
+"""The changes that are made. Cosmic-ray has those of Python; Postgres is told by strings and SQLAlchemy's calls."""
 
 import re
 from collections.abc import Iterator
@@ -134,7 +134,7 @@ class LinkDropped(_Ours):
 
 
 class StatementDropped(_Ours):
-    """A call whose answer nobody takes (but lines of the log), an error that is raised, or something added up, left out."""
+    """A call whose answer nobody takes (no line of the log), an error raised, or something added up, left out."""
 
     def variants(self, node: Any) -> list[str]:
         if node.parent is None or node.parent.type != "simple_stmt":

@@ -9,13 +9,24 @@ from pathlib import Path
 
 import pytest
 
-_HEAVY = ("torch", "numpy", "sqlalchemy.ext.asyncio", "asyncpg", "fastapi", "pydantic", "PIL.Image", "scipy.special")
+_HEAVY = (
+    "torch",
+    "numpy",
+    "sqlalchemy.ext.asyncio",
+    "asyncpg",
+    "fastapi",
+    "pydantic_settings",
+    "PIL.Image",
+    "redis.asyncio",
+)
+_PLUGINS = ("pytest_asyncio.plugin", "pytest_timeout")
+"""Others of those that are installed would be imported in each run, and do nothing."""
 _TIMED_OUT = -1
 
 
 def import_heavy() -> None:
     """Once, before the first run."""
-    for name in _HEAVY:
+    for name in (*_HEAVY, *_PLUGINS):
         __import__(name)
 
 
@@ -59,8 +70,8 @@ def _test(copy: Path, tests: Sequence[str], environ: Mapping[str, str], log: Pat
         os.chdir(copy)
         sys.path.insert(0, str(copy))
         sys.dont_write_bytecode = True
-        os.environ.update(environ)
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "tests.given_servers"]
-        code = int(pytest.main([*options, *tests]))
+        os.environ.update(environ, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+        plugins = ["no:cacheprovider", "tests.given_servers", *_PLUGINS]
+        code = int(pytest.main(["-x", "-q", *(f"-p{name}" for name in plugins), *tests]))
     finally:
         os._exit(code)

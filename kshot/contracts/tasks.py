@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from kshot.contracts.checkpoints import TaskKind
+from kshot.contracts.errors import Unavailable
 from kshot.contracts.model import Model
 from kshot.contracts.selection import Candidate, CheckpointRef, Selection
 from kshot.contracts.wire import Array, Inputs, get_inputs, pack, put_inputs, unpack
@@ -16,6 +17,11 @@ MAX_TARGETS = 64
 MAX_TARGET_NAME_CHARS = 64
 TargetName = Annotated[str, Field(min_length=1, max_length=MAX_TARGET_NAME_CHARS)]
 Wanted = Literal["labels", "probabilities", "logits", "values", "nearest"]
+PAYLOAD_VERSION = 1
+"""Of `Payload.encode`. It goes up with every change that a process from before it would not understand. In a task's row
+it stands beside the payload; in a message of the queue the message's own version covers it."""
+READABLE_PAYLOADS = frozenset({PAYLOAD_VERSION})
+"""What this process understands. A release that reads a new version comes before the one that writes it."""
 
 
 class LearnerOptions(Model):
@@ -124,7 +130,7 @@ class Payload:
     def encode(self) -> bytes:
         """As one safetensors buffer, for Postgres and Redis."""
         header: dict[str, Any] = {
-            "version": 1,
+            "version": PAYLOAD_VERSION,
             "options": self.options.model_dump(mode="json"),
             "answer": self.answer.model_dump(mode="json"),
         }
@@ -149,8 +155,10 @@ class Payload:
 
     @classmethod
     def decode(cls, buffer: bytes) -> "Payload":
-        """The payload of a buffer that :meth:`encode` made."""
+        """The payload of a buffer that :meth:`encode` made. Raises Unavailable for one of a version not read here."""
         header, arrays = unpack(buffer)
+        if header["version"] not in READABLE_PAYLOADS:
+            raise Unavailable("another version of kshot wrote this and is needed to read it; try again", retry_after=5)
         support = None
         if "support" in header:
             inputs = _present(arrays, header, "support.inputs")

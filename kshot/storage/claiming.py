@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from kshot.contracts.tasks import READABLE_PAYLOADS
 from kshot.storage.database import fetch
 from kshot.storage.tasks import Claim
 
@@ -26,8 +27,9 @@ async def claim(
     and of these a tenant's first before another's second, what runs already counting too: nobody waits behind a
     neighbour's thousand. Fewer where their payloads are larger than ``max_bytes`` together, but at least one.
 
-    Tasks with one attempt left are claimed with ``last_chance`` alone, so that a worker can run each by itself:
-    among them is the one that ends its workers, and it must not spend its neighbours' attempts too.
+    Tasks whose payload is of a version that is not read here are left to a worker that reads it. Those with one attempt
+    left are claimed with ``last_chance`` alone, so that a worker can run each by itself: among them is the one that
+    ends its workers, and it must not spend its neighbours' attempts too.
 
     One statement, which commits by itself where no transaction is open, and does not wait for the disk: a Postgres
     that crashes may forget a claim. Before anything outside of it relies on one, the lease is renewed, which waits.
@@ -44,6 +46,7 @@ def _place(row: Any) -> int:
 _OPEN = "({0}.status = 'queued' OR {0}.status = 'running' AND {0}.lease_until < now())"
 _FIRST = "SELECT {0} FROM tasks AS first WHERE first.adapted_model_id = {1}.adapted_model_id AND NOT first.background"
 """The task that made a model alone holds the support set, which replays of it read."""
+_READABLE = f"t.payload_version IN ({', '.join(map(str, sorted(READABLE_PAYLOADS)))})"
 
 _CLAIM = """
 WITH hasty AS (
@@ -76,7 +79,7 @@ RETURNING
 
 @cache
 def _statement(last_chance: bool, background: bool | None) -> str:
-    wanted = [_OPEN.format("t"), "t.max_attempts - t.attempt " + ("= 1" if last_chance else "> 1")]
+    wanted = [_OPEN.format("t"), "t.max_attempts - t.attempt " + ("= 1" if last_chance else "> 1"), _READABLE]
     if background is not None:
         wanted.append("t.background" if background else "NOT t.background")
     return _CLAIM.format(

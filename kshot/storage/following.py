@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, true, union_all, update
+from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, func, or_, select, true, union_all, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -152,10 +152,19 @@ async def _queue(connection: AsyncConnection, models: Sequence[Row[Any]]) -> Non
                 "checkpoint_id": model.target,
                 "learner": learner,
                 "background": True,
+                "payload_version": _version_of_first(model.id),
             }
         )
     if rows:
         await connection.execute(insert(tasks).values(rows))
+
+
+def _version_of_first(model: str) -> ScalarSelect[int]:
+    """Of the payload that a replay of the model replays."""
+    first = tasks.alias()
+    return (
+        select(first.c.payload_version).where(first.c.adapted_model_id == model, ~first.c.background).scalar_subquery()
+    )
 
 
 async def _manifests(connection: AsyncConnection, ids: set[str]) -> dict[str, Manifest]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from kshot.contracts.tasks import PAYLOAD_VERSION
 from kshot.storage.adapted_models import AdaptedModel, NewAdaptedModel
 from kshot.storage.database import fetch
 from kshot.storage.tasks import NewTask
@@ -45,7 +46,7 @@ async def insert_orders(connection: AsyncConnection, orders: Sequence[NewOrder],
     # In the order of the unique index, so that two groups that wait for each other's fingerprints cannot both wait.
     ordered = sorted(orders, key=lambda order: (order.model.tenant, order.model.fingerprint or ""))
     columns = zip(*(_row(order) for order in ordered), strict=True)
-    rows = await fetch(connection, _INSERT, room.everyone, room.tenant, *columns)
+    rows = await fetch(connection, _INSERT, room.everyone, room.tenant, *columns, PAYLOAD_VERSION)
     models = {order.model.id: order.model for order in orders}
     return {row["id"]: _queued(models[row["id"]], row) for row in rows}
 
@@ -120,9 +121,9 @@ WITH given AS (
     RETURNING id, created_at, expires_at, metadata
 ), made AS (
     INSERT INTO tasks (
-        id, tenant_id, adapted_model_id, checkpoint_id, learner, payload, query, reply_to, request_id
+        id, tenant_id, adapted_model_id, checkpoint_id, learner, payload, query, reply_to, request_id, payload_version
     ) SELECT task_id, tenant_id, id, checkpoint_id, learner, ($27::bytea[])[place], ($28::bytea[])[place],
-        reply_to, request_id
+        reply_to, request_id, $29
     FROM given JOIN models USING (id)
 ), noted AS (
     INSERT INTO audit_log (tenant_id, key_id, action, object_id, request_id)
@@ -131,7 +132,7 @@ WITH given AS (
 SELECT id, created_at, expires_at, metadata FROM models
 """
 """$1, $2: the room for everyone and for one tenant. $27, $28: supports and queries, which are taken from where they
-are: copying them through every step would cost more than all the rest."""
+are: copying them through every step would cost more than all the rest. $29: the version both are written in."""
 
 
 def _queued(model: NewAdaptedModel, row: Any) -> AdaptedModel:

@@ -189,6 +189,13 @@ tasks = Table(
     ),
     Column("payload", LargeBinary, comment="contracts.tasks.Payload; NULL once the model is deleted, and of replays"),
     Column(
+        "payload_version",
+        Integer,
+        nullable=False,
+        server_default="1",
+        comment="contracts.tasks.PAYLOAD_VERSION of payload and query; of a replay that of the payload it replays",
+    ),
+    Column(
         "query",
         LargeBinary,
         comment="contracts.tasks.Payload of the query that came with the support; NULL once answered, and without",

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kshot.contracts.errors import Poison
-from kshot.contracts.tasks import Failure
+from kshot.contracts.tasks import PAYLOAD_VERSION, Failure
 from kshot.storage.results import NewResult, insert_result
 from kshot.storage.tables import adapted_models, results, seconds_from_now, tasks
 
@@ -93,6 +93,7 @@ async def insert_task(connection: AsyncConnection, task: NewTask) -> None:
             checkpoint_id=task.checkpoint,
             learner=task.learner,
             payload=task.payload,
+            payload_version=PAYLOAD_VERSION,
             query=task.query,
             reply_to=task.reply_to,
             request_id=task.request_id,
@@ -121,7 +122,7 @@ async def complete(connection: AsyncConnection, claim: Claim, result: NewResult)
 
     Of a replay more is to be done: `storage.revisions`.
     """
-    kept = {} if result.payload is None else {"payload": result.payload}
+    kept = {} if result.payload is None else {"payload": result.payload, "payload_version": PAYLOAD_VERSION}
     if not await finish(connection, claim, status="succeeded", failure=None, **kept):
         return False
     await insert_result(connection, claim.task_id, claim.adapted_model, result)

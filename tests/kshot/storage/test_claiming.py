@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from kshot.contracts.tasks import PAYLOAD_VERSION
 from kshot.storage.adapted_models import insert_adapted_model
 from kshot.storage.claiming import claim
 from kshot.storage.tasks import Claim, insert_task
@@ -70,6 +71,20 @@ async def test_fairness_does_not_claim_more_than_fits(connection: AsyncConnectio
     other = await accepted(connection, checkpoint, quiet, payload=b"x" * 100)
     assert ids(await claim(connection, "w", 60, 9, max_bytes=200)) == [large[0], other]
     assert ids(await claim(connection, "w", 60, 9, max_bytes=1)) == [large[1]]
+
+
+async def test_a_payload_of_a_later_version_is_left_to_who_reads_it(connection: AsyncConnection, checkpoint: str):
+    """Claimed by an older one, it would fail, though nothing is wrong with it."""
+    tenant = await a_tenant(connection)
+    newer, older = [await accepted(connection, checkpoint, tenant) for _ in range(2)]
+    written_in = text("UPDATE tasks SET payload_version = :version WHERE id = :id")
+    await connection.execute(written_in, {"version": PAYLOAD_VERSION + 1, "id": newer})
+    await connection.commit()
+    assert ids(await claim(connection, "w", 60, 9)) == [older]
+    assert ids(await claim(connection, "w", 60, 9, last_chance=True)) == []
+    await connection.execute(written_in, {"version": PAYLOAD_VERSION, "id": newer})
+    await connection.commit()
+    assert [(one.task_id, one.attempt) for one in await claim(connection, "w", 60, 9)] == [(newer, 1)]
 
 
 async def test_only_the_claim_does_not_wait_for_the_disk(connection: AsyncConnection, checkpoint: str):
