@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from kshot.contracts.checkpoints import TaskKind
-from kshot.contracts.errors import Unavailable
+from kshot.contracts.errors import Invalid, Unavailable
 from kshot.contracts.model import Model
 from kshot.contracts.selection import Candidate, CheckpointRef, Selection
-from kshot.contracts.wire import Array, Inputs, get_inputs, pack, put_inputs, unpack
+from kshot.contracts.wire import Array, Inputs, get_inputs, header_of, pack, put_inputs, unpack
 
 Label = str | int
 TargetKind = Literal["classification", "regression"]
@@ -155,18 +155,19 @@ class Payload:
 
     @classmethod
     def decode(cls, buffer: bytes) -> "Payload":
-        """The payload of a buffer that :meth:`encode` made. Raises Unavailable for one of a version not read here."""
+        """The payload of a buffer that :meth:`encode` made. Raises Unavailable for one of a version not read here, Invalid
+        for anything else: others may write to the stream besides us."""
         header, arrays = unpack(buffer)
-        if header["version"] not in READABLE_PAYLOADS:
-            raise Unavailable("another version of kshot wrote this and is needed to read it; try again", retry_after=5)
-        support = None
-        if "support" in header:
-            inputs = _present(arrays, header, "support.inputs")
-            meta = header["support"]
-            columns = tuple(TargetSpec.model_validate(column, strict=False) for column in meta.get("columns", ()))
-            support = SupportSet(meta["task"], inputs, arrays["support.targets"], tuple(meta["classes"]), columns)
+        with header_of("a payload"):
+            if header["version"] not in READABLE_PAYLOADS:
+                message = "another version of kshot wrote this and is needed to read it; try again"
+                raise Unavailable(message, retry_after=5)
+            return cls._of(header, arrays)
+
+    @classmethod
+    def _of(cls, header: dict[str, Any], arrays: dict[str, Array]) -> "Payload":
         return cls(
-            support=support,
+            support=_support(header, arrays) if "support" in header else None,
             query=get_inputs(arrays, header, "query.inputs"),
             options=LearnerOptions.model_validate(header["options"], strict=False),
             answer=AnswerOptions.model_validate(header["answer"], strict=False),
@@ -178,9 +179,18 @@ class Payload:
         )
 
 
+def _support(header: dict[str, Any], arrays: dict[str, Array]) -> SupportSet:
+    inputs, targets, meta = _present(arrays, header, "support.inputs"), arrays["support.targets"], header["support"]
+    if targets.ndim == 0 or len(targets) != len(inputs):
+        raise Invalid("the payload's support has not as many targets as inputs")
+    columns = tuple(TargetSpec.model_validate(column, strict=False) for column in meta.get("columns", ()))
+    return SupportSet(meta["task"], inputs, targets, tuple(meta["classes"]), columns)
+
+
 def _present(arrays: dict[str, Array], header: dict[str, Any], name: str) -> Inputs:
     inputs = get_inputs(arrays, header, name)
-    assert inputs is not None
+    if inputs is None:
+        raise Invalid(f"the payload lacks {name}")
     return inputs
 
 

@@ -4,7 +4,8 @@ Safetensors cannot hold code, so nothing from outside the process is ever unpick
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,15 @@ def _array(tensor: Mapping[str, Any]) -> Array:
         raise Invalid("a tensor's shape has too many or too large dimensions") from error
 
 
+@contextmanager
+def header_of(what: str) -> Iterator[None]:
+    """Around whatever reads a header: Invalid where it is not one of ``what``, because a field is missing or odd."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise Invalid(f"the header is not that of {what}") from error
+
+
 def put_inputs(arrays: dict[str, Array], header: dict[str, Any], name: str, inputs: Inputs) -> None:
     """Store a block of inputs under ``name``: arrays as a tensor, texts in the header."""
     if isinstance(inputs, list):
@@ -92,8 +102,10 @@ def put_inputs(arrays: dict[str, Array], header: dict[str, Any], name: str, inpu
 
 
 def get_inputs(arrays: Mapping[str, Array], header: Mapping[str, Any], name: str) -> Inputs | None:
-    """The block stored by :func:`put_inputs` under ``name``; None where there is none."""
-    if name in arrays:
+    """The block stored by :func:`put_inputs` under ``name``; None where there is none. Raises Invalid for no rows."""
+    if name in arrays and arrays[name].ndim:
         return arrays[name]
-    texts: list[str] | None = header.get(name)
+    texts: object = header.get(name)
+    if name in arrays or not (texts is None or (isinstance(texts, list) and all(isinstance(one, str) for one in texts))):
+        raise Invalid("inputs are one row each: a tensor, or a list of texts", param=name)
     return texts

@@ -9,6 +9,7 @@ import io
 import math
 import stat
 import struct
+import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -94,7 +95,9 @@ def parse_npy(data: bytes) -> Array:
     """One array from npy bytes whose header tells the truth about them. The array is read-only."""
     stream = io.BytesIO(data)
     try:
-        shape, fortran, dtype = _HEADERS[npy.read_magic(stream)](stream)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy tells whoever reads the log that a header is old
+            shape, fortran, dtype = _HEADERS[npy.read_magic(stream)](stream)
     except Exception as error:  # the header is a Python literal; parsing one can fail in a dozen ways
         raise Invalid("the npy header is not readable") from error
     if dtype.hasobject or dtype.kind not in _KINDS or dtype.itemsize == 0:

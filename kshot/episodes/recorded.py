@@ -8,12 +8,14 @@ UTF-8) with ``text_ends``; ``targets``, int64 (n,) class numbers within the task
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field, TypeAdapter
 
+from kshot.contracts.checkpoints import Stored
 from kshot.contracts.errors import Invalid
-from kshot.contracts.wire import Array, Inputs, pack, peek, unpack
+from kshot.contracts.wire import Array, Inputs, header_of, pack, peek, unpack
 from kshot.episodes.pool import Pool, select_classes
 from kshot.episodes.tables import Table, Target
 from kshot.inputs import input_shape
@@ -29,6 +31,19 @@ class RecordedTask:
     labels: Sequence[str] | None = None
     values: Array | None = None
     models: Sequence[str] = ()
+
+
+class _Listed(Stored):
+    """A task as the header lists it."""
+
+    id: str
+    classes: tuple[str, ...]
+    rows: Annotated[int, Field(ge=0)]
+    models: tuple[str, ...] = ()
+
+
+_TASKS = TypeAdapter(list[_Listed])
+_WHAT = "a file of recorded tasks"
 
 
 @dataclass(frozen=True)
@@ -61,11 +76,12 @@ def write_recorded(file: Path, tasks: Sequence[RecordedTask]) -> None:
 
 
 def recorded_models(file: Path) -> list[str]:
-    """The adapted models whose examples a file holds. Reads its header alone."""
+    """The adapted models whose examples a file holds. Reads its header alone. Raises Invalid where it is no such file."""
     with file.open("rb") as opened:
         length = opened.read(8)
-        header = peek(length + opened.read(int.from_bytes(length, "little")))
-    return [model for task in header["tasks"] for model in task["models"]]
+        header = peek(length + opened.read(min(int.from_bytes(length, "little"), file.stat().st_size)))
+    with header_of(_WHAT):
+        return [model for task in _TASKS.validate_python(header["tasks"]) for model in task.models]
 
 
 def measure_recorded(file: Path) -> tuple[list[RecordedSize], tuple[int, ...]]:
@@ -73,16 +89,16 @@ def measure_recorded(file: Path) -> tuple[list[RecordedSize], tuple[int, ...]]:
     listed, inputs, targets = _read(file)
     sizes, start = list[RecordedSize](), 0
     for task in listed:
-        own = targets[start : start + task["rows"]]
-        classes = () if targets.ndim == 2 else tuple(np.bincount(own, minlength=len(task["classes"])).tolist())
-        sizes.append(RecordedSize(task["id"], len(own), classes))
+        own = targets[start : start + task.rows]
+        classes = () if targets.ndim == 2 else tuple(np.bincount(own, minlength=len(task.classes)).tolist())
+        sizes.append(RecordedSize(task.id, len(own), classes))
         start += len(own)
     return sizes, input_shape(inputs)
 
 
 def recorded_ids(file: Path) -> list[str]:
     """Ids of the tasks of a file, in its order. Raises Invalid where it is no such file."""
-    return [task["id"] for task in _read(file)[0]]
+    return [task.id for task in _read(file)[0]]
 
 
 def read_recorded_pool(file: Path, wanted: Sequence[str]) -> Pool:
@@ -95,13 +111,13 @@ def read_recorded_pool(file: Path, wanted: Sequence[str]) -> Pool:
         raise Invalid("these recorded tasks predict numbers; they have no classes")
     start, classes, rows, groups = 0, list[str](), list[Array](), list[tuple[int, ...]]()
     for task in listed:
-        own = targets[start : start + task["rows"]]
-        groups.append(tuple(range(len(classes), len(classes) + len(task["classes"]))))
-        rows += [start + np.flatnonzero(own == number) for number in range(len(task["classes"]))]
-        classes += [f"{task['id']}/{label}" for label in task["classes"]]
-        start += task["rows"]
+        own = targets[start : start + task.rows]
+        groups.append(tuple(range(len(classes), len(classes) + len(task.classes))))
+        rows += [start + np.flatnonzero(own == number) for number in range(len(task.classes))]
+        classes += [f"{task.id}/{label}" for label in task.classes]
+        start += task.rows
     kept = set(wanted)
-    chosen = [group for task, group in zip(listed, groups, strict=True) if task["id"] in kept]
+    chosen = [group for task, group in zip(listed, groups, strict=True) if task.id in kept]
     everything = Pool(inputs, tuple(classes), tuple(rows), tuple(groups))
     return select_classes(everything, [classes[index] for group in chosen for index in group])
 
@@ -111,9 +127,9 @@ def read_recorded_table(file: Path, wanted: Sequence[str]) -> Table:
     listed, inputs, targets = _read(file)
     if targets.ndim != 2 or isinstance(inputs, list):
         raise Invalid("these recorded tasks do not predict numbers from numbers")
-    groups = np.repeat(np.arange(len(listed)), [task["rows"] for task in listed])
+    groups = np.repeat(np.arange(len(listed)), [task.rows for task in listed])
     chosen = set(wanted)
-    kept = np.flatnonzero(np.isin(groups, [i for i, task in enumerate(listed) if task["id"] in chosen]))
+    kept = np.flatnonzero(np.isin(groups, [i for i, task in enumerate(listed) if task.id in chosen]))
     names = tuple(Target(f"target {number}", "regression") for number in range(1, targets.shape[1] + 1))
     return Table(inputs[kept], names, targets[kept], groups[kept])
 
@@ -137,17 +153,31 @@ def _targets(task: RecordedTask) -> Array:
     return np.array([number[label] for label in task.labels], np.int64)
 
 
-def _read(file: Path) -> tuple[list[dict[str, Any]], Inputs, Array]:
+def _read(file: Path) -> tuple[list[_Listed], Inputs, Array]:
     """The list of tasks, all inputs and all targets."""
     try:
         header, arrays = unpack(file.read_bytes())
-        listed: list[dict[str, Any]] = header["tasks"]
+    except OSError as error:
+        raise Invalid(f"not {_WHAT}") from error
+    with header_of(_WHAT):
+        listed = _TASKS.validate_python(header["tasks"])
         inputs = arrays["inputs"] if "inputs" in arrays else _texts(arrays)
-        if not len(inputs) == len(arrays["targets"]) == sum(task["rows"] for task in listed):
+        targets = arrays["targets"]
+        if not len(inputs) == len(targets) == sum(task.rows for task in listed):
             raise Invalid("the file of recorded tasks does not agree with itself")
-    except (OSError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise Invalid("not a file of recorded tasks") from error
-    return listed, inputs, arrays["targets"]
+        _check_targets(listed, targets)
+    return listed, inputs, targets
+
+
+def _check_targets(listed: Sequence[_Listed], targets: Array) -> None:
+    """Class numbers name classes: memory is made for as many as the largest says. Raises Invalid."""
+    if targets.ndim == 2 and targets.dtype == np.float32:
+        return
+    if targets.ndim != 1 or targets.dtype != np.int64:
+        raise Invalid("the targets of recorded tasks are class numbers, or rows of numbers")
+    n_classes = np.repeat([len(task.classes) for task in listed], [task.rows for task in listed])
+    if ((targets < 0) | (targets >= n_classes)).any():
+        raise Invalid("the file of recorded tasks names a class that it does not list")
 
 
 def _texts(arrays: dict[str, Array]) -> list[str]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kshot.contracts.tasks import Quality
-from kshot.contracts.wire import Array, pack, unpack
+from kshot.contracts.wire import Array, header_of, pack, unpack
 from kshot.device import CPU
 from kshot.learners.base import Column, State
 
@@ -24,14 +24,15 @@ def load_state(buffer: bytes, device: torch.device = CPU) -> State:
     """The state :func:`dump_state` made a buffer of, tensors on ``device``. Raises Invalid for a broken buffer."""
     header, arrays = unpack(buffer)
     tensors = {name: _tensor(array).to(device) for name, array in arrays.items()}
-    return State(
-        task=header["task"],
-        n_way=header["n_way"],
-        tensors=tensors,
-        quality=_quality(header["quality"]),
-        columns=tuple(Column(**column) for column in header.get("columns", [])),
-        qualities=tuple(_quality(quality) for quality in header.get("qualities", [])),
-    )
+    with header_of("a state"):
+        return State(
+            task=header["task"],
+            n_way=header["n_way"],
+            tensors=tensors,
+            quality=_quality(header["quality"]),
+            columns=tuple(Column(**column) for column in header.get("columns", [])),
+            qualities=tuple(_quality(quality) for quality in header.get("qualities", [])),
+        )
 
 
 def _tensor(array: Array) -> Tensor:

@@ -23,6 +23,9 @@ reads the old one: then neighbouring releases understand each other, and parking
 SENT_AT = b"sent_at"
 """Of a message that was parked: when it was sent first, in milliseconds, as its own id said."""
 
+_DIGITS = 20
+"""Of a time in milliseconds: as many as 64 bits have."""
+
 M = TypeVar("M", bound=Model)
 
 Away = (RedisError, OSError, TimeoutError)
@@ -34,6 +37,13 @@ _log = structlog.get_logger()
 def version_of(fields: dict[bytes, bytes]) -> str:
     """As the sender states it."""
     return fields.get(b"v", b"1").decode(errors="replace")[:20]
+
+
+def sent_ms(message: bytes, fields: dict[bytes, bytes]) -> int:
+    """When a message was sent, by Redis' clock: as its id tells, unless it was parked since. Who writes to the stream
+    besides us may put anything there, and that counts for nothing."""
+    told = fields.get(SENT_AT, b"")
+    return int(told) if told.isdigit() and len(told) <= _DIGITS else int(message.split(b"-")[0])
 
 
 def read_message(kind: type[M], fields: dict[bytes, bytes], name: bytes) -> M | None:

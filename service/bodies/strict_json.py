@@ -28,6 +28,7 @@ def strict_json(raw: bytes, what: str = "the body", *, quick: bool = False) -> A
 
     UnreadableBody (400): no UTF-8, no JSON, nested too deeply, an integer of thousands of digits.
     Invalid (422): NaN or Infinity, a key twice or thousands of keys in one object, NUL or a lone surrogate in a string.
+    A number beyond 64 bits (1e400) is read as infinite: whoever reads the field refuses it by name.
     """
     try:
         value = orjson.loads(raw)
