@@ -1,6 +1,7 @@
 """The end of predictions: recorded in one insert per batch, then replied to, then struck from the stream."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -9,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from kshot.contracts.errors import Unavailable
 from kshot.contracts.tasks import Failure, Reply
 from kshot.queue.work import Delivered, WorkQueue
-from kshot.storage.predictions import NewPrediction, insert_predictions
+from kshot.storage.predictions import NewPrediction, Recorded, insert_predictions
 from workers.patience import is_away
 from workers.settling import INTERNAL, failure_of
 from workers.work import Outcome, Solved
@@ -29,8 +30,11 @@ class Answerer:
     async def answer(self, outcomes: Sequence[Outcome]) -> None:
         """Record, reply, acknowledge. What cannot be recorded is not answered but refused: the record is promised."""
         solved = [outcome for outcome in outcomes if isinstance(outcome, Solved)]
-        refusal = await self._record(solved)
+        recorded = await self._record(solved)
+        refusal = recorded if isinstance(recorded, Failure) else None
         failures = [refusal if isinstance(one, Solved) else _failure(one.error) for one in outcomes]
+        if isinstance(recorded, dict):
+            outcomes = [_as_recorded(outcome, recorded) for outcome in outcomes]
         calls = [delivered_of(outcome) for outcome in outcomes]
         _note(calls, outcomes, failures)
         replies = [
@@ -49,17 +53,16 @@ class Answerer:
         except Exception as error:
             _log.warning("drop_failed", count=len(late), error=type(error).__name__)
 
-    async def _record(self, solved: Sequence[Solved]) -> Failure | None:
-        """None once recorded; else why the answers must not go out."""
+    async def _record(self, solved: Sequence[Solved]) -> dict[str, Recorded] | Failure:
+        """Once recorded, what was before, by id; else why the answers must not go out."""
         if not solved:
-            return None
+            return {}
         try:
             async with self._database.connect() as connection:
-                await insert_predictions(connection, [_row(outcome) for outcome in solved])
+                return await insert_predictions(connection, [_row(outcome) for outcome in solved])
         except Exception as error:
             _log.warning("predictions_not_recorded", count=len(solved), error=type(error).__name__)
             return AWAY if is_away(error) else INTERNAL
-        return None
 
 
 def delivered_of(outcome: Outcome) -> Delivered:
@@ -91,6 +94,25 @@ def _note(calls: Sequence[Delivered], outcomes: Sequence[Outcome], failures: Seq
 
 def _failure(error: Exception) -> Failure:
     return AWAY if is_away(error) else failure_of(error)
+
+
+def _as_recorded(outcome: Outcome, recorded: Mapping[str, Recorded]) -> Outcome:
+    """Whoever had the call before recorded its answer, and may have given it: there is no second one."""
+    before = recorded.get(delivered_of(outcome).call.id)
+    if before is None or not isinstance(outcome, Solved):
+        return outcome
+    predictions = _in_order_of(outcome.predictions, before.predictions)
+    return replace(outcome, predictions=predictions, timings=before.timings)
+
+
+def _in_order_of(written: Any, stored: Any) -> Any:
+    """What is stored, its keys in the order in which an answer is written: Postgres does not keep it."""
+    if isinstance(stored, dict) and isinstance(written, dict):
+        keys = sorted(stored, key=lambda key: list(written).index(key) if key in written else len(written))
+        return {key: _in_order_of(written.get(key), stored[key]) for key in keys}
+    if isinstance(stored, list) and isinstance(written, list) and len(stored) == len(written):
+        return [_in_order_of(*pair) for pair in zip(written, stored, strict=True)]
+    return stored
 
 
 def _reply(id: str, outcome: Outcome, failure: Failure | None) -> Reply:

@@ -24,15 +24,28 @@ class NewPrediction:
     timings: Timings
 
 
-async def insert_predictions(connection: AsyncConnection, batch: Sequence[NewPrediction]) -> None:
-    """Record a batch. A prediction that was redelivered and already recorded is left as it is.
+@dataclass(frozen=True)
+class Recorded:
+    """What is recorded of a call already."""
+
+    predictions: list[dict[str, Any]]
+    timings: Timings
+
+
+async def insert_predictions(connection: AsyncConnection, batch: Sequence[NewPrediction]) -> dict[str, Recorded]:
+    """Record a batch; returns what is recorded already, by id, of calls that were delivered again. That stands, and may
+    have been answered: another worker's answer differs in its last digits, because its batch was another.
 
     One statement, which commits by itself where no transaction is open, and does not wait for the disk: a crash of
     Postgres itself may lose the records of its last fraction of a second. Predictions can be asked again.
     """
-    if batch:
-        columns = zip(*map(_row, batch), strict=True)
-        await fetch(connection, _INSERT, *map(list, columns))
+    if not batch:
+        return {}
+    columns = zip(*map(_row, batch), strict=True)
+    fresh = {row[0] for row in await fetch(connection, _INSERT, *map(list, columns))}
+    again = [item.id for item in batch if item.id not in fresh]
+    found = await fetch(connection, _READ, again) if again else []
+    return {row[0]: Recorded(row[1], Timings.model_validate(row[2], strict=False)) for row in found}
 
 
 def _row(item: NewPrediction) -> tuple[Any, ...]:
@@ -59,4 +72,8 @@ FROM hasty, unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[], $7::bytea[], $8::text[]
 ) AS given (id, tenant, model, checkpoint, n_query, predictions, inputs, timings)
 ON CONFLICT DO NOTHING
+RETURNING id
 """
+
+_READ = "SELECT id, predictions, timings FROM predictions WHERE id = ANY ($1) AND predictions <> '[]'::jsonb"
+"""Without those that were erased since, with their model."""

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from kshot.contracts.ids import new_id
-from kshot.contracts.tasks import LearnerOptions, Payload
+from kshot.contracts.tasks import LearnerOptions, Payload, PredictCall
 from kshot.storage import claiming
 from tests.flow.fault_stack import LEASE_S, Stack, blobs, long_work
 
@@ -221,6 +221,23 @@ async def test_predictions_of_a_zombie_are_recorded_once(stack: Stack):
             assert (await stack.predict(model, support.inputs)).predictions  # it reads its calls in order
             assert zombie.process.poll() is None
     assert await stack.scalar(recorded, id=model.model_id) == 4
+
+
+async def test_a_call_that_comes_twice_has_the_one_answer_that_is_recorded(stack: Stack):
+    """A worker that records an answer and dies leaves the call to another one, in another batch: other last digits."""
+    async with asyncio.timeout(120):
+        with stack.worker():
+            model = await stack.submit("near", blobs(10))
+            await stack.until(model, "succeeded")
+            call = PredictCall(
+                id=new_id("pred"), tenant=model.tenant, checkpoint=model.checkpoint_id, model=model.model_id,
+                reply_to=stack.front.reply_to, deadline_ms=60_000,
+            )  # fmt: skip
+            inputs = blobs(10).inputs
+            first, second = [await stack.call(call, Payload(query=rows)) for rows in (inputs, inputs[::-1] + 0.1)]
+    assert second.predictions == first.predictions and second.timings == first.timings
+    statement = "SELECT predictions FROM predictions WHERE id = :id"
+    assert await stack.scalar(statement, id=call.id) == first.predictions
 
 
 async def test_a_prediction_nobody_waits_for_any_more_is_dropped(stack: Stack):
