@@ -1,6 +1,5 @@
 """Callers of tenants: each adapts, predicts, adds examples, gives feedback, deletes, asks for what is not its own."""
 
-import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from benchmarks.faults.orders import FORMS, Order
 _TWINS = 40
 _THOUGHT_S = 0.08
 _MOST_OWNED = 200
+_TRIES = 3  # of a prediction, which needs more parts than an adaptation
 _PENDING = ("queued", "running")
 
 
@@ -100,7 +100,9 @@ class Caller:
         salt = self._rng.randrange(1000)
         about = {"order": order.plain(), "model": model, "salt": salt}
         body = {"model": model, "inputs": order.inputs(salt), "store": self._rng.random() < 0.3}
-        told = await self._line.insist("predict", "POST", "/predict", about, body=body, headers={"Prefer": "wait=5"})
+        told = await self._line.insist(
+            "predict", "POST", "/predict", about, body=body, headers={"Prefer": "wait=5"}, tries=_TRIES
+        )
         if told.is_accepted and self._rng.random() < 0.2 and order.form not in ("joint", "numbers", "waves"):
             await self._give_feedback(model, order, told)
 
@@ -121,7 +123,7 @@ class Caller:
         salt = self._rng.randrange(1000)
         sent = {name: body[name] for name in ("checkpoint", "options", "support")} | {"inputs": order.inputs(salt)}
         about = {"order": order.plain(), "model": None, "salt": salt}
-        await self._line.insist("predict", "POST", "/v1/predict", about, body=sent)
+        await self._line.insist("predict", "POST", "/v1/predict", about, body=sent, tries=_TRIES)
 
     async def _add_examples(self) -> None:
         grown = [(model, order) for model, order in self._made if order.form not in ("waves", "auto", "slow")]
@@ -182,10 +184,3 @@ class Caller:
             await self._line.ask("pry", "POST", "/predict", about, body={"model": model, "inputs": [[0.0] * 8]})
         else:
             await self._line.ask("pry", "POST", f"{path}/examples", about, body={"support": rows})
-
-
-async def work_all(callers: list[Caller]) -> None:
-    """Until the day is over; an error of our own ends it at once."""
-    async with asyncio.TaskGroup() as group:
-        for caller in callers:
-            group.create_task(caller.work())

@@ -1,4 +1,4 @@
-"""What callers were told and which faults there were, in the order it happened: one JSON object a line, only appended."""
+"""What callers were told and which faults there were, as it happened: one JSON object a line, only appended."""
 
 import json
 import time
@@ -46,6 +46,18 @@ class Happened:
     ended: float
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A part of the service that nobody killed, and the last line of its log."""
+
+    target: str
+    at: float
+    words: str
+
+
+Entry = Told | Happened | Ended
+
+
 class Ledger:
     """Open for appending; one process writes."""
 
@@ -53,22 +65,25 @@ class Ledger:
         self.path = path
         self._file = path.open("a", encoding="utf-8")
         self._start = time.monotonic()
+        self.accepted = 0
+        """Answers that accepted something, so far."""
 
     def now(self) -> float:
         """Seconds since it was opened."""
         return time.monotonic() - self._start
 
-    def note(self, entry: Told | Happened) -> None:
+    def note(self, entry: Entry) -> None:
         """Add a line."""
+        self.accepted += isinstance(entry, Told) and entry.is_accepted
         self._file.write(json.dumps({"entry": type(entry).__name__, **asdict(entry)}) + "\n")
 
     def close(self) -> None:
         self._file.close()
 
 
-def read(path: Path) -> Iterator[Told | Happened]:
+def read(path: Path) -> Iterator[Entry]:
     """The entries, as they were written."""
-    kinds = {"Told": Told, "Happened": Happened}
+    kinds: dict[str, type[Entry]] = {"Told": Told, "Happened": Happened, "Ended": Ended}
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             fields = json.loads(line)

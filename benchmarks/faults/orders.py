@@ -11,7 +11,7 @@ from PIL import Image
 
 Rows = tuple[list[Any], list[Any]]
 WIDTH = 8
-_WORDS = "card late refund lost stolen transfer cash top up limit pin fee rate exchange app crash".split()
+_WORDS = ["card", "late", "refund", "lost", "stolen", "transfer", "cash", "limit", "pin", "fee", "rate", "exchange"]
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from tests.flow.http_stack import ADMIN_KEY
 
 TENANTS = ("red", "green", "blue")
 _STANDSTILL_S = 120.0
+_PATIENCE_S = 180.0
+_SERVED = 30
 _SWEEPS_S = 300.0
 _MOST_PREDICTIONS = 1000
 
@@ -95,10 +97,23 @@ async def _work(day: Day, service: WholeService, ledger: Ledger, keys: dict[str,
                 group.create_task(worker.work())
         admin = Administrator(await line("admin", "admin", ADMIN_KEY), shared, f"{day.seed} admin", day.steps)
         group.create_task(admin.work())
+        await _until_served(ledger)
+        keeping = group.create_task(injector.keep())
         started = ledger.now()
         await injector.carry_out(day.faults)
         await asyncio.sleep(max(0.0, started + day.seconds - ledger.now()))
+        await _until_served(ledger)
+        keeping.cancel()
         over.set()
+
+
+async def _until_served(ledger: Ledger) -> None:
+    """Until some more requests are accepted: before the first fault, and after the last one, unaided."""
+    wanted, deadline = ledger.accepted + _SERVED, time.monotonic() + _PATIENCE_S
+    while ledger.accepted < wanted:
+        if time.monotonic() > deadline:
+            raise RuntimeError("nobody is served any more")
+        await asyncio.sleep(0.1)
 
 
 async def _until_quiet(service: WholeService) -> None:

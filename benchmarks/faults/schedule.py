@@ -32,9 +32,9 @@ class Fault:
     pick: float
 
 
-def draw(seed: int, seconds: float, every: float) -> list[Fault]:
+def draw(seed: int, seconds: float, every: float, longest: float = 10.0) -> list[Fault]:
     """Faults one after another, ``every`` so many seconds on average, over as many seconds. Each kind comes once before
-    any comes again; they overlap where one lasts."""
+    any comes again; they overlap where one lasts, ``longest`` at most."""
     rng = random.Random(f"faults {seed}")
     faults: list[Fault] = []
     at = rng.uniform(0, every)
@@ -44,6 +44,6 @@ def draw(seed: int, seconds: float, every: float) -> list[Fault]:
             round_ = rng.sample(list(KINDS), len(KINDS))
         kind = round_.pop()
         low, high = KINDS[kind]
-        faults.append(Fault(at, kind, min(rng.uniform(low, high), seconds - at), rng.random()))
+        faults.append(Fault(at, kind, min(rng.uniform(low, min(high, longest)), seconds - at), rng.random()))
         at += rng.uniform(0.5, 1.5) * every
     return faults

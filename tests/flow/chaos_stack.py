@@ -57,6 +57,14 @@ class Part:
         self.process.kill()
         self.process.wait()
 
+    def end(self, patience_s: float) -> None:
+        """Tell it to end; kill it where it does not: what it computed may be waiting for a Postgres that is away."""
+        self.process.terminate()
+        try:
+            self.process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
     def last_words(self) -> str:
         """The end of its log."""
         return self._log.read_text(errors="replace")[-3000:]
@@ -91,24 +99,27 @@ class WholeService:
 
     def backends(self) -> list[psutil.Process]:
         """The processes of Postgres that serve connections."""
-        children = psutil.Process(self.servers.pid("postgres")).children()
-        return [child for child in children if "kshot" in " ".join(child.cmdline())]
+        try:
+            children = psutil.Process(self.servers.pid("postgres")).children()
+            return [child for child in children if "kshot" in " ".join(child.cmdline())]
+        except psutil.Error:
+            return []
 
     def training(self) -> list[psutil.Process]:
         """The processes that train or compare, below the trainer."""
-        found = psutil.Process(self.parts["trainer"].process.pid).children(recursive=True)
-        return [child for child in found if "kshot.training" in " ".join(child.cmdline())]
+        try:
+            found = psutil.Process(self.parts["trainer"].process.pid).children(recursive=True)
+            return [child for child in found if "kshot.training" in " ".join(child.cmdline())]
+        except psutil.Error:
+            return []
 
     def is_whole(self) -> bool:
         """Whether everything is there: each server, each worker, the trainer."""
         try:
             said = httpx.get(f"{self.url}/readyz", timeout=10)
             found = said.json()
-            return (
-                found["status"] == "ready"
-                and found["parts"]["workers"] >= len(self.workers)
-                and found["parts"]["trainers"] >= 1
-            )
+            parts = found["parts"]["workers"] >= len(self.workers) and found["parts"]["trainers"] >= 1
+            return bool(found["status"] == "ready" and parts)
         except (httpx.HTTPError, json.JSONDecodeError, KeyError):
             return False
 
@@ -125,7 +136,7 @@ def whole_service(
         port = free_port()
         environ = os.environ | servers.environ | _SETTINGS | {"KSHOT_WORK": str(folder / "work")}
         migrate_and_publish(environ, _write_checkpoints(folder / "checkpoints"))
-        commands = {"api": ("service", "serve", "--port", str(port))}
+        commands: dict[str, Sequence[str]] = {"api": ("service", "serve", "--port", str(port))}
         commands |= {f"worker-{n + 1}": tuple(entry) for n in range(workers)}
         commands |= {"trainer": ("workers", "trainer")}
         parts = {name: Part(name, words, environ, folder / f"{name}.log") for name, words in commands.items()}

@@ -21,7 +21,7 @@ __all__ = ["KINDS", "Audit", "Books", "Finding", "Index", "audit_books", "awaite
 
 @dataclass(frozen=True)
 class Books:
-    """What is compared. ``url`` and ``keys`` (tenant -> API key): where to ask again; without a URL nothing is asked."""
+    """What is compared. ``url`` and ``keys`` (tenant -> API key): where to ask again; without them nothing is asked."""
 
     ledger: Path
     database_url: str
@@ -46,6 +46,16 @@ async def audit_books(books: Books, *, most_predictions: int, seed: int) -> tupl
     finally:
         await connection.close()
     audit_tenants(books.ledger, index, audit)
+    _audit_parts(index, audit)
     if books.url is not None and books.keys is not None:
         await Asker(books.url, books.keys, index, audit).ask_all(most_predictions, seed)
     return index, audit
+
+
+def _audit_parts(index: Index, audit: Audit) -> None:
+    """Nothing ended that nobody killed, but for an API that found no Postgres when it started."""
+    for ended in index.ended:
+        if "the database is away" in ended.words:
+            audit.noted["starts of the API that ended because Postgres was away"] += 1
+        else:
+            audit.find("died", f"{ended.target} ended by itself at {ended.at:.1f} s: {ended.words}")

@@ -33,14 +33,18 @@ class Asker:
     async def ask_all(self, most_predictions: int, seed: int) -> None:
         """Every model; up to so many of the predictions; every tenant's models as another tenant."""
         clients = {tenant: client(self._url, key) for tenant, key in self._keys.items()}
-        alive = {id: who for id, who in self._index.models.items() if id not in self._index.asked_to_delete}
+        alive = {
+            model_id: who for model_id, who in self._index.models.items() if model_id not in self._index.asked_to_delete
+        }
         again = [told for told in self._index.predictions if self._can_be_asked(told)]
         chosen = random.Random(seed).sample(again, min(most_predictions, len(again)))
         try:
-            await self._each([self._model(clients[tenant], id) for id, tenant in alive.items()])
-            await self._each([self._gone(clients[self._index.models[id]], id) for id in self._index.deleted])
+            await self._each([self._model(clients[tenant], model_id) for model_id, tenant in alive.items()])
+            await self._each(
+                [self._gone(clients[self._index.models[model_id]], model_id) for model_id in self._index.deleted]
+            )
             await self._each([self._predict(clients[told.tenant], told) for told in chosen])
-            await self._each([self._foreign(clients, id, tenant) for id, tenant in alive.items()])
+            await self._each([self._foreign(clients, model_id, tenant) for model_id, tenant in alive.items()])
             await self._each([self._list(one, tenant) for tenant, one in clients.items()])
         finally:
             for one in clients.values():
@@ -57,35 +61,37 @@ class Asker:
         """Not of deleted models, nor of those that may have gone over to another checkpoint since."""
         return told.about["model"] not in self._index.asked_to_delete and told.about["order"]["form"] != "waves"
 
-    async def _model(self, http: httpx.AsyncClient, id: str) -> None:
-        answer = await http.get(f"/v1/adapted-models/{id}")
-        bodies = self._index.bodies.get(id, [])
+    async def _model(self, http: httpx.AsyncClient, model_id: str) -> None:
+        answer = await http.get(f"/v1/adapted-models/{model_id}")
+        bodies = self._index.bodies.get(model_id, [])
         self._audit.checked["bodies of adapted models read again"] += len(bodies)
         if answer.status_code != 200:
-            self._audit.find("lost", f"{id} is answered with {answer.status_code} {answer.text}")
+            self._audit.find("lost", f"{model_id} is answered with {answer.status_code} {answer.text}")
             return
         for told in bodies:
             if told.body == answer.text:
                 self._audit.noted["bodies of adapted models equal to the last byte"] += 1
             elif (part := _difference(told, answer.text)) is not None:
-                self._audit.find("contradicted", f"{part} of {id}: told {told.body}, now {answer.text}")
+                self._audit.find("contradicted", f"{part} of {model_id}: told {told.body}, now {answer.text}")
 
-    async def _gone(self, http: httpx.AsyncClient, id: str) -> None:
-        answer = await http.get(f"/v1/adapted-models/{id}")
+    async def _gone(self, http: httpx.AsyncClient, model_id: str) -> None:
+        answer = await http.get(f"/v1/adapted-models/{model_id}")
         if answer.status_code != 404:
-            self._audit.find("contradicted", f"{id} was told to be deleted, and is answered with {answer.status_code}")
+            self._audit.find(
+                "contradicted", f"{model_id} was told to be deleted, and is answered with {answer.status_code}"
+            )
 
-    async def _foreign(self, clients: Mapping[str, httpx.AsyncClient], id: str, tenant: str) -> None:
+    async def _foreign(self, clients: Mapping[str, httpx.AsyncClient], model_id: str, tenant: str) -> None:
         other = min(name for name in clients if name != tenant)
-        answer = await clients[other].get(f"/v1/adapted-models/{id}")
+        answer = await clients[other].get(f"/v1/adapted-models/{model_id}")
         self._audit.checked["models asked for by another tenant"] += 1
         if answer.status_code != 404:
-            self._audit.find("mixed", f"{id} of {tenant} is answered to {other} with {answer.status_code}")
+            self._audit.find("mixed", f"{model_id} of {tenant} is answered to {other} with {answer.status_code}")
 
     async def _list(self, http: httpx.AsyncClient, tenant: str) -> None:
         after: str | None = None
         while True:
-            params = {"limit": 100, **({"after": after} if after else {})}
+            params: dict[str, Any] = {"limit": 100} | ({"after": after} if after else {})
             page = (await http.get("/v1/adapted-models", params=params)).json()
             for row in page["data"]:
                 owner = row["metadata"].get("owner", tenant)

@@ -4,15 +4,18 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["lost", "doubled", "mixed", "contradicted", "left over"]
-KINDS: tuple[Kind, ...] = ("lost", "doubled", "mixed", "contradicted", "left over")
+Kind = Literal["lost", "doubled", "mixed", "contradicted", "left over", "died"]
+KINDS: tuple[Kind, ...] = ("lost", "doubled", "mixed", "contradicted", "left over", "died")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that must not be. ``kind``: ``lost``: accepted, and there is nothing of it; ``doubled``: there is more
-    than one of it; ``mixed``: another tenant's; ``contradicted``: other than what the caller was told; ``left over``:
-    an object that nobody names and no sweep removes. ``evidence``: what the ledger says, and what was found."""
+    """Something that must not be. ``evidence``: what the ledger says, and what was found. The kinds:
+
+    ``lost``: accepted, and there is nothing of it. ``doubled``: there is more than one of it. ``mixed``: another
+    tenant's. ``contradicted``: other than what the caller was told. ``left over``: an object that nobody names and no
+    sweep removes. ``died``: a part of the service that ended by itself.
+    """
 
     kind: Kind
     evidence: str

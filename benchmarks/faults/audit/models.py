@@ -36,29 +36,28 @@ async def audit_models(connection: asyncpg.Connection, index: Index, audit: Audi
                 made.setdefault(row["number"], []).append(row["id"])
     audit.checked["adapted models"] = len(index.models)
     audit.noted["models that nobody was told of (their answers were lost on the way)"] = len(found - set(index.models))
-    for id in set(index.models) - found:
-        audit.find("lost", f"{id} was accepted from {index.models[id]}, and there is no such model")
-    for number, ids in made.items():
-        if len(ids) > 1:
-            audit.find("doubled", f"order {number} made {len(ids)} models: {', '.join(sorted(ids))}")
-    for number, (order, ids) in index.orders.items():
-        if len(ids - _failed(index, ids)) > 1:
-            audit.find("doubled", f"order {number} of {order['tenant']} was answered with {', '.join(sorted(ids))}")
+    for model_id in set(index.models) - found:
+        audit.find("lost", f"{model_id} was accepted from {index.models[model_id]}, and there is no such model")
+    for number, models in made.items():
+        if len(models) > 1:
+            audit.find("doubled", f"order {number} made {len(models)} models: {', '.join(sorted(models))}")
+    for order, ids in index.orders.values():
+        if len(ids & set(index.bodies)) > 1:  # one that fails through no fault of its caller frees its key
+            audit.find(
+                "doubled", f"order {order['number']} of {order['tenant']} was answered with {', '.join(sorted(ids))}"
+            )
     for row in await connection.fetch(_OPEN_REPLAYS):
         audit.find("lost", f"the replay {row['id']} is still {row['status']}")
 
 
-def _failed(index: Index, ids: set[str]) -> set[str]:
-    """Those that never were told to have succeeded: one that fails through no fault of its caller frees its key."""
-    return {id for id in ids if id not in index.bodies}
-
-
 def _check_model(row: asyncpg.Record, index: Index, audit: Audit) -> None:
-    id, tenant = row["id"], index.models.get(row["id"])
+    model_id, tenant = row["id"], index.models.get(row["id"])
     if tenant not in (None, row["tenant"]) or row["owner"] not in (None, row["tenant"]) or not row["task_is_its_own"]:
-        audit.find("mixed", f"{id} is of {row['tenant']}, was told to {tenant}, and its order came from {row['owner']}")
+        audit.find(
+            "mixed", f"{model_id} is of {row['tenant']}, was told to {tenant}, and its order came from {row['owner']}"
+        )
     if row["noted"] != 1 and row["owner"] is not None:
-        audit.find("doubled" if row["noted"] else "lost", f"{id} is {row['noted']} times in the audit log")
+        audit.find("doubled" if row["noted"] else "lost", f"{model_id} is {row['noted']} times in the audit log")
     _check_end(row, index, audit)
     if row["payload"] is not None and row["number"] is not None:
         _check_support(row, index, audit)
@@ -66,15 +65,15 @@ def _check_model(row: asyncpg.Record, index: Index, audit: Audit) -> None:
 
 def _check_end(row: asyncpg.Record, index: Index, audit: Audit) -> None:
     """How its task ended, against what its caller knows."""
-    id, status = row["id"], row["status"]
-    said = f"{id} (task {row['task']}) of {row['tenant']}"
+    model_id, status = row["id"], row["status"]
+    said = f"{model_id} (task {row['task']}) of {row['tenant']}"
     if row["deleted"]:
-        if id not in index.asked_to_delete:
+        if model_id not in index.asked_to_delete:
             audit.find("lost", f"{said} is deleted, and its tenant never asked for that")
         if row["payload"] is not None:
             audit.find("left over", f"{said} is deleted, and its support set is still there")
         return
-    if id in index.deleted:
+    if model_id in index.deleted:
         audit.find("contradicted", f"{said} was told to be deleted, and is there")
     if status in ("queued", "running"):
         audit.find("lost", f"{said} was accepted and is still {status}")
@@ -84,7 +83,7 @@ def _check_end(row: asyncpg.Record, index: Index, audit: Audit) -> None:
         audit.noted[f"adaptations that failed with a reason: {row['code']}"] += 1
         if row["code"] is None:
             audit.find("lost", f"{said} failed without a reason")
-        if id in index.bodies:
+        if model_id in index.bodies:
             audit.find("contradicted", f"{said} was told to have succeeded, and has failed: {row['code']}")
     elif not row["has_result"]:
         audit.find("lost", f"{said} succeeded and has no result")

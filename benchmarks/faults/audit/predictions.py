@@ -27,8 +27,10 @@ SELECT f.id, tenants.name AS tenant, f.adapted_model_id AS model, f.prediction_i
 FROM feedback f JOIN tenants ON tenants.id = f.tenant_id WHERE f.id = ANY ($1)
 """
 _STRANGERS = """
-SELECT p.id FROM predictions p JOIN adapted_models m ON m.id = p.adapted_model_id WHERE p.tenant_id <> m.tenant_id
-UNION ALL SELECT f.id FROM feedback f JOIN adapted_models m ON m.id = f.adapted_model_id WHERE f.tenant_id <> m.tenant_id
+SELECT p.id FROM predictions p JOIN adapted_models m ON m.id = p.adapted_model_id
+WHERE p.tenant_id <> m.tenant_id
+UNION ALL SELECT f.id FROM feedback f JOIN adapted_models m ON m.id = f.adapted_model_id
+WHERE f.tenant_id <> m.tenant_id
 """
 
 
@@ -40,33 +42,35 @@ async def audit_predictions(connection: asyncpg.Connection, index: Index, audit:
     audit.checked["predictions"] = len(told)
     for ids in _chunks(list(told)):
         rows = {row["id"]: row for row in await connection.fetch(_PREDICTIONS, ids)}
-        for id in ids:
-            _check_prediction(id, told[id], rows.get(id), index, audit)
+        for told_id in ids:
+            _check_prediction(told_id, told[told_id], rows.get(told_id), index, audit)
     for row in await connection.fetch(_KEPT_OF_DELETED):
         audit.find("left over", f"the prediction {row['id']} of the deleted model {row['model']} is still recorded")
     for row in await connection.fetch(_STRANGERS):
         audit.find("mixed", f"{row['id']} is of another tenant than its model")
 
 
-def _check_prediction(id: str, told: Told, row: asyncpg.Record | None, index: Index, audit: Audit) -> None:
+def _check_prediction(told_id: str, told: Told, row: asyncpg.Record | None, index: Index, audit: Audit) -> None:
     model = told.about["model"]
     if row is None:
         before = _before_a_crash(told, index)
         if before is None:
             audit.find(
-                "lost", f"the prediction {id} was answered to {told.tenant} at {told.at:.2f} s, and not recorded"
+                "lost", f"the prediction {told_id} was answered to {told.tenant} at {told.at:.2f} s, and not recorded"
             )
         else:
             audit.noted["predictions answered in the moment of a crash of Postgres, and not recorded"] += 1
         return
     if (row["tenant"], row["model"]) != (told.tenant, model):
-        audit.find("mixed", f"the prediction {id} of {told.tenant} is recorded for {row['tenant']}, {row['model']}")
+        audit.find(
+            "mixed", f"the prediction {told_id} of {told.tenant} is recorded for {row['tenant']}, {row['model']}"
+        )
     recorded, body = json.loads(row["predictions"]), told.json()
     if model in index.asked_to_delete and recorded == []:
         return
     if recorded != body["predictions"] or json.loads(row["timings"]) != body["timings"]:
         audit.find(
-            "contradicted", f"the prediction {id} was told as {told.body}, and is recorded as {row['predictions']}"
+            "contradicted", f"the prediction {told_id} was told as {told.body}, and is recorded as {row['predictions']}"
         )
 
 
@@ -84,21 +88,21 @@ async def audit_feedback(connection: asyncpg.Connection, index: Index, audit: Au
     told: dict[str, Told] = {}
     numbers: dict[int, set[str]] = {}
     for one in index.feedback:
-        id = one.json()["id"]
-        told[id] = one
-        numbers.setdefault(one.about["number"], set()).add(id)
+        told_id = one.json()["id"]
+        told[told_id] = one
+        numbers.setdefault(one.about["number"], set()).add(told_id)
     audit.checked["feedback"] = len(told)
     for number, ids in numbers.items():
         if len(ids) > 1:
             audit.find("doubled", f"feedback {number} was recorded as {', '.join(sorted(ids))}")
     rows = {row["id"]: row for row in await connection.fetch(_FEEDBACK, list(told))}
-    for id, one in told.items():
-        row, model = rows.get(id), one.about["model"]
+    for told_id, one in told.items():
+        row, model = rows.get(told_id), one.about["model"]
         if row is None:
             if model not in index.asked_to_delete:
-                audit.find("lost", f"the feedback {id} of {one.tenant} was accepted, and is not there")
+                audit.find("lost", f"the feedback {told_id} of {one.tenant} was accepted, and is not there")
         elif (row["tenant"], row["model"], row["prediction"]) != (one.tenant, model, one.about["prediction"]):
-            audit.find("mixed", f"the feedback {id} of {one.tenant} on {model} is recorded as {dict(row)}")
+            audit.find("mixed", f"the feedback {told_id} of {one.tenant} on {model} is recorded as {dict(row)}")
 
 
 def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:

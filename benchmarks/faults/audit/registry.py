@@ -32,32 +32,33 @@ async def audit_jobs(connection: asyncpg.Connection, index: Index, audit: Audit)
     for number, ids in index.jobs.items():
         if len(ids) > 1 or described.count(f"order {number}") > 1:
             audit.find("doubled", f"the job of order {number} is there more than once: {', '.join(sorted(ids))}")
-        for id in ids - set(rows):
-            audit.find("lost", f"the job {id} was accepted, and is not there")
+        for own in ids - set(rows):
+            audit.find("lost", f"the job {own} was accepted, and is not there")
     for row in rows.values():
         _check_job(row, index, audit)
     for told in index.job_bodies:
         body, row = told.json(), rows.get(told.json()["id"])
-        if row is not None and body["status"] in ("succeeded", "failed", "cancelled"):
-            if (body["status"], body["checkpoint"]) != (row["status"], row["checkpoint"]):
-                audit.find("contradicted", f"the job {row['id']} was told as {told.body}, and is {dict(row)}")
+        if row is None or body["status"] not in ("succeeded", "failed", "cancelled"):
+            continue
+        if (body["status"], body["checkpoint"]) != (row["status"], row["checkpoint"]):
+            audit.find("contradicted", f"the job {row['id']} was told as {told.body}, and is {dict(row)}")
 
 
 def _check_job(row: asyncpg.Record, index: Index, audit: Audit) -> None:
-    id, status, made = row["id"], row["status"], row["made"] or []
+    own, status, made = row["id"], row["status"], row["made"] or []
     audit.noted[f"jobs {status}" + (f": {row['code']}" if row["code"] else "")] += 1
     if status not in ("succeeded", "failed", "cancelled"):
-        audit.find("lost", f"the job {id} is still {status}")
+        audit.find("lost", f"the job {own} is still {status}")
     if status == "failed" and row["code"] is None:
-        audit.find("lost", f"the job {id} failed without a reason")
-    if id in index.cancelled_jobs and status != "cancelled":
-        audit.find("contradicted", f"the job {id} was told to be cancelled, and {status}")
+        audit.find("lost", f"the job {own} failed without a reason")
+    if own in index.cancelled_jobs and status != "cancelled":
+        audit.find("contradicted", f"the job {own} was told to be cancelled, and {status}")
     if len(made) > 1 or row["succeeded"] > 1:
-        audit.find("doubled", f"the job {id} was published as {', '.join(made)}")
+        audit.find("doubled", f"the job {own} was published as {', '.join(made)}")
     if made != ([row["checkpoint"]] if status == "succeeded" else []):
-        audit.find("contradicted", f"the job {id} has {status} with {row['checkpoint']}; checkpoints of it: {made}")
+        audit.find("contradicted", f"the job {own} has {status} with {row['checkpoint']}; checkpoints of it: {made}")
     if row["events"] != row["last_seq"]:
-        audit.find("lost", f"the job {id} has {row['events']} events of {row['last_seq']}")
+        audit.find("lost", f"the job {own} has {row['events']} events of {row['last_seq']}")
 
 
 async def audit_aliases(connection: asyncpg.Connection, index: Index, audit: Audit) -> None:
@@ -81,12 +82,14 @@ async def audit_promotions(connection: asyncpg.Connection, index: Index, audit: 
     """Each decided, and moved the alias once where it was promoted, else never."""
     rows = {row["id"]: row for row in await connection.fetch(_PROMOTIONS)}
     audit.checked["promotions"] = len(rows)
-    for id in index.promotions - set(rows):
-        audit.find("lost", f"the promotion {id} was accepted, and is not there")
-    for id, row in rows.items():
+    for own in index.promotions - set(rows):
+        audit.find("lost", f"the promotion {own} was accepted, and is not there")
+    for own, row in rows.items():
         audit.noted[f"promotions {row['status']}" + (f": {row['code']}" if row["code"] else "")] += 1
         if row["status"] in ("queued", "running"):
-            audit.find("lost", f"the promotion {id} is still {row['status']}")
+            audit.find("lost", f"the promotion {own} is still {row['status']}")
         if row["moved"] != (row["status"] == "promoted"):
-            kind = "doubled" if row["moved"] > 1 else "contradicted"
-            audit.find(kind, f"the promotion {id} is {row['status']} and moved the alias {row['moved']} times")
+            audit.find(
+                "doubled" if row["moved"] > 1 else "contradicted",
+                f"the promotion {own} is {row['status']} and moved the alias {row['moved']} times",
+            )

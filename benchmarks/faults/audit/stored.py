@@ -1,4 +1,4 @@
-"""States and objects: what a row names is there, whole and readable; what lies there is named, or a sweep's to remove."""
+"""States and objects: what a row names is there, whole and readable; what lies there is named, or a sweep's."""
 
 import asyncio
 import hashlib

@@ -4,14 +4,14 @@ from pathlib import Path
 
 from benchmarks.faults.audit.findings import Audit
 from benchmarks.faults.audit.told import Index
-from benchmarks.faults.ledger import Happened, read
+from benchmarks.faults.ledger import Told, read
 
 
 def audit_tenants(ledger: Path, index: Index, audit: Audit) -> None:
-    """No answer names what another tenant sent (labels and metadata say whose they are); nobody's prying was rewarded."""
+    """No answer names what another tenant sent (labels and metadata say whose they are); no prying was rewarded."""
     marks = {tenant: (f'"{tenant}-', f'"owner":"{tenant}"') for tenant in index.tenants}
     for entry in read(ledger):
-        if isinstance(entry, Happened) or not entry.is_accepted:
+        if not isinstance(entry, Told) or not entry.is_accepted:
             continue
         audit.checked["answers read for what is another tenant's"] += 1
         for tenant, words in marks.items():

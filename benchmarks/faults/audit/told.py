@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults.ledger import Happened, Told, read
+from benchmarks.faults.ledger import Ended, Happened, Told, read
 
 CRASHES = ("Postgres killed", "Postgres's process of a connection killed")
 
@@ -37,6 +37,7 @@ class Index:
     tenants: set[str] = field(default_factory=set)
     statuses: Counter[tuple[str, str]] = field(default_factory=Counter)
     faults: list[Happened] = field(default_factory=list)
+    ended: list[Ended] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -51,6 +52,8 @@ def read_index(path: Path) -> Index:
     for entry in read(path):
         if isinstance(entry, Happened):
             index.faults.append(entry)
+        elif isinstance(entry, Ended):
+            index.ended.append(entry)
         else:
             _add(index, entry)
     return index
