@@ -12,6 +12,7 @@ from kshot.storage.adapted_models import AdaptedModel
 from service import views
 from service.accepting import accept, as_order
 from service.auth import Caller
+from service.calls import call_of
 from service.errors import request_id_of
 from service.meaning import read_query
 from service.openapi import Responses, problems
@@ -57,7 +58,10 @@ async def answer_order(
 ) -> Response:
     """Accept, wait as long as the caller prefers, answer. Raises what accepting raises, and the worker's failure."""
     new = as_order(state, caller, prepared, request_id_of(request))
+    call = call_of(request)
+    call.require_caller()  # what is recorded stays, whoever leaves
     with expecting(state, new.task.id) as reply:
+        call.watch(reply)
         accepted = await accept(state, caller, prepared, new, key)
         own_reply = reply if accepted.model.task_id == new.task.id else None
         model = await wait_until_done(state, accepted.model, preference.wait_s, own_reply)
@@ -86,7 +90,7 @@ async def _predict_again(
     payload = prepared.query or await _query_for(state, order, model)
     question = Question(model.made_with.id, model.id, payload, task=model.task_id)
     try:
-        _, reply = await ask(state, caller, question, request_id_of(request))
+        _, reply = await ask(state, caller, question, request)
     except KshotError as error:
         if error.param is not None and error.param.startswith("inputs"):
             error.param = f"query.{error.param}"  # as the caller named them

@@ -14,6 +14,8 @@ from service.committing import Committer
 from service.console import assets, pages
 from service.context import RequestContext
 from service.database import Database
+from service.entrance import Entrance
+from service.gate import Gate
 from service.metrics import Metrics
 from service.openapi import install_document
 from service.rates import Rates
@@ -61,6 +63,7 @@ def create_app(settings: Settings, processes: int = 1) -> FastAPI:
     )
     calls = {"/predict": predict.predict, "/adapt": adapt.adapt_unkeyed}
     app.add_middleware(Shortcut, routes={f"{prefix}{path}": calls[path] for prefix in ("", "/v1") for path in calls})
+    app.add_middleware(Entrance)
     app.add_middleware(RequestContext, metrics=metrics)  # the last one added is the outermost
     errors.install(app)
     _include_routes(app)
@@ -109,6 +112,8 @@ async def _open_state(settings: Settings, metrics: Metrics, processes: int) -> A
         sign_ins=Rates(queue.link, _SIGN_INS_PER_MINUTE),
         metrics=metrics,
         committer=Committer(database, Room(settings.max_open_tasks, settings.max_open_per_tenant)),
+        calls_gate=Gate(settings.max_calls),
+        orders_gate=Gate(settings.max_calls),
         processes=processes,
     )
     await state.queue.start()

@@ -6,12 +6,14 @@ counts of a process that ended stay.
 """
 
 import os
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that prometheus_client reads when it is imported."""
+Dropped = Literal["refused", "expired", "abandoned"]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -36,6 +38,14 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="livesum",
         )
+        self._dropped = Counter(
+            "kshot_calls_dropped",
+            "Calls that came to nothing: refused at the door, their deadline passed, or their caller left",
+            ["reason"],
+            registry=self._registry,
+        )
+        for reason in get_args(Dropped):
+            self._dropped.labels(reason)
         self._found: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def seen(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -46,6 +56,10 @@ class Metrics:
         requests, durations = self._found[label]
         requests.inc()
         durations.observe(seconds)
+
+    def dropped(self, reason: Dropped) -> None:
+        """Count one call that was not answered for this reason."""
+        self._dropped.labels(reason).inc()
 
     def render(self) -> bytes:
         """The text exposition format: of this process, or of all that share the port."""

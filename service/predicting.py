@@ -1,9 +1,11 @@
 """Predictions: sent to a worker through Redis whole, answered on the reply stream."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from starlette.requests import ClientDisconnect, Request
 
 from kshot.contracts.errors import (
     Conflict,
@@ -20,6 +22,8 @@ from kshot.queue.streams import Away
 from kshot.storage.adapted_models import AdaptedModel
 from kshot.storage.lookups import Servable
 from service.auth import Caller
+from service.calls import Call, call_of
+from service.errors import request_id_of
 from service.state import State
 from service.views import PENDING
 
@@ -45,32 +49,35 @@ class Question:
 
 
 async def ask(
-    state: State, caller: Caller, question: Question, request_id: str | None, deadline_s: float | None = None
+    state: State, caller: Caller, question: Question, request: Request, deadline_s: float | None = None
 ) -> tuple[str, Reply]:
     """The prediction's id and a worker's answer.
 
+    ``deadline_s``: since the request came, where its caller will not wait as long as the settings say.
     Unavailable: no live worker, or Redis away. QueueFull: too many open. DeadlinePassed. Else the worker's failure.
+    ClientDisconnect: nobody waits for it any more.
     """
-    deadline_s = deadline_s or state.settings.predict_deadline_s
+    call = call_of(request)
+    bound_s = state.settings.predict_deadline_s
+    left_s = call.started + min(bound_s, deadline_s or bound_s) - time.monotonic()
     if not await state.workers():
         raise Unavailable("no worker is alive; try again", retry_after=2)
-    with _counted(state, caller.tenant):
-        await _check_backlog(state)
-        call = PredictCall(
-            id=new_id("pred"),
-            tenant=caller.tenant,
-            checkpoint=question.checkpoint,
-            model=question.model,
-            task=question.task,
-            reply_to=state.queue.reply_to,
-            deadline_ms=round(deadline_s * 1000),
-            store_inputs=question.store,
-            request_id=request_id or "",
-        )
-        reply = await _send(state, call, question.payload, deadline_s)
+    await _check_backlog(state)
+    message = PredictCall(
+        id=new_id("pred"),
+        tenant=caller.tenant,
+        checkpoint=question.checkpoint,
+        model=question.model,
+        task=question.task,
+        reply_to=state.queue.reply_to,
+        deadline_ms=max(0, round(left_s * 1000)),
+        store_inputs=question.store,
+        request_id=request_id_of(request) or "",
+    )
+    reply = await _send(state, call, message, question.payload, left_s)
     if reply.failure is not None:
         raise rebuild(reply.failure.code, reply.failure.message, reply.failure.param)
-    return call.id, reply
+    return message.id, reply
 
 
 def require_ready(model: AdaptedModel | Servable) -> None:
@@ -91,19 +98,25 @@ def check_answer(answer: AnswerOptions, task: str, targets: Sequence[TargetSpec]
         raise Invalid("top_k and reject_below need classes", param="reject_below" if answer.reject_below else "top_k")
 
 
-async def _send(state: State, call: PredictCall, payload: bytes, deadline_s: float) -> Reply:
-    """Send and wait: one future, which the reply, the deadline or a Redis that is away ends."""
-    future = state.queue.expect(call.id)
+async def _send(state: State, call: Call, message: PredictCall, payload: bytes, left_s: float) -> Reply:
+    """Send and wait: one future, which the reply, the deadline, the caller's leaving or a Redis that is away ends."""
+    call.require_caller()
+    future = state.queue.expect(message.id)
+    call.watch(future)
     late = DeadlinePassed("no worker answered in time; try again", retry_after=1)
-    timer = asyncio.get_running_loop().call_later(deadline_s, _end, future, late)
-    sent = state.queue.post(call, payload)
+    timer = asyncio.get_running_loop().call_later(left_s, _end, future, late)
+    sent = state.queue.post(message, payload)
     sent.add_done_callback(lambda sent: _end(future, _redis_away()) if _failed(sent) else None)
     try:
         return await future
+    except (DeadlinePassed, ClientDisconnect) as error:
+        state.metrics.dropped("expired" if isinstance(error, DeadlinePassed) else "abandoned")
+        state.queue.withdraw(message.id, sent)
+        raise
     finally:
         timer.cancel()
         sent.cancel()
-        state.queue.forget(call.id)
+        state.queue.forget(message.id)
 
 
 def _end(future: "asyncio.Future[Reply]", error: KshotError) -> None:
@@ -122,20 +135,6 @@ async def _check_backlog(state: State) -> None:
         raise _redis_away() from None
     if backlog >= state.settings.max_open_tasks:
         raise QueueFull("too many predictions are waiting; try again later", retry_after=1)
-
-
-@contextmanager
-def _counted(state: State, tenant: str) -> Iterator[None]:
-    """One tenant may have a quarter of the queue's bound open, of which each API process lets in its share."""
-    if state.predicting[tenant] >= max(1, state.settings.max_open_per_tenant // state.processes):
-        raise QueueFull("too many of your predictions are waiting; try again later", retry_after=1)
-    state.predicting[tenant] += 1
-    try:
-        yield
-    finally:
-        state.predicting[tenant] -= 1
-        if not state.predicting[tenant]:
-            del state.predicting[tenant]
 
 
 def _redis_away() -> Unavailable:

@@ -14,10 +14,12 @@ _WAIT = re.compile(r"^wait\s*=\s*\"?(\d{1,9})\"?$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Preference:
-    """``wait_s``: how long to wait for a result; ``applied``: what Preference-Applied says, None where none was."""
+    """``wait_s``: how long to wait for a result; ``applied``: what Preference-Applied says, None where none was.
+    ``deadline_s``: the same of an answer that cannot come later, where the caller said so."""
 
     wait_s: float = DEFAULT_WAIT_S
     applied: str | None = None
+    deadline_s: float | None = None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -41,7 +43,7 @@ def parse_prefer(header: str | None) -> Preference:
         applied.append(f"wait={wait}")
     if not applied:
         return Preference()
-    return Preference(0 if wait is None else wait, ", ".join(applied))
+    return Preference(0 if wait is None else wait, ", ".join(applied), wait or None)
 
 
 async def get_preference(

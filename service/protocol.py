@@ -2,10 +2,12 @@
 hold a connection for ever, and endless headers would fill memory."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from service.calls import leave_call
 from service.errors import unreadable_problem
 
 _MAX_HEAD_BYTES = 64 * 1024
@@ -31,6 +33,8 @@ class DeadlineProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         super().connection_lost(exc)
+        if self.cycle is not None and self.cycle.disconnected:
+            leave_call(cast(Scope, self.cycle.scope))
 
     def data_received(self, data: bytes) -> None:
         if self._timer is None and not self._answering():

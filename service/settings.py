@@ -29,6 +29,9 @@ class Settings(ObjectSettings):
     dataset_check_s: float = Field(default=600, gt=0, description="Longest time to read through an uploaded data set")
     rate_per_minute: int = Field(default=60_000, ge=1, description="Requests of one tenant, over all API processes")
     max_open_tasks: int = Field(default=1024, ge=4, description="Of all tenants; one tenant at most a quarter")
+    max_calls: int = Field(
+        default=128, ge=16, description="Calls of one API process that wait at a time; of one tenant four fifths of it"
+    )
 
     predict_deadline_s: float = Field(default=30, gt=0, description="After that a prediction is answered with 504")
     header_deadline_s: float = Field(default=30, gt=0, description="For a whole request, headers and body, to arrive")

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from dataclasses import dataclass, field, replace
@@ -21,6 +21,7 @@ from service.bodies.stream import JSON, Raw
 from service.bodies.strict_json import TakesLong
 from service.committing import Committer
 from service.database import Database
+from service.gate import Gate
 from service.metrics import Metrics
 from service.rates import Rates
 from service.settings import Settings
@@ -40,7 +41,8 @@ _STORE_FRESH_S = 5.0
 @dataclass
 class State:
     """The parts of one API process. ``tenants``: whose a key was when it was last seen, by its sha256; a guess, never
-    an answer. ``checkers``: of processes that read uploaded data sets.
+    an answer. ``checkers``: of processes that read uploaded data sets. ``calls_gate``: of calls whose caller waits for
+    a worker; ``orders_gate``: of orders that are recorded for later.
     ``processes``: how many API processes serve this port."""
 
     settings: Settings
@@ -51,11 +53,12 @@ class State:
     sign_ins: Rates
     metrics: Metrics
     committer: Committer
+    calls_gate: Gate
+    orders_gate: Gate
     processes: int = 1
     keys_exist: bool = False
     tenants: dict[bytes, str] = field(default_factory=dict)
     closing: bool = False
-    predicting: Counter[str] = field(default_factory=Counter)
     checkers: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
     _decoders: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
     _checkpoints: OrderedDict[str, tuple[float, StoredCheckpoint]] = field(default_factory=OrderedDict)

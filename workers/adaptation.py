@@ -19,6 +19,7 @@ from workers.choosing import decide
 from workers.device import DeviceLost, is_lost
 from workers.executing import solve
 from workers.intake import Intake
+from workers.lateness import Lateness
 from workers.leases import Leases
 from workers.models import Models
 from workers.patience import every
@@ -50,7 +51,10 @@ class AdaptationWorker:
         self._queues = Queues(stack.limits)
         self._settler = Settler(stack, self._models, self._leases)
         self._answerer = Answerer(stack.database, stack.queue)
-        self._intake = Intake(stack, self._models, self._leases, self._queues, self._settler, self._answerer)
+        self._lateness = Lateness(stack.queue.left)
+        self._intake = Intake(
+            stack, self._models, self._leases, self._queues, self._settler, self._answerer, self._lateness
+        )
         self._torch = ThreadPoolExecutor(1, "torch")
         self._processor = asyncio.Lock()
         self._endings = Steps()
@@ -68,6 +72,7 @@ class AdaptationWorker:
         hearts = _start(every(beat_s, self._leases.beat), every(_SEEN_S, self._seen))
         sources = _start(
             self._intake.listen(),
+            self._lateness.listen(),
             every(_POLL_S, self._intake.poll),
             every(_POLL_S, self._intake.replay),
             every(_POLL_S, self._last_chances),
@@ -154,24 +159,20 @@ class AdaptationWorker:
             self._intake.ended([] if isinstance(first, Claim) else [delivered_of(outcome) for outcome in outcomes])
 
     def _wanted(self, batch: Sequence[Work]) -> list[Work]:
-        """Without what nobody waits for any more."""
-        wanted = [work for work in batch if self._is_wanted(work)]
-        self._let_go([work for work in batch if work not in wanted])
+        """Without what nobody waits for any more: claims that were lost, which are another's by now, and calls whose
+        deadline passed or whose caller left."""
+        wanted, unwanted = [], []
+        for work in batch:
+            if isinstance(work.origin, Claim):
+                if self._leases.holds(work.origin):
+                    wanted.append(work)
+            elif (reason := self._lateness.reason(work.origin, _waited_ms(work, work.origin))) is None:
+                wanted.append(work)
+            else:
+                unwanted.append((work.origin, reason))
+        if len(wanted) < len(batch):
+            self._endings.start(self._intake.drop(unwanted))
         return wanted
-
-    def _is_wanted(self, work: Work) -> bool:
-        if isinstance(work.origin, Claim):
-            return self._leases.holds(work.origin)
-        before_ms = work.origin.waited_ms + work.queued_ms + work.computed_ms
-        waited_ms = before_ms + (time.monotonic() - work.arrived) * 1000
-        return waited_ms <= work.origin.call.deadline_ms
-
-    def _let_go(self, unwanted: Sequence[Work]) -> None:
-        """Lost claims are another's by now; late calls are struck, and nobody is told."""
-        late = [work.origin for work in unwanted if isinstance(work.origin, Delivered)]
-        if late:
-            self._endings.start(self._answerer.drop(late))
-        self._intake.ended(late)
 
     async def _drain(self, compute: "asyncio.Task[None]", sources: Sequence["asyncio.Task[None]"]) -> None:
         """No new claims; the running batch and short predictions are finished, claims not started are given back."""
@@ -212,6 +213,11 @@ class AdaptationWorker:
                 await worker_gone(connection, self._stack.worker)
         except Exception as error:
             _log.warning("not_signed_off", error=type(error).__name__)
+
+
+def _waited_ms(work: Work, origin: Delivered) -> float:
+    """Since the call was sent."""
+    return origin.waited_ms + work.queued_ms + work.computed_ms + (time.monotonic() - work.arrived) * 1000
 
 
 def _start(*loops: Coroutine[Any, Any, None]) -> list["asyncio.Task[None]"]:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from kshot.contracts.worker_stats import BATCH_ITEMS, SECONDS, CacheCount, Tally, TaskCount, WorkerStats
+from kshot.contracts.worker_stats import BATCH_ITEMS, SECONDS, CacheCount, Tally, TaskCount, Unwanted, WorkerStats
 from kshot.storage.tasks import Claim
 from workers.patience import is_away
 from workers.work import Failed, Origin, Outcome, Solved
@@ -36,6 +36,11 @@ class Counts:
                 self._solved(outcome)
             elif not _is_given_back(outcome):
                 self._tasks[_kind(outcome.origin), "failed"] += 1
+
+    def dropped(self, calls: Iterable[tuple[Origin, Unwanted]]) -> None:
+        """These items were not computed: nobody waits for them."""
+        for origin, reason in calls:
+            self._tasks[_kind(origin), reason] += 1
 
     def stats(self, caches: Iterable[CacheCount]) -> WorkerStats:
         """All that was counted so far."""

@@ -9,12 +9,14 @@ import structlog
 
 from kshot.contracts.errors import KshotError
 from kshot.contracts.selection import AUTO
+from kshot.contracts.worker_stats import Unwanted
 from kshot.queue.work import Delivered
 from kshot.storage import claiming
 from kshot.storage.tasks import Claim
 from workers.answering import Answerer
 from workers.batching import Queues
 from workers.decoding import adapt_work, in_thread_if_large, predict_work
+from workers.lateness import Lateness
 from workers.leases import Leases
 from workers.models import Models
 from workers.patience import is_away
@@ -36,7 +38,14 @@ class Intake:
     """Claims and takes over work, decodes it, and queues it; never more than two batches ahead of the processor."""
 
     def __init__(
-        self, stack: Stack, models: Models, leases: Leases, queues: Queues, settler: Settler, answerer: Answerer
+        self,
+        stack: Stack,
+        models: Models,
+        leases: Leases,
+        queues: Queues,
+        settler: Settler,
+        answerer: Answerer,
+        lateness: Lateness,
     ) -> None:
         self._stack = stack
         self._models = models
@@ -44,6 +53,7 @@ class Intake:
         self._queues = queues
         self._settler = settler
         self._answerer = answerer
+        self._lateness = lateness
         self.steps = Steps()
         self._calls: dict[bytes, int] = {}
         self._roomier = asyncio.Event()
@@ -182,7 +192,18 @@ class Intake:
         self._calls |= {call.message: len(call.payload) for call in calls}
         return self._decode_all(calls)
 
+    async def drop(self, unwanted: Sequence[tuple[Delivered, Unwanted]]) -> None:
+        """Strike calls that nobody waits for; nobody is told."""
+        calls = [call for call, _ in unwanted]
+        self._stack.counts.dropped(unwanted)
+        if calls:
+            await self._answerer.drop(calls)
+        self.ended(calls)
+
     async def _decode_all(self, calls: Sequence[Delivered]) -> None:
+        reasons = [(call, self._lateness.reason(call, call.waited_ms)) for call in calls]
+        await self.drop([(call, reason) for call, reason in reasons if reason is not None])
+        calls = [call for call, reason in reasons if reason is None]
         failed = [one for one in await asyncio.gather(*map(self._decode, calls)) if one is not None]
         if failed:
             self._stack.counts.ended(failed)

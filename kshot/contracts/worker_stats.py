@@ -7,6 +7,8 @@ from kshot.contracts.checkpoints import Stored
 
 CacheName = Literal["states", "embeddings", "supports", "checkpoints"]
 Tier = Literal["device", "host"]
+Unwanted = Literal["expired", "abandoned"]
+"""Why a call is dropped before it is computed: its deadline passed, or its caller left."""
 
 BATCH_ITEMS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 """Upper bounds of the classes that batches are counted in."""
@@ -24,7 +26,7 @@ class Histogram(Stored):
 
 class TaskCount(Stored):
     """Items that ended. ``kind``: ``adapt``, ``replay``, ``predict``, ``oneshot``; ``outcome``: ``succeeded``,
-    ``failed``."""
+    ``failed``, and of what was not computed, since nobody waited any more, ``expired`` and ``abandoned``."""
 
     kind: str
     outcome: str

@@ -9,6 +9,7 @@ from redis.exceptions import ResponseError
 
 from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import Doorbell, PredictCall, Reply
+from kshot.queue.leaving import withdraw
 from kshot.queue.link import Link
 from kshot.queue.streams import ADAPT_STREAM, GROUP, PREDICT_STREAM, REPLY_PREFIX, VERSION, Away, read_message
 
@@ -90,6 +91,12 @@ class FrontQueue:
         link = self.link if len(payload) < _LARGE_BYTES else self._bulk
         words = ("v", VERSION, "call", call.model_dump_json(), "payload", payload)
         return link.ask("XADD", PREDICT_STREAM, "*", *words)
+
+    def withdraw(self, id: str, sent: "asyncio.Future[bytes]") -> None:
+        """Nobody waits for this predict call any more. ``sent``: what `post` gave."""
+        if sent.done() and not sent.cancelled() and sent.exception() is None:
+            for command in withdraw(id, sent.result()):
+                self.link.tell(*command)
 
     async def backlog(self, bound: float = math.inf) -> int:
         """Predict calls in the stream, as of at most 50 ms ago (and those sent from here since then); as of now where

@@ -9,6 +9,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from kshot.contracts.tasks import Doorbell, PredictCall, Reply
+from kshot.queue.leaving import LeftCalls
 from kshot.queue.link import Link
 from kshot.queue.parking import bring_back, park, parked
 from kshot.queue.streams import (
@@ -16,11 +17,11 @@ from kshot.queue.streams import (
     GROUP,
     PREDICT_STREAM,
     READABLE,
-    SENT_AT,
     VERSION,
     Away,
     M,
     read_message,
+    sent_ms,
     version_of,
 )
 
@@ -59,7 +60,7 @@ class Taken:
 class WorkQueue:
     """One per worker: a consumer in the workers' group. What is sent in one turn of the event loop leaves together.
 
-    Three connections: replies never wait behind the payloads that are read or taken over.
+    Four connections: replies never wait behind the payloads that are read or taken over, and ``left`` has its own.
     """
 
     def __init__(self, url: str, worker: str) -> None:
@@ -68,12 +69,14 @@ class WorkQueue:
         self._reader = Link(url, timeout_s=_READER_TIMEOUT_S)
         self._claimer = Link(url)
         self._clock = _ServerClock(self._sender)
+        self.left = LeftCalls(url)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._sender.close()
         await self._claimer.close()
         await self._reader.close()
+        await self.left.close()
 
     async def take(self, count: int, *, block: bool = True) -> Taken:
         """Up to ``count`` messages of each stream, waiting up to 2 s for the first.
@@ -176,7 +179,7 @@ class WorkQueue:
     def _delivered(self, entries: _Entries) -> list[Delivered]:
         now_ms = self._clock.now_ms()
         return [
-            Delivered(message, call, fields.get(b"payload", b""), max(0.0, now_ms - _sent_ms(message, fields)))
+            Delivered(message, call, fields.get(b"payload", b""), max(0.0, now_ms - sent_ms(message, fields)))
             for message, call, fields in self._read(PredictCall, PREDICT_STREAM, entries, b"call")
         ]
 
@@ -230,11 +233,6 @@ class _ServerClock:
 
     def now_ms(self) -> float:
         return self._ahead_ms + time.monotonic() * 1000
-
-
-def _sent_ms(message: bytes, fields: dict[bytes, bytes]) -> int:
-    """By Redis' clock: as the message's id tells, unless it was parked since."""
-    return int(fields.get(SENT_AT, message.split(b"-")[0]))
 
 
 def _fields(pairs: Sequence[bytes]) -> dict[bytes, bytes]:

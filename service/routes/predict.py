@@ -21,7 +21,6 @@ from service.bodies.raw_inputs import RawInputs, RawSupport
 from service.bodies.requests import Parsed, parse_predict
 from service.bodies.stream import ANY, announced_small, read_raw
 from service.choosing import read_open
-from service.errors import request_id_of
 from service.finding import find_adapted_model, find_checkpoint, find_promoted
 from service.meaning import read_query, read_support
 from service.openapi import CALLER_AND_PREFERENCE, body_of, problems
@@ -56,7 +55,7 @@ async def predict(request: Request) -> Response:
         question, named = await _stored(state, caller, parsed, found, preference, n_bytes)
     else:
         question, named = await _one_shot(state, parsed, n_bytes)
-    prediction_id, reply = await ask(state, caller, question, request_id_of(request))
+    prediction_id, reply = await ask(state, caller, question, request, preference.deadline_s)
     checkpoint = reply.checkpoint or named
     assert reply.timings is not None and checkpoint is not None
     return views.respond(

@@ -1,24 +1,24 @@
-"""What requests share: who reads a body where, who is asked for workers, who may have how much open."""
+"""What requests share: who reads a body where, who is asked for workers."""
 
 import asyncio
 import threading
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
 
-from kshot.contracts.errors import QueueFull, Unavailable
+from kshot.contracts.errors import Unavailable
 from service.bodies.stream import JSON, MULTIPART, SAFETENSORS, Raw
 from service.bodies.strict_json import strict_object
-from service.predicting import _counted
 from service.settings import Settings
 from service.state import State
 
 
 def a_state(database: object = None) -> State:
     settings = Settings(database_url="postgresql://x", redis_url="redis://x")
-    parts: Any = dict.fromkeys(("queue", "objects", "rates", "sign_ins", "metrics", "committer"))
+    others = ("queue", "objects", "rates", "sign_ins", "metrics", "committer", "calls_gate", "orders_gate")
+    parts: Any = dict.fromkeys(others)
     return State(settings=settings, database=cast(Any, database), **parts)
 
 
@@ -68,16 +68,3 @@ async def test_only_what_is_read_quickly_is_read_in_the_event_loop(media_type: s
 
     await a_state().read(Raw(media_type, b"", data), parse)
     assert read_in == [inline]
-
-
-async def test_each_process_lets_in_its_share_of_a_tenants_predictions() -> None:
-    state = a_state()
-    for processes, share in ((1, 256), (2, 128), (64, 4), (1000, 1)):
-        state.processes = processes
-        with ExitStack() as open_calls:
-            for _ in range(share):
-                open_calls.enter_context(_counted(state, "ten_a"))
-            with pytest.raises(QueueFull), _counted(state, "ten_a"):
-                pass
-            with _counted(state, "ten_b"):
-                pass
