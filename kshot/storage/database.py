@@ -100,4 +100,6 @@ def is_away(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError | adapted.Error):  # while connecting, errors come through unwrapped
         away = isinstance(error, adapted.InterfaceError)
         return away or str(error.sqlstate).startswith(_AWAY_STATES)
-    return isinstance(error, PoolTimeout | asyncpg.InterfaceError | OSError | TimeoutError)
+    # the driver's InternalClientError: Postgres has said its last word, and the end of the connection is not read yet
+    unwrapped = asyncpg.InterfaceError | asyncpg.InternalClientError
+    return isinstance(error, PoolTimeout | unwrapped | OSError | TimeoutError)

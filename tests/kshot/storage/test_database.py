@@ -1,13 +1,16 @@
 """What the driver says while Postgres starts up, recovers or is full: that is away, and nothing is wrong with us."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import asyncpg
 import pytest
 
-from kshot.storage.database import is_away, open_database
+from kshot.storage.database import fetch, is_away, open_database
 from kshot.storage.lookups import Lookups, Question
+from standalone import EmbeddedServers
 
 
 @asynccontextmanager
@@ -52,3 +55,34 @@ async def test_a_postgres_that_lets_nobody_in_is_away_however_it_is_asked(sqlsta
             await lookups.close()
             await engine.dispose()
     assert (is_away(looked_up.value), is_away(connected.value)) == (away, away)
+
+
+def end_connection(url: str, pid: int) -> None:
+    """Have Postgres end one; its last word and the end are on their way when this returns."""
+
+    async def end() -> None:
+        connection = await asyncpg.connect(url)
+        await connection.fetchval("SELECT pg_terminate_backend($1, 60000)", pid)
+        await connection.close()
+
+    asyncio.run(end())
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_connection_that_postgres_has_just_ended_is_away_at_every_moment(turns: int, servers: EmbeddedServers):
+    """Between its last word and the end of the connection the driver knows neither; a crash always comes so."""
+    engine = open_database(servers.database_url)
+    try:
+        async with engine.connect() as connection:
+            ((pid,),) = await fetch(connection, "SELECT pg_backend_pid()")
+            ending = threading.Thread(target=end_connection, args=(servers.database_url, pid))
+            ending.start()
+            ending.join()  # our own loop stands still meanwhile
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            with pytest.raises(Exception) as ended:
+                await fetch(connection, "SELECT 1")
+            await connection.invalidate()
+    finally:
+        await engine.dispose()
+    assert is_away(ended.value), repr(ended.value)
