@@ -4,11 +4,11 @@ import asyncio
 import heapq
 import itertools
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kshot.contracts.selection import AUTO
+from workers.turns import Turns
 from workers.work import Key, Work
 
 LINGER_S = 0.002
@@ -33,37 +33,48 @@ class Limits:
         return self.queries if key.operation == "predict" else self.tasks
 
 
+_Waiting = tuple[float, int, Work]
+"""An item with its turn; equal turns come in the order of their numbers."""
+
+
 class _Line:
-    """The items of one key, in the order they came, with the sum of their weights."""
+    """The items of one key, the next one first, with the sum of their weights."""
 
     __slots__ = ("items", "weight")
 
     def __init__(self) -> None:
-        self.items: deque[Work] = deque()
+        self.items: list[_Waiting] = []
         self.weight = 0
 
-    def add(self, work: Work) -> None:
-        self.items.append(work)
-        self.weight += work.weight
+    @property
+    def head(self) -> Work:
+        """Whose turn comes first; there is one."""
+        return self.items[0][-1]
 
-    def take(self) -> Work:
-        work = self.items.popleft()
-        self.weight -= work.weight
-        return work
+    def add(self, waiting: _Waiting) -> None:
+        heapq.heappush(self.items, waiting)
+        self.weight += waiting[-1].weight
+
+    def take(self) -> _Waiting:
+        waiting = heapq.heappop(self.items)
+        self.weight -= waiting[-1].weight
+        return waiting
 
 
 class Queues:
     """Work that waits for the processor.
 
-    A batch holds items of one key, the one whose head waited longest; replays, for which nobody waits, come last. An
-    idle worker starts at once; a busy one gives an item that came just now up to 2 ms for company.
+    A batch holds items of one key, the one whose head has its turn first (`workers/turns.py`: tenants take turns, and
+    of one tenant what came first); replays, for which nobody waits, come last. An idle worker starts at once; a busy
+    one gives an item that came just now up to 2 ms for company.
 
-    Thousands of keys may wait: ``_heads`` is a heap with an entry for the head of each line, and maybe some for heads
-    that are gone, which are dropped when they come up.
+    Thousands of keys may wait: ``_heads`` is a heap with an entry for the head of each line, and maybe some for what is
+    not the head (any more), which are dropped when they come up.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._turns = Turns()
         self._lines: dict[Key, _Line] = {}
         self._heads: list[tuple[bool, float, int, Work]] = []
         self._count = itertools.count()
@@ -72,12 +83,12 @@ class Queues:
 
     def put(self, work: Work) -> None:
         """Let an item wait its turn."""
-        line = self._lines.get(work.key)
-        if line is None:
-            line = self._lines[work.key] = _Line()
-            self._note_head(work)
-        line.add(work)
+        self._add((self._turns.turn(work), next(self._count), work))
         self._arrived.set()
+
+    def took(self, batch: Sequence[Work], seconds: float) -> None:
+        """Computing this batch took so long: what is like it costs as much."""
+        self._turns.took(batch[0].key, sum(work.weight for work in batch), seconds)
 
     async def next(self) -> list[Work] | None:
         """The next batch; None once closed and empty."""
@@ -89,19 +100,19 @@ class Queues:
             elif not idle:
                 await self._linger()
             if self._lines:  # while it waited, all may have been taken out
-                return self._pop(self._oldest())
+                return self._pop(self._next_head())
         return None
 
     def take_out(self, unwanted: Callable[[Work], bool]) -> list[Work]:
         """Remove the items that are not to run after all."""
-        waiting = [work for line in self._lines.values() for work in line.items]
+        waiting = [item for line in self._lines.values() for item in line.items]
         self._lines, self._heads = {}, []
         removed = []
-        for work in waiting:
-            if unwanted(work):
-                removed.append(work)
+        for item in sorted(waiting, key=lambda item: item[:2]):
+            if unwanted(item[-1]):
+                removed.append(item[-1])
             else:
-                self.put(work)
+                self._add(item)
         return removed
 
     def close(self) -> None:
@@ -115,7 +126,7 @@ class Queues:
 
     async def _linger(self) -> None:
         while self._lines and not self._closed:
-            head = self._oldest()
+            head = self._next_head()
             left = head.arrived + LINGER_S - time.monotonic()
             if left <= 0 or self._lines[head.key].weight >= self._limits.of(head.key):
                 return
@@ -125,27 +136,42 @@ class Queues:
             except TimeoutError:
                 return
 
-    def _note_head(self, work: Work) -> None:
-        heapq.heappush(self._heads, (work.key.background, work.arrived, next(self._count), work))
+    def _add(self, waiting: _Waiting) -> None:
+        key = waiting[-1].key
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = _Line()
+        line.add(waiting)
+        if line.items[0] is waiting:
+            self._note_head(line)
 
-    def _oldest(self) -> Work:
+    def _note_head(self, line: _Line) -> None:
+        turn, number, work = line.items[0]
+        heapq.heappush(self._heads, (work.key.background, turn, number, work))
+
+    def _next_head(self) -> Work:
         """The head that comes first; there is one."""
         while True:
             head = self._heads[0][-1]
             line = self._lines.get(head.key)
-            if line is not None and line.items[0] is head:
+            if line is not None and line.head is head:
                 return head
             heapq.heappop(self._heads)
 
     def _pop(self, head: Work) -> list[Work]:
-        line, limit = self._lines[head.key], self._limits.of(head.key)
-        batch = [line.take()]
-        weight = head.weight
-        while line.items and weight + line.items[0].weight <= limit:
-            weight += line.items[0].weight
-            batch.append(line.take())
+        line = self._lines[head.key]
+        limit = min(self._limits.of(head.key), self._turns.most(head.key))
+        batch, weight = [self._begin(line)], head.weight
+        while line.items and weight + line.head.weight <= limit:
+            weight += line.head.weight
+            batch.append(self._begin(line))
         if line.items:
-            self._note_head(line.items[0])
+            self._note_head(line)
         else:
             del self._lines[head.key]
         return batch
+
+    def _begin(self, line: _Line) -> Work:
+        turn, _, work = line.take()
+        self._turns.began(turn)
+        return work

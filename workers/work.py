@@ -78,6 +78,11 @@ class Work:
         return self.payload.support.columns
 
     @property
+    def tenant(self) -> str:
+        """Whose it is."""
+        return self.origin.tenant if isinstance(self.origin, Claim) else self.origin.call.tenant
+
+    @property
     def request_id(self) -> str | None:
         """The request it belongs to, for the logs."""
         return self.origin.request_id if isinstance(self.origin, Claim) else self.origin.call.request_id

@@ -42,9 +42,9 @@ async def test_ways_shots_and_queries_may_differ_within_a_batch():
 
 async def test_the_key_that_waited_longest_comes_first():
     waiting = queues()
-    young, old = later(adapt(0), 10), adapt(1, width=7)
-    waiting.put(young)
-    waiting.put(old)
+    old, young = adapt(0), adapt(1, width=7)
+    for work in (old, young, later(adapt(2, width=7), 10)):
+        waiting.put(work)
     assert await waiting.next() == [old]
 
 
@@ -166,12 +166,12 @@ async def test_after_all_was_taken_out_the_next_item_still_comes(monkeypatch):
 async def test_thousands_of_keys_come_in_the_order_of_their_heads():
     rng = np.random.default_rng(0)
     waiting = queues(tasks=2)
-    base, arrivals = adapt(0), rng.permutation(3000)
+    base = adapt(0)
     works = [
         dataclasses.replace(
             base, key=dataclasses.replace(base.key, shape=(int(rng.integers(1000)),)), arrived=float(at)
         )
-        for at in arrivals
+        for at in range(3000)
     ]
     for work in works:
         waiting.put(work)
