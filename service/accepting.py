@@ -20,6 +20,7 @@ from kshot.storage.adapted_models import (
 )
 from kshot.storage.admission import count_open
 from kshot.storage.orders import NewOrder
+from kshot.storage.quotas import check_models
 from kshot.storage.tasks import NewTask, insert_task
 from kshot.storage.tenancy import unconfined
 from service.auth import Caller
@@ -50,7 +51,8 @@ async def accept(
 
     ``new``: what is to be recorded (`as_order`).
     """
-    made = None if idempotency_key is not None else await state.committer.record(new)
+    alone = idempotency_key is not None or caller.quotas.bound_models
+    made = None if alone else await state.committer.record(new)
     if made is None:
         asked = await state.compute(prepared.n_bytes, prepared.asked)
         accepted = await _accept_alone(state, caller, prepared, new, asked, idempotency_key)
@@ -64,7 +66,8 @@ async def accept(
 async def _accept_alone(
     state: State, caller: Caller, prepared: Prepared, new: NewOrder, asked: bytes, idempotency_key: str | None
 ) -> Accepted:
-    """In a transaction of its own: an order with an idempotency key, or something stands against recording it."""
+    """In a transaction of its own: an order with an idempotency key, or of a tenant whose models are counted, or
+    something stands against recording it."""
     async with state.database.of_tenant(caller.tenant) as connection:
 
         async def note(action: str, id: str) -> None:
@@ -81,7 +84,7 @@ async def _accept_alone(
             replayed = await _replayed(connection, caller.tenant, idempotency_key, prepared.digest, new.model.id)
             if replayed is not None:
                 return replayed
-        found = await _insert(connection, state, caller, new.model, asked)
+        found = await _insert(connection, state, caller, new, asked)
         if found is not None:
             same, its_query = found
             if idempotency_key is not None:
@@ -108,7 +111,7 @@ async def _replayed(connection: AsyncConnection, tenant: str, key: str, digest: 
 
 
 async def _insert(
-    connection: AsyncConnection, state: State, caller: Caller, new_model: NewAdaptedModel, asked: bytes
+    connection: AsyncConnection, state: State, caller: Caller, new: NewOrder, asked: bytes
 ) -> tuple[AdaptedModel, bool] | None:
     """Insert the model; the one with the same fingerprint where there is one, also one that a parallel request
     committed between our look and our insert. Beside it: whether its predictions will be those asked for here.
@@ -116,28 +119,29 @@ async def _insert(
     One that is not made yet will hold its own order's predictions, so it serves an order of the same query alone;
     any other order gets a model of its own, which nobody else will find.
     """
-    assert new_model.fingerprint is not None
-    found = await find_same(connection, caller.tenant, new_model.fingerprint, asked)
+    assert new.model.fingerprint is not None
+    found = await find_same(connection, caller.tenant, new.model.fingerprint, asked)
     if found is None:
-        await _check_room(connection, state, caller)
-        if await insert_adapted_model(connection, new_model):
+        await _check_room(connection, state, caller, new)
+        if await insert_adapted_model(connection, new.model):
             return None
-        found = await find_same(connection, caller.tenant, new_model.fingerprint, asked)
+        found = await find_same(connection, caller.tenant, new.model.fingerprint, asked)
         if found is None:
             raise Conflict("an equal adapted model was just deleted; try again", retry_after=1)
     same, its_query = found
     if its_query or same.status not in PENDING:
         return found
-    await _check_room(connection, state, caller)
-    await insert_adapted_model(connection, replace(new_model, fingerprint=None))
+    await _check_room(connection, state, caller, new)
+    await insert_adapted_model(connection, replace(new.model, fingerprint=None))
     return None
 
 
-async def _check_room(connection: AsyncConnection, state: State, caller: Caller) -> None:
+async def _check_room(connection: AsyncConnection, state: State, caller: Caller, new: NewOrder) -> None:
     async with unconfined(connection):
         everyone, own = await count_open(connection, caller.tenant)
     if own >= state.settings.max_open_per_tenant or everyone >= state.settings.max_open_tasks:
         raise QueueFull("too many adaptations are waiting; try again later", retry_after=1 + everyone / 500)
+    await check_models(connection, caller.tenant, caller.quotas, len(new.task.payload))
 
 
 def as_order(state: State, caller: Caller, prepared: Prepared, request_id: str | None) -> NewOrder:

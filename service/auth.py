@@ -11,6 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from kshot.contracts.errors import Forbidden, Unauthenticated
 from kshot.storage.access import Role
 from kshot.storage.lookups import Found, Question
+from kshot.storage.quotas import NO_QUOTAS, Quotas
 from kshot.storage.tables import DEFAULT_TENANT
 from service.context import is_loopback
 from service.logs import note_caller
@@ -24,11 +25,12 @@ _bearer = HTTPBearer(auto_error=False, description="An API key, `ksk_...`")
 
 @dataclass(frozen=True)
 class Caller:
-    """The authenticated caller. ``key`` is None on a keyless server."""
+    """The authenticated caller. ``key`` is None on a keyless server. ``quotas``: what holds for the tenant now."""
 
     tenant: str
     role: Role
     key: str | None
+    quotas: Quotas = NO_QUOTAS
 
 
 async def get_caller(
@@ -58,11 +60,24 @@ async def enter(request: Request, state: State, model: str | None = None) -> tup
     Unauthenticated, Forbidden, RateLimited.
     """
     tenant = expected_tenant(request, state)
-    hit = None if tenant is None else state.rates.hit(tenant)
+    rate = None if tenant is None else state.own_rates.get(tenant)
+    hit = None if tenant is None else state.rates.hit(tenant, rate)
     caller, found = await _identify(request, state, model)
     note_caller(request.scope, caller.tenant, caller.key)
-    await (hit if tenant == caller.tenant and hit is not None else state.rates.hit(caller.tenant))
+    now = found.quotas.requests_per_minute
+    if hit is None or (tenant, rate) != (caller.tenant, now):
+        _remember_rate(state, caller.tenant, now)
+        hit = state.rates.hit(caller.tenant, now)
+    await hit
     return caller, found
+
+
+def _remember_rate(state: State, tenant: str, rate: int | None) -> None:
+    state.own_rates.pop(tenant, None)
+    if rate is not None:
+        if len(state.own_rates) >= _CALLERS_KEPT:
+            state.own_rates.clear()
+        state.own_rates[tenant] = rate
 
 
 def expected_tenant(request: Request, state: State) -> str | None:
@@ -85,7 +100,7 @@ async def _identify(request: Request, state: State, model: str | None = None) ->
         state.keys_exist = found.keys_exist
         if not state.keys_exist:
             _refuse_foreign_pages(request)
-            return Caller(DEFAULT_TENANT, "admin", None), found
+            return Caller(DEFAULT_TENANT, "admin", None, found.quotas.over(state.quotas)), found
     shown = _shown_by(request)
     if shown is None or len(shown.secret) > _MAX_SECRET:
         raise Unauthenticated("send an API key: Authorization: Bearer ksk_...")
@@ -103,7 +118,7 @@ async def _identify(request: Request, state: State, model: str | None = None) ->
     if len(state.tenants) >= _CALLERS_KEPT:
         state.tenants.clear()
     state.tenants[_digest(shown.secret)] = key.tenant
-    return Caller(key.tenant, key.role, key.id), found
+    return Caller(key.tenant, key.role, key.id, found.quotas.over(state.quotas)), found
 
 
 class _Shown(NamedTuple):

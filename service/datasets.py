@@ -18,6 +18,7 @@ from kshot.storage.access import audit
 from kshot.storage.checkpoints import resolve
 from kshot.storage.datasets import StoredDataset, check_name_is_free, get_dataset, insert_dataset
 from kshot.storage.objects import sha256
+from kshot.storage.quotas import check_dataset
 from kshot.storage.recording import tenants_opted_in
 from service.auth import Caller
 from service.bodies.requests import validate
@@ -135,6 +136,7 @@ async def _check_name(state: State, order: Order, name: str) -> None:
     if order.idempotency_key is None:
         async with state.database.single() as connection:
             await check_name_is_free(connection, name)
+            await check_dataset(connection, order.caller.tenant, order.caller.quotas, 0)
 
 
 async def _record(
@@ -179,6 +181,7 @@ async def _write(
             bound = await idempotency.take(connection, caller.tenant, order.idempotency_key, digest, manifest.id)
             if bound.object_id != manifest.id:
                 return await _made_before(connection, bound.object_id), False
+        await check_dataset(connection, caller.tenant, caller.quotas, n_bytes)
         row = await insert_dataset(
             connection,
             tenant=caller.tenant,

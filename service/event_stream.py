@@ -21,8 +21,8 @@ _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 async def stream_events(state: State, job: str, after: int, may_go_on: Callable[[], Awaitable[None]]) -> Response:
-    """Events after the one of that number, then each as it comes; ends when the job has, or ``may_go_on``, asked every
-    10 seconds, raises. 204 where the job has ended and nothing is left to tell: an EventSource stops at that, where it
+    """Events after the one of that number, then each as it comes; ends when the job has, or ``may_go_on``, asked before
+    each look, raises. 204 where the job has ended and nothing is left to tell: an EventSource stops at that, where it
     would come back for ever after an empty stream."""
     finished, events = await _look(state, job, after)
     if finished and not events:
@@ -33,13 +33,11 @@ async def stream_events(state: State, job: str, after: int, may_go_on: Callable[
 async def _stream(state: State, job: str, after: int, may_go_on: Callable[[], Awaitable[None]]) -> AsyncIterator[bytes]:
     """Between two looks no database connection is held. While the database is away the stream waits; when the service
     is asked to end, it ends, and the caller comes back with the number of the last event it saw."""
-    sent = checked = time.monotonic()
+    sent = time.monotonic()
     yield KEEPALIVE_COMMENT  # headers go out with the first bytes, and the caller knows that it is connected
     while not state.closing:
         try:
-            if time.monotonic() - checked > _RECHECK_S:
-                await may_go_on()
-                checked = time.monotonic()
+            await may_go_on()
             finished, events = await _look(state, job, after)
         except Unavailable:
             finished, events = False, []

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from kshot.contracts import api, flywheel_bodies
+from kshot.contracts.access_bodies import NewKeyRequest, QuotasRequest, RotateKeyRequest
 from kshot.contracts.dataset_bodies import NewBuiltInRequest, NewDatasetRequest
 from kshot.contracts.job_bodies import NewJobRequest
 from kshot.contracts.registry_bodies import MoveAliasRequest, RollbackRequest
@@ -18,9 +19,10 @@ from service.prefer import PREFER
 
 _REF = "#/components/schemas/{model}"
 _REQUESTS: list[type[BaseModel]] = [
-    api.AdaptRequest, api.ExamplesRequest, api.PredictRequest, api.ChangeRequest, api.NewKeyRequest, api.Problem,
+    api.AdaptRequest, api.ExamplesRequest, api.PredictRequest, api.ChangeRequest, NewKeyRequest, api.Problem,
     flywheel_bodies.FeedbackRequest, flywheel_bodies.RecordingRequest,
-    NewDatasetRequest, NewBuiltInRequest, NewJobRequest, MoveAliasRequest, RollbackRequest,
+    NewDatasetRequest, NewBuiltInRequest, NewJobRequest, MoveAliasRequest, RollbackRequest, RotateKeyRequest,
+    QuotasRequest,
 ]  # fmt: skip
 _PARTS = {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
 _MULTIPART = {

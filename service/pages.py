@@ -6,6 +6,7 @@ from typing import Annotated, TypeVar
 
 from fastapi import Depends, Query
 
+from kshot.contracts.access_bodies import AuditEntry, Tenant
 from kshot.contracts.api import AdaptedModel, ApiKey, Page
 from kshot.contracts.dataset_bodies import Dataset
 from kshot.contracts.flywheel_bodies import Revision
@@ -36,7 +37,9 @@ async def get_cursor(
 
 CursorDep = Annotated[Cursor, Depends(get_cursor)]
 _Listed = (
-    AdaptedModel
+    AuditEntry
+    | Tenant
+    | AdaptedModel
     | Alias
     | AliasChange
     | ApiKey
@@ -61,6 +64,6 @@ def page_of(items: Sequence[Item], limit: int) -> Page[Item]:
 
 def _id(item: _Listed) -> str:
     """What a page calls an item: of an alias its name, of an event its number."""
-    if isinstance(item, TrainingEvent):
-        return str(item.seq)
+    if isinstance(item, TrainingEvent | AuditEntry):
+        return str(item.seq if isinstance(item, TrainingEvent) else item.id)
     return f"{item.name}@{item.alias}" if isinstance(item, Alias | AliasChange) else item.id

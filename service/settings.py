@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import AliasChoices, Field, SecretStr
 
 from kshot.queue.address import RedisUrl
+from kshot.storage.quotas import Quotas
 from kshot.storage.settings import ObjectSettings
 
 
@@ -28,6 +29,10 @@ class Settings(ObjectSettings):
     max_dataset_bytes: int = Field(default=2**30, ge=1, description="The file of an uploaded data set")
     dataset_check_s: float = Field(default=600, gt=0, description="Longest time to read through an uploaded data set")
     rate_per_minute: int = Field(default=60_000, ge=1, description="Requests of one tenant, over all API processes")
+    quota_adapted_models: int | None = Field(default=None, ge=0, description="Adapted models kept, of each tenant")
+    quota_stored_bytes: int | None = Field(default=None, ge=0, description="Support sets of these")
+    quota_dataset_bytes: int | None = Field(default=None, ge=0, description="Files of data sets, of each tenant")
+    quota_open_jobs: int | None = Field(default=None, ge=0, description="Jobs that have not ended, of each tenant")
     max_open_tasks: int = Field(default=1024, ge=4, description="Of all tenants; one tenant at most a quarter")
     max_calls: int = Field(
         default=128, ge=16, description="Calls of one API process that wait at a time; of one tenant four fifths of it"
@@ -39,6 +44,17 @@ class Settings(ObjectSettings):
     database_connections: int = Field(
         default=10, ge=2, description="Of each API process; one of them asks for keys, models and aliases alone"
     )
+
+    @property
+    def quotas(self) -> Quotas:
+        """Of every tenant for whom nothing else was set."""
+        return Quotas(
+            adapted_models=self.quota_adapted_models,
+            stored_bytes=self.quota_stored_bytes,
+            dataset_bytes=self.quota_dataset_bytes,
+            open_jobs=self.quota_open_jobs,
+            requests_per_minute=self.rate_per_minute,
+        )
 
     @property
     def max_open_per_tenant(self) -> int:

@@ -41,8 +41,9 @@ _STORE_FRESH_S = 5.0
 @dataclass
 class State:
     """The parts of one API process. ``tenants``: whose a key was when it was last seen, by its sha256; a guess, never
-    an answer. ``checkers``: of processes that read uploaded data sets. ``calls_gate``: of calls whose caller waits for
-    a worker; ``orders_gate``: of orders that are recorded for later.
+    an answer; and so are the ``own_rates`` of tenants that have a quota of requests. ``quotas``: of all others.
+    ``checkers``: of processes that read uploaded data sets. ``calls_gate``: of calls whose caller waits for a worker;
+    ``orders_gate``: of orders that are recorded for later.
     ``processes``: how many API processes serve this port."""
 
     settings: Settings
@@ -58,6 +59,7 @@ class State:
     processes: int = 1
     keys_exist: bool = False
     tenants: dict[bytes, str] = field(default_factory=dict)
+    own_rates: dict[str, int] = field(default_factory=dict)
     closing: bool = False
     checkers: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
     _decoders: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
@@ -67,6 +69,9 @@ class State:
     _store: tuple[float, bool] = (-math.inf, False)
     _asking_store: "asyncio.Task[bool] | None" = None
     _background: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.quotas = self.settings.quotas
 
     async def compute(self, n_bytes: int, work: Callable[[], T], *, images: bool = False) -> T:
         """Run parsing or decoding: large ones in one of four threads, so that memory and the event loop survive.

@@ -130,6 +130,7 @@ def api_key(row: Key, tenant_name: str, secret: str | None = None) -> api.ApiKey
         created_at=row.created_at,
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
+        replaces=row.replaces,
     )
 
 

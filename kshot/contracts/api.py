@@ -8,7 +8,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from kshot.contracts.checkpoints import Name, TaskKind
+from kshot.contracts.checkpoints import TaskKind
 from kshot.contracts.model import Model
 from kshot.contracts.selection import CheckpointRef, Selection
 from kshot.contracts.tasks import Failure, Label, LearnerOptions, Quality, TargetKind, Timings, Wanted
@@ -132,15 +132,6 @@ class ChangeRequest(Model):
     follow: bool | None = Field(default=None, description=FOLLOW)
 
 
-class NewKeyRequest(Model):
-    """`POST /v1/api-keys`."""
-
-    name: Annotated[str, Field(min_length=1, max_length=100)]
-    role: Literal["user", "admin"] = "user"
-    tenant: Name | None = Field(default=None, description="Name of the tenant, made where it is new; yours by default")
-    expires_in_seconds: Annotated[int, Field(ge=1, le=MAX_TTL_S)] | None = None
-
-
 class Answer(BaseModel):
     """The base of every answer: a reader ignores fields it does not know."""
 
@@ -237,6 +228,7 @@ class ApiKey(Answer):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    replaces: str | None = Field(default=None, description="The id of the key that it was made for, to replace")
 
 
 class Limits(Answer):

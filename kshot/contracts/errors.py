@@ -110,6 +110,12 @@ class RateLimited(KshotError):
     code, status = "rate_limited", 429
 
 
+class QuotaExceeded(KshotError):
+    """The tenant has all that it may have at a time: adapted models, stored bytes, data sets or open jobs."""
+
+    code, status = "quota_exceeded", 429
+
+
 class QueueFull(KshotError):
     """Too many tasks wait already, of this tenant or of all; try again after ``Retry-After``."""
 

@@ -20,6 +20,7 @@ from kshot.contracts.tasks import Failure, TargetSpec
 from kshot.storage.access import PREFIX_LENGTH, Role
 from kshot.storage.adapted_models import EXPIRED, UNKNOWN
 from kshot.storage.database import is_away
+from kshot.storage.quotas import NO_QUOTAS, Quotas
 from kshot.storage.sessions import digest_of
 
 _QUESTIONS = """unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
@@ -39,7 +40,8 @@ SELECT k.id AS key, k.tenant_id AS tenant, k.role, k.sha256,
     m.id AS model, m.checkpoint_id, m.checkpoint_name, m.alias, m.task, m.input_shape::text AS input_shape,
     CASE WHEN m.task = 'multitask' THEN m.targets::text END AS targets, m.task_id,
     m.expires_at < now() AND NOT m.pinned AS expired, t.status, t.failure::text AS failure,
-    a.checkpoint_id AS resolved
+    a.checkpoint_id AS resolved,
+    (SELECT to_jsonb(quotas)::text FROM quotas WHERE tenant_id = coalesce(k.tenant_id, q.tenant)) AS quotas
 FROM {questions}
 LEFT JOIN api_keys k ON k.prefix = q.prefix
 LEFT JOIN LATERAL (
@@ -112,6 +114,12 @@ class Found:
     def keys_exist(self) -> bool:
         """Whether any key was ever made."""
         return bool(self._row["keys_exist"])
+
+    @property
+    def quotas(self) -> Quotas:
+        """What was set for the tenant."""
+        found = self._row["quotas"]
+        return NO_QUOTAS if found is None else Quotas.of(orjson.loads(found))
 
     @property
     def checkpoint(self) -> str | None:

@@ -1,9 +1,11 @@
 """API keys, for administrators."""
 
 from fastapi import APIRouter, Request
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from kshot.contracts import api
+from kshot.contracts.access_bodies import NewKeyRequest, RotateKeyRequest
 from kshot.contracts.errors import NotFound
 from kshot.contracts.ids import is_id, new_id
 from kshot.storage import idempotency
@@ -14,13 +16,14 @@ from kshot.storage.access import (
     insert_key,
     list_keys,
     revoke_key,
+    rotate_key,
     tenant_names,
 )
 from kshot.storage.objects import sha256
 from service import views
 from service.adapting import IdempotencyDep
 from service.auditing import note
-from service.auth import AdminDep
+from service.auth import AdminDep, Caller
 from service.bodies.requests import validate
 from service.bodies.stream import SMALL_BYTES, read_raw
 from service.bodies.strict_json import strict_object
@@ -36,7 +39,7 @@ router = APIRouter(prefix="/api-keys", tags=["API keys"])
     summary="Make an API key",
     status_code=201,
     response_model=api.ApiKey,
-    openapi_extra=body_of(api.NewKeyRequest, json_only=True),
+    openapi_extra=body_of(NewKeyRequest, json_only=True),
     responses={
         200: {"model": api.ApiKey, "description": "The same Idempotency-Key made it before; without the secret"},
         **problems(400, 403, 409, 413, 415, 422),
@@ -45,15 +48,13 @@ router = APIRouter(prefix="/api-keys", tags=["API keys"])
 async def make(request: Request, state: StateDep, caller: AdminDep, idempotency_key: IdempotencyDep) -> Response:
     """The secret is in `key`, this once: a repeated Idempotency-Key gets the same object without it."""
     raw = await read_raw(request, SMALL_BYTES)
-    wanted = validate(api.NewKeyRequest, strict_object(raw.data))
+    wanted = validate(NewKeyRequest, strict_object(raw.data))
     secret = generate_secret()
     async with state.database.transaction() as connection:
         if idempotency_key is not None:
-            fresh, digest = new_id("key"), sha256(b"api-keys" + raw.data)
-            bound = await idempotency.take(connection, caller.tenant, idempotency_key, digest, fresh)
-            if bound.object_id != fresh:
-                key, names = await get_key(connection, bound.object_id), await tenant_names(connection)
-                return views.respond(views.api_key(key, names[key.tenant]), 200)
+            before = await _made_before(connection, caller, idempotency_key, sha256(b"api-keys" + raw.data))
+            if before is not None:
+                return before
         tenant = caller.tenant if wanted.tenant is None else await ensure_tenant(connection, wanted.tenant)
         key = await insert_key(
             connection,
@@ -70,6 +71,52 @@ async def make(request: Request, state: StateDep, caller: AdminDep, idempotency_
     return views.respond(views.api_key(key, names[key.tenant], secret), 201)
 
 
+async def _made_before(connection: AsyncConnection, caller: Caller, key: str, digest: str) -> Response | None:
+    """The answer to a request that came before with the same Idempotency-Key; None where this one is the first."""
+    fresh = new_id("key")
+    bound = await idempotency.take(connection, caller.tenant, key, digest, fresh)
+    if bound.object_id == fresh:
+        return None
+    made, names = await get_key(connection, bound.object_id), await tenant_names(connection)
+    return views.respond(views.api_key(made, names[made.tenant]), 200)
+
+
+@router.post(
+    "/{id}/rotate",
+    summary="Replace an API key",
+    status_code=201,
+    response_model=api.ApiKey,
+    openapi_extra=body_of(RotateKeyRequest, json_only=True),
+    responses={
+        200: {"model": api.ApiKey, "description": "The same Idempotency-Key made it before; without the secret"},
+        **problems(400, 403, 404, 409, 413, 415, 422),
+    },
+)
+async def rotate(
+    id: str, request: Request, state: StateDep, caller: AdminDep, idempotency_key: IdempotencyDep
+) -> Response:
+    """A new key with the same name, role and tenant; its secret is in `key`, this once. The old one goes on for
+    `grace_seconds`, then it ends, with the console sessions that it signed in."""
+    _check_id(id)
+    raw = await read_raw(request, SMALL_BYTES)
+    wanted = validate(RotateKeyRequest, strict_object(raw.data))
+    secret = generate_secret()
+    async with state.database.transaction() as connection:
+        if idempotency_key is not None:
+            digest = sha256(b"rotate" + id.encode() + raw.data)
+            before = await _made_before(connection, caller, idempotency_key, digest)
+            if before is not None:
+                return before
+        key = await rotate_key(
+            connection, id, secret=secret, grace_s=wanted.grace_seconds, expires_in_s=wanted.expires_in_seconds
+        )
+        if idempotency_key is not None:
+            await idempotency.rebind(connection, caller.tenant, idempotency_key, key.id)
+        await note(connection, request, caller, "api_key.rotate", id)
+        names = await tenant_names(connection)
+    return views.respond(views.api_key(key, names[key.tenant], secret), 201)
+
+
 @router.get("", summary="List API keys", response_model=api.Page[api.ApiKey], responses=problems(403, 422))
 async def list_all(state: StateDep, caller: AdminDep, cursor: CursorDep) -> Response:
     """Of all tenants, newest first, never with a secret."""
@@ -82,9 +129,13 @@ async def list_all(state: StateDep, caller: AdminDep, cursor: CursorDep) -> Resp
 @router.delete("/{id}", summary="Revoke an API key", response_model=api.Deleted, responses=problems(403, 404))
 async def revoke(id: str, request: Request, state: StateDep, caller: AdminDep) -> Response:
     """At once; revoking twice is no error."""
-    if not is_id(id, "key"):
-        raise NotFound("no API key with this id")
+    _check_id(id)
     async with state.database.transaction() as connection:
         await revoke_key(connection, id)
         await note(connection, request, caller, "api_key.revoke", id)
     return views.respond(api.Deleted(object="api_key", id=id))
+
+
+def _check_id(id: str) -> None:
+    if not is_id(id, "key"):
+        raise NotFound("no API key with this id")

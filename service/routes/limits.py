@@ -34,7 +34,7 @@ async def get_limits(state: StateDep, caller: CallerDep) -> Response:
             max_image_pixels_per_request=MAX_PIXELS_PER_REQUEST,
             max_wait_seconds=MAX_WAIT_S,
             max_open_tasks=settings.max_open_per_tenant,
-            requests_per_minute=settings.rate_per_minute,
+            requests_per_minute=caller.quotas.requests_per_minute or settings.rate_per_minute,
             formats=list(ANY),
         )
     )

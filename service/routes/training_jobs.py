@@ -18,6 +18,7 @@ from kshot.contracts.selection import AUTO
 from kshot.storage import idempotency, jobs
 from kshot.storage.job_events import list_events
 from kshot.storage.objects import sha256
+from kshot.storage.quotas import check_job
 from service import views
 from service.adapting import IdempotencyDep
 from service.auditing import note
@@ -70,6 +71,7 @@ async def start(request: Request, state: StateDep, caller: AdminDep, idempotency
             bound = await idempotency.take(connection, caller.tenant, idempotency_key, digest, job_id)
             if bound.object_id != job_id:
                 return await _respond(state, await jobs.get_job(connection, bound.object_id), 200)
+        await check_job(connection, caller.tenant, caller.quotas)
         spec, base = await job_spec(connection, job_id, wanted)
         job = jobs.NewJob(caller.tenant, None if base is None else base.id, body, spec, request_id_of(request))
         await jobs.insert_job(connection, job)

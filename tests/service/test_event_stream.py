@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from kshot.contracts.errors import Forbidden, KshotError, Unauthenticated
 from kshot.storage.lookups import Found, Question
+from kshot.storage.quotas import NO_QUOTAS
 from service import auth, event_stream
 
 
@@ -25,8 +26,7 @@ async def test_a_stream_ends_when_the_key_no_longer_counts(monkeypatch: pytest.M
         return False, []
 
     monkeypatch.setattr(event_stream, "_look", look)
-    for name in ("_LOOK_S", "_RECHECK_S"):
-        monkeypatch.setattr(event_stream, name, -1.0)
+    monkeypatch.setattr(event_stream, "_LOOK_S", 0.0)
     state: Any = SimpleNamespace(closing=False)
     assert [piece async for piece in event_stream._stream(state, "job", 0, may_go_on)] == [
         event_stream.KEEPALIVE_COMMENT
@@ -49,10 +49,11 @@ async def test_a_caller_is_looked_at_again(sent: bytes | None, role: str, error:
     async def find(question: Question) -> Found:
         secret = "ksk_good"
         row = {"key": "key_1", "tenant": "ten_1", "role": role, "sha256": hashlib.sha256(secret.encode()).digest()}
+        row |= {"quotas": None}
         return Found(question, row | {"ended": question.secret == "ksk_revoked"})
 
     seen = {hashlib.sha256(b"ksk_revoked").digest(): "ten_1"}
-    state: Any = SimpleNamespace(keys_exist=True, database=SimpleNamespace(find=find), tenants=seen)
+    state: Any = SimpleNamespace(keys_exist=True, database=SimpleNamespace(find=find), tenants=seen, quotas=NO_QUOTAS)
     request = Request({"type": "http", "headers": [] if sent is None else [(b"authorization", sent)]})
     if error is None:
         await auth.recheck_admin(request, state)
