@@ -24,8 +24,9 @@ async def claim(
     max_bytes: int = CLAIM_BYTES,
 ) -> list[Claim]:
     """Claim up to ``limit`` open tasks, only replays or none of them as ``background`` says. Callers' tasks come first,
-    and of these a tenant's first before another's second, what runs already counting too: nobody waits behind a
-    neighbour's thousand. Fewer where their payloads are larger than ``max_bytes`` together, but at least one.
+    and of these a tenant's first before another's second, what runs already counting too, and for more where supports
+    are large (one more each 64 KiB): nobody waits behind a neighbour's thousand, or behind his few that are as much
+    work. Fewer where their payloads are larger than ``max_bytes`` together, but at least one.
 
     Tasks whose payload is of a version that is not read here are left to a worker that reads it. Those with one attempt
     left are claimed with ``last_chance`` alone, so that a worker can run each by itself: among them is the one that
@@ -52,7 +53,10 @@ _CLAIM = """
 WITH hasty AS (
     SELECT set_config('synchronous_commit', 'off', true)
 ), lined_up AS (
-    SELECT id, row_number() OVER (PARTITION BY background, tenant_id ORDER BY {open}, created_at) AS turn
+    SELECT id, coalesce(sum(1 + coalesce(octet_length(payload), 0) / 65536) OVER (
+        PARTITION BY background, tenant_id ORDER BY {open}, created_at
+        ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ), 0) AS turn
     FROM tasks WHERE status IN ('queued', 'running')
 ), picked AS (
     SELECT t.id, t.background, turn, t.created_at, coalesce(octet_length(t.query), 0)

@@ -58,6 +58,13 @@ async def test_what_runs_already_counts_so_one_at_a_time_is_fair_too(connection:
     assert taken == [[flood[0]], [late], [flood[1]], [flood[2]]]
 
 
+async def test_a_large_support_counts_for_as_many_small_ones(connection: AsyncConnection, checkpoint: str):
+    heavy, light = await a_tenant(connection), await a_tenant(connection)
+    large = [await accepted(connection, checkpoint, heavy, payload=bytes(2 * 65536)) for _ in range(2)]
+    small = [await accepted(connection, checkpoint, light) for _ in range(4)]
+    assert ids(await claim(connection, "w", 60, 9)) == [large[0], *small[:3], large[1], small[3]]
+
+
 async def test_a_task_whose_worker_died_waits_like_any_other(connection: AsyncConnection, checkpoint: str):
     tenant = await a_tenant(connection)
     first, second = [await accepted(connection, checkpoint, tenant) for _ in range(2)]
