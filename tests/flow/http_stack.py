@@ -83,18 +83,20 @@ def write_checkpoint(
     save_checkpoint(root / name, Checkpoint(manifest, network.eval(), head))
 
 
-def migrate_and_publish(environ: Mapping[str, str], checkpoints: Path) -> None:
-    """What an operator runs before the first start."""
+def migrate_and_publish(environ: Mapping[str, str], checkpoints: Path, code: Path = CHECKOUT) -> None:
+    """What an operator runs before the first start. ``code``: of a version, here and below."""
     for command in (["alembic", "upgrade", "head"], ["workers", "publish", str(checkpoints)]):
-        subprocess.run([*PYTHON, *command], cwd=CHECKOUT, env={**os.environ, **environ}, check=True)
+        subprocess.run([*PYTHON, *command], cwd=code, env={**os.environ, **environ}, check=True)
 
 
 @contextmanager
-def run_process(environ: Mapping[str, str], log: Path, *command: str) -> Iterator["subprocess.Popen[bytes]"]:
+def run_process(
+    environ: Mapping[str, str], log: Path, *command: str, code: Path = CHECKOUT
+) -> Iterator["subprocess.Popen[bytes]"]:
     """A command of ours, ended with SIGTERM."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*PYTHON, *command], cwd=CHECKOUT, env={**os.environ, **environ}, stdout=output, stderr=output
+            [*PYTHON, *command], cwd=code, env={**os.environ, **environ}, stdout=output, stderr=output
         )
     try:
         yield process
@@ -157,21 +159,23 @@ class HttpStack:
 
 
 @contextmanager
-def run_api(environ: Mapping[str, str], folder: Path) -> Iterator[Api]:
+def run_api(environ: Mapping[str, str], folder: Path, code: Path = CHECKOUT) -> Iterator[Api]:
     """``python -m service serve`` on a free port, answering."""
     port = free_port()
     log = folder / f"api-{port}.log"
-    with run_process(environ, log, "service", "serve", "--port", str(port)) as process:
+    with run_process(environ, log, "service", "serve", "--port", str(port), code=code) as process:
         api = Api(f"http://127.0.0.1:{port}", process, log)
         _until(api, process, lambda: httpx.get(f"{api.url}/healthz").status_code == 200)
         yield api
 
 
 @contextmanager
-def run_worker(environ: Mapping[str, str], folder: Path, api: Api) -> Iterator["subprocess.Popen[bytes]"]:
+def run_worker(
+    environ: Mapping[str, str], folder: Path, api: Api, code: Path = CHECKOUT
+) -> Iterator["subprocess.Popen[bytes]"]:
     """``python -m workers adapt``, seen by the API."""
-    log = folder / "worker.log"
-    with run_process({**environ, "KSHOT_DEVICE": "cpu", "KSHOT_THREADS": "1"}, log, "workers", "adapt") as process:
+    log, computing = folder / "worker.log", {**environ, "KSHOT_DEVICE": "cpu", "KSHOT_THREADS": "1"}
+    with run_process(computing, log, "workers", "adapt", code=code) as process:
         _until(
             Api(api.url, process, log), process, lambda: httpx.get(f"{api.url}/readyz").json()["parts"]["workers"] > 0
         )
