@@ -15,6 +15,7 @@ from pydantic_settings import SettingsError
 
 from kshot.allocator import keep_freed_memory
 from kshot.contracts.errors import KshotError
+from kshot.logs import log_unhandled
 from service.app import create_app
 from service.context import is_loopback
 from service.keys import create_key, prepare
@@ -45,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     configure_logs()
     try:
         settings = Settings()
+        configure_logs(settings.log_level)
         if options.command == "serve":
             if options.socket is not None:
                 shared = socket.socket(fileno=options.socket)
@@ -71,6 +73,7 @@ class _Server(uvicorn.Server):
     with_parent = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(log_unhandled)
         await super().startup(sockets)
         if self.with_parent:  # its end closes the pipe that is our standard input
             asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self.handle_exit, signal.SIGTERM, None)

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kshot.contracts.ids import new_id
 from service.errors import internal_problem
-from service.logs import begin_request, log, log_request, where
+from service.logs import begin_request, log, log_request
 from service.metrics import Metrics
 
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
@@ -49,7 +49,7 @@ class RequestContext:
         except ClientDisconnect:
             pass
         except Exception as error:
-            log.error("unhandled", error=type(error).__name__, frames=where(error))
+            log.error("unhandled", exc_info=error)
             if status == 499:
                 await internal_problem(request_id)(scope, receive, send_with_id)
         finally:

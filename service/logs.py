@@ -1,8 +1,6 @@
-"""Structured logs: one JSON object per line on standard error. Never a key, never a payload."""
+"""What the API's log lines say of the request they belong to."""
 
-import logging
 import sys
-import traceback
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
@@ -11,10 +9,13 @@ import orjson
 import structlog
 from starlette.types import Scope
 
+from kshot.logs import Level, set_up_logs
+
 log = structlog.get_logger()
 _ABOUT = "kshot.about"
 _about: ContextVar[dict[str, Any] | None] = ContextVar("about", default=None)
 """What every line of a request says of it. One variable, set once: structlog's own cost a copy each."""
+_tells_requests = True
 
 
 def begin_request(scope: Scope, request_id: str) -> None:
@@ -32,6 +33,8 @@ def note_caller(scope: Scope, tenant: str, key: str | None) -> None:
 
 def log_request(scope: Scope, route: str, status: int, ms: float) -> None:
     """The line of a request that was answered: one for each, so written without a detour."""
+    if not _tells_requests:
+        return
     line = {
         "method": scope["method"],
         "route": route,
@@ -45,38 +48,11 @@ def log_request(scope: Scope, route: str, status: int, ms: float) -> None:
     sys.stderr.write(orjson.dumps(line, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE).decode())
 
 
-def configure_logs() -> None:
-    """Our own events and those of uvicorn and other libraries, in the same form."""
-    shared: list[structlog.typing.Processor] = [
-        _name_request,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    structlog.configure(
-        processors=[*shared, structlog.processors.JSONRenderer()],
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        cache_logger_on_first_use=True,
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(),
-            ],
-        )
-    )
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    logging.getLogger("uvicorn.error").setLevel(logging.INFO)
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns about every malformed byte
-
-
-def where(error: BaseException) -> list[str]:
-    """The frames of an error, outermost first. Its message stays out: it may quote a payload."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+def configure_logs(level: Level = "info") -> None:
+    """Lines on standard error: of requests, where ``level`` lets them pass, and as `kshot.logs` has all others."""
+    global _tells_requests  # noqa: PLW0603 - one standard error for the process
+    _tells_requests = level in ("debug", "info")
+    set_up_logs(sys.stderr, level, _name_request)
 
 
 def _name_request(

@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 from kshot.contracts.errors import RateLimited, Unavailable
 from kshot.queue.link import Link
 from kshot.queue.streams import Away
-from service.logs import log, where
+from service.logs import log
 
 _PATIENCE_S = 0.25
 _PAUSE_S = 2.0
@@ -77,7 +77,7 @@ class Rates:
         try:
             await self._count(hits)
         except Exception as error:
-            log.error("rates_not_counted", error=type(error).__name__, frames=where(error))
+            log.error("rates_not_counted", exc_info=error)
         finally:
             for future in (future for futures in hits.values() for future in futures if not future.done()):
                 future.set_exception(Unavailable("requests cannot be counted; try again", retry_after=2))

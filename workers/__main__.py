@@ -10,41 +10,48 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from kshot.contracts.errors import KshotError
 from kshot.contracts.ids import new_id
+from kshot.logs import log_unhandled, set_up_logs
 from kshot.storage.database import open_database
 from workers.alive import touched
-from workers.logs import log_unhandled, set_up_logs
 from workers.settings import StoreSettings, TrainerSettings, WorkerSettings
 
 _STATEMENT_TIMEOUT_S = 10
 _STATE_SHARE = 16
 
+S = TypeVar("S", bound=StoreSettings)
+
 
 def main() -> None:
     """Run one command; a wrong setting or a wrong folder ends it with a line that names it, and code 1."""
     given = parser().parse_args()
-    set_up_logs()
     try:
         if given.command == "adapt":
-            _adapt(WorkerSettings())
+            _adapt(_logging(WorkerSettings()))
         elif given.command == "trainer":
-            asyncio.run(_train(TrainerSettings()))
+            asyncio.run(_train(_logging(TrainerSettings())))
         elif given.command == "publish":
-            asyncio.run(_publish(StoreSettings(), given.folder))
+            asyncio.run(_publish(_logging(StoreSettings()), given.folder))
         else:
             from workers.backups.commands import run
 
-            sys.exit(0 if asyncio.run(run(given.command, given.folder, StoreSettings())) else 1)
+            sys.exit(0 if asyncio.run(run(given.command, given.folder, _logging(StoreSettings()))) else 1)
     except ValidationError as error:
         faults = [f"setting {fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False)]
         sys.exit("error: " + "; ".join(faults))
     except (KshotError, RuntimeError, SettingsError) as error:
         sys.exit(f"error: {error}")
+
+
+def _logging(settings: S) -> S:
+    set_up_logs(sys.stdout, settings.log_level)
+    return settings
 
 
 def parser() -> argparse.ArgumentParser:

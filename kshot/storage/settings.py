@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from kshot.logs import Level
 from kshot.storage.database import driver_url
 from kshot.storage.objects import CACHE_BYTES, ObjectStore, open_objects, read_address
 
@@ -43,6 +44,10 @@ class DatabaseSettings(BaseSettings):
         default=None,
         validation_alias=AliasChoices("POSTGRES_PASSWORD", "database_password"),
         description="The password, where DATABASE_URL holds none",
+    )
+    log_level: Level = Field(
+        default="info",
+        description="The least that is logged; `debug` also lets libraries speak, without what they were given",
     )
 
     @field_validator("database_url")

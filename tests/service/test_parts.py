@@ -13,7 +13,6 @@ from kshot.contracts.errors import Invalid, KshotError, RateLimited, Unavailable
 from kshot.queue.link import Link
 from service.context import is_loopback
 from service.errors import problem_response
-from service.logs import where
 from service.prefer import Preference, parse_prefer
 from service.rates import Rates
 from service.routes import health
@@ -137,10 +136,3 @@ def test_an_admin_key_has_at_least_32_characters() -> None:
 def test_settings_do_not_show_secrets() -> None:
     settings = Settings(database_url="postgresql://u:pw@h/d", redis_url="redis://:pw@h", admin_key="k" * 40)
     assert "pw" not in repr(settings) and "kkk" not in repr(settings)
-
-
-def test_log_frames_leave_the_message_out() -> None:
-    try:
-        raise ValueError("a payload")
-    except ValueError as error:
-        assert "payload" not in str(where(error)) and "test_parts.py" in where(error)[0]

@@ -6,15 +6,16 @@ import io
 import json
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 import structlog
 
 from kshot.checkpoints import Checkpoint
+from kshot.logs import log_unhandled, set_up_logs
 from tests.workers.samples import adapt
 from workers.executing import solve
-from workers.logs import log_unhandled, set_up_logs
 from workers.patience import every
 
 SECRET = "what only the caller may read"
@@ -30,13 +31,15 @@ class OddLabel(str):
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[dict[str, object]]]]:
     written = io.StringIO()
-    monkeypatch.setattr(sys, "stdout", written)
     root = logging.getLogger()
-    before = root.handlers[:]
-    set_up_logs()
-    yield lambda: [json.loads(line) for line in written.getvalue().splitlines()]
+    before, hooks = (root.handlers[:], root.level), ("excepthook", "unraisablehook")
+    for hook in hooks:  # put back at the end
+        monkeypatch.setattr(sys, hook, getattr(sys, hook))
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    set_up_logs(written, "debug")
+    yield lambda: [line for line in map(json.loads, written.getvalue().splitlines()) if line.get("logger") != "asyncio"]
     structlog.reset_defaults()
-    root.handlers[:] = before
+    root.handlers[:], root.level = before
 
 
 def assert_where_and_not_what(event: dict[str, object], name: str, error: str) -> None:
@@ -85,3 +88,47 @@ async def test_nor_is_what_libraries_and_the_event_loop_have_to_say_of_an_error(
     loops, librarys = events()
     assert_where_and_not_what(loops, "unhandled", "ValueError")
     assert_where_and_not_what(librarys, "it broke", "ValueError")
+
+
+def test_nor_is_what_ends_a_process_or_a_thread(events):
+    def broken() -> None:
+        raise ExceptionGroup(SECRET, [ValueError(SECRET)])
+
+    try:
+        broken()
+    except ExceptionGroup as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    thread = threading.Thread(target=broken)
+    thread.start()
+    thread.join()
+    for event in events():
+        assert_where_and_not_what(event, "uncaught", "ExceptionGroup")
+        assert "held ValueError" in event["where"]
+    assert len(events()) == 2
+
+
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.ERROR])
+def test_a_library_is_quoted_without_what_it_was_given(events, level: int):
+    library = logging.getLogger("a.library")
+    library.log(level, "cannot send %r to %s", SECRET, "there")
+    library.log(level, ValueError(SECRET))
+    told, thrown = events()
+    assert (told["event"], thrown["event"]) == ("cannot send %r to %s", "ValueError")
+    assert told["logger"] == "a.library" and SECRET not in json.dumps([told, thrown])
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ("ksk_" + "0a" * 32, "***"),
+        ("Authorization: Bearer abc.DEF-1", "Authorization: Bearer ***"),
+        ("postgresql://kshot:p@ss@host/db", "postgresql://***@host/db"),
+        ("redis://:word@host:6379", "redis://***@host:6379"),
+        ("postgresql://kshot@host:5432/db", "postgresql://kshot@host:5432/db"),
+        ("http://127.0.0.1:8000/x?y=a@b", "http://127.0.0.1:8000/x?y=a@b"),
+    ],
+)
+def test_what_looks_like_a_key_or_a_password_is_blotted_out(events, said: str, left: str):
+    structlog.get_logger().info(said, also=[said])
+    (event,) = events()
+    assert (event["event"], event["also"]) == (left, [left])
