@@ -7,10 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.faults.audit import Audit, Index
 from benchmarks.faults.ledger import Ledger
 from benchmarks.faults.page import read, run_of, write
-from benchmarks.faults.running import TENANTS, Day, spend
+from benchmarks.faults.running import TENANTS, Day, Spent, spend
 from benchmarks.faults.schedule import draw
 from benchmarks.faults.without import SAFEGUARDS
 from tests.flow.chaos_stack import whole_service
@@ -35,10 +34,10 @@ def main() -> None:
     """Ends with code 1 where the auditor finds something, of a control where it finds nothing."""
     given = parser().parse_args()
     with tempfile.TemporaryDirectory(prefix="kshot-chaos-") as folder:
-        index, audit = chaos(Path(folder), given)
+        spent = chaos(Path(folder), given)
     run = run_of(
-        index,
-        audit,
+        spent.index,
+        spent.audit,
         without=given.without,
         seconds=given.seconds,
         seed=given.seed,
@@ -52,7 +51,7 @@ def main() -> None:
     sys.exit((sum(run.counts.values()) > 0) != (given.without is not None))
 
 
-def chaos(folder: Path, given: argparse.Namespace) -> tuple[Index, Audit]:
+def chaos(folder: Path, given: argparse.Namespace) -> Spent:
     """One run, from an empty service to the audit."""
     entry = ("workers", "adapt") if given.without is None else ("benchmarks.faults.without", given.without)
     faults = draw(given.seed, given.seconds, given.every)

@@ -48,7 +48,16 @@ class Day:
     until_swept: bool
 
 
-async def spend(day: Day, service: WholeService, ledger: Ledger) -> tuple[Index, Audit]:
+@dataclass(frozen=True)
+class Spent:
+    """A day that is over: the books, and what the auditor read and found in them."""
+
+    books: Books
+    index: Index
+    audit: Audit
+
+
+async def spend(day: Day, service: WholeService, ledger: Ledger) -> Spent:
     """The whole of it."""
     keys = await _open_shop(service)
     await _work(day, service, ledger, keys)
@@ -58,7 +67,8 @@ async def spend(day: Day, service: WholeService, ledger: Ledger) -> tuple[Index,
     if day.until_swept:
         await _until_swept(service)
     books = Books(ledger.path, service.database_url, service.objects, service.url, keys)
-    return await audit_books(books, most_predictions=_MOST_PREDICTIONS, seed=day.seed)
+    index, audit = await audit_books(books, most_predictions=_MOST_PREDICTIONS, seed=day.seed)
+    return Spent(books, index, audit)
 
 
 async def _open_shop(service: WholeService) -> dict[str, str]:

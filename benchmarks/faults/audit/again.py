@@ -92,7 +92,11 @@ class Asker:
         after: str | None = None
         while True:
             params: dict[str, Any] = {"limit": 100} | ({"after": after} if after else {})
-            page = (await http.get("/v1/adapted-models", params=params)).json()
+            answer = await http.get("/v1/adapted-models", params=params)
+            if answer.status_code != 200:
+                self._audit.find("lost", f"the list of {tenant} is answered with {answer.status_code} {answer.text}")
+                return
+            page = answer.json()
             for row in page["data"]:
                 owner = row["metadata"].get("owner", tenant)
                 if owner != tenant or self._index.models.get(row["id"], tenant) != tenant:
