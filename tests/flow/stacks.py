@@ -13,6 +13,14 @@ from benchmarks.own_service import own_service
 from standalone import embedded_servers
 from tests.flow.http_stack import ADMIN_KEY, HttpStack, migrate_and_publish, run_api, run_worker, write_checkpoints
 
+_WRONG_CLOCK = """
+import time
+right, right_ns = time.time, time.time_ns
+time.time = lambda: right() + {seconds}
+time.time_ns = lambda: right_ns() + {seconds} * 10**9
+print('{{"event": "clock_moved"}}', flush=True)
+"""
+
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -43,3 +51,11 @@ def page_url() -> Iterator[str]:
     """The service that `make serve` runs, for the examples of the pages."""
     with own_service() as running:
         yield running
+
+
+def wrong_clock(folder: Path, seconds: int) -> dict[str, str]:
+    """The environment of a process whose clock is off by so much, as are those of its children; it says so at once."""
+    place = folder / str(seconds)
+    place.mkdir()
+    (place / "sitecustomize.py").write_text(_WRONG_CLOCK.format(seconds=seconds))
+    return {"PYTHONPATH": str(place)}

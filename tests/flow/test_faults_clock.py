@@ -9,16 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.flow.fault_stack import LEASE_S, Stack, Submitted, WorkerProcess, blobs, long_work
+from tests.flow.stacks import wrong_clock
 
 pytestmark = pytest.mark.flow
-
-WRONG_CLOCK = """
-import time
-right, right_ns = time.time, time.time_ns
-time.time = lambda: right() + {seconds}
-time.time_ns = lambda: right_ns() + {seconds} * 10**9
-print('{{"event": "clock_moved"}}', flush=True)
-"""
 
 
 @pytest.mark.reliability("faults: worker clock off by an hour", "tasks", "predict")
@@ -41,10 +34,7 @@ async def test_worker_clock_off_by_an_hour_leases_unchanged(stack: Stack, tmp_pa
 
 @contextmanager
 def worker_off_by(stack: Stack, seconds: int, folder: Path) -> Iterator[WorkerProcess]:
-    place = folder / str(seconds)
-    place.mkdir()
-    (place / "sitecustomize.py").write_text(WRONG_CLOCK.format(seconds=seconds))
-    with stack.worker(PYTHONPATH=str(place)) as worker:
+    with stack.worker(**wrong_clock(folder, seconds)) as worker:
         worker.wait_for("clock_moved")
         yield worker
 

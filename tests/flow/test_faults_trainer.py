@@ -1,15 +1,16 @@
 """Trainers and training processes that die, hang, race, or leave: a job loses at most what was not saved."""
 
 import asyncio
+import resource
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
+from sqlalchemy import text
 
 from kshot.storage.job_runs import MAX_DEATHS_AT_ONCE
 from kshot.storage.jobs import cancel_job, pause_job, resume_job
@@ -23,6 +24,8 @@ from tests.flow.job_stack import (
     run_in_peace,
     run_with_kills,
 )
+from tests.flow.job_watch import kinds, restart, saved, steer, until_failed, until_gone
+from tests.flow.stacks import wrong_clock
 
 pytestmark = pytest.mark.flow
 STEPS = 240
@@ -103,16 +106,6 @@ def peace(place: tuple[Path, EmbeddedServers]) -> str:
     return asyncio.run(run())
 
 
-async def steer(stack: JobStack, action: Any, job: str) -> None:
-    async with stack.database.begin() as connection:
-        await action(connection, job)
-
-
-async def kinds(stack: JobStack, job: str) -> list[str]:
-    """What happened, without its progress."""
-    return [e.kind for e in await stack.events(job) if e.kind not in ("step", "validation", "saved", "phase", "total")]
-
-
 @pytest.mark.reliability("faults: trainer SIGKILLed", "trainer", "its child")
 async def test_killed_trainers_and_children_cost_no_more_than_a_save_interval(stack: JobStack, peace: str):
     """Twenty kills are in `benchmarks/job_faults.py`."""
@@ -122,6 +115,56 @@ async def test_killed_trainers_and_children_cost_no_more_than_a_save_interval(st
     assert max(outcome.redone) <= outcome.interval
     assert outcome.weights == peace
     assert stack.kept() == []
+
+
+@pytest.mark.reliability("faults: trainer SIGKILLed", "trainer")
+@pytest.mark.reliability("faults: Valkey killed, hung", "training")
+async def test_a_trainer_killed_after_a_saved_step_is_followed_from_there_also_without_valkey(
+    stack: JobStack, peace: str
+):
+    await asyncio.to_thread(stack.servers.stop, "valkey")
+    async with stack.database.connect() as holding:
+        await holding.execute(text("LOCK TABLE checkpoints IN SHARE MODE"))  # it cannot end before it is killed
+        job = await stack.submit(STEPS)
+        with stack.trainer() as killed:
+            await saved(stack, job)
+            killed.kill()
+    with stack.trainer():
+        assert (await stack.until(job, "succeeded")).attempt == 2
+    events = await stack.events(job)
+    kept = [e.data["step"] for e in events if e.kind == "saved" and e.attempt == 1]
+    assert [e.data["step"] for e in events if e.kind == "resumed"] == kept[-1:]
+    assert await stack.weights(job) == peace
+    await asyncio.to_thread(stack.servers.start, "valkey")
+
+
+@pytest.mark.reliability("faults: disk full", "training")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prlimit is Linux only")
+async def test_a_full_disk_delays_what_a_job_saves_and_leaves_no_partial_state(stack: JobStack):
+    job = await stack.submit(ENDLESS)
+    with stack.trainer(KSHOT_SAVE_S="0.5") as trainer:
+        before = await saved(stack, job)
+        unlimited = resource.prlimit(trainer.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(trainer.process.pid, resource.RLIMIT_FSIZE, (20_000, unlimited[1]))  # a state is larger
+        await trainer.says("state_not_stored")
+        full = (await stack.job(job)).saved_step
+        resource.prlimit(trainer.process.pid, resource.RLIMIT_FSIZE, unlimited)
+        assert await saved(stack, job, beyond=full) > full >= before
+        assert (await stack.job(job)).attempt == 1
+        await steer(stack, cancel_job, job)
+        await stack.until(job, "cancelled")
+    assert stack.kept() == []
+
+
+@pytest.mark.reliability("faults: worker clock off by an hour", "jobs")
+async def test_trainers_whose_clocks_are_off_by_an_hour_take_no_job_from_each_other(
+    stack: JobStack, peace: str, tmp_path: Path
+):
+    own = {"KSHOT_LEASE_S": "60"}
+    with stack.trainer(**own, **wrong_clock(tmp_path, -3600)), stack.trainer(**own, **wrong_clock(tmp_path, 3600)):
+        job = await stack.submit(STEPS)
+        assert (await stack.until(job, "succeeded")).attempt == 1
+    assert await stack.weights(job) == peace
 
 
 @pytest.mark.reliability("faults: zombie worker", "training")
@@ -226,23 +269,3 @@ async def test_of_several_processes_of_a_job_one_dies_and_all_go_on(beside: "Fut
 
 async def test_a_process_that_does_not_hear_is_killed_when_its_job_is_cancelled(beside: "Future[Beside]"):
     assert (await asyncio.wrap_future(beside)).frozen == ["queued", "started", "cancelled"]
-
-
-def restart(servers: EmbeddedServers) -> None:
-    for name in ("postgres", "valkey"):
-        servers.stop(name)
-        servers.start(name)
-
-
-async def until_failed(stack: JobStack, job: str) -> Any:
-    async with asyncio.timeout(120):
-        while not (row := await stack.job(job)).is_finished:
-            await asyncio.sleep(0.05)
-    assert row.status == "failed"
-    return row
-
-
-async def until_gone(process: psutil.Process) -> None:
-    async with asyncio.timeout(120):
-        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-            await asyncio.sleep(0.02)
