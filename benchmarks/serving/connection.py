@@ -1,6 +1,7 @@
 """One keep-alive HTTP connection without a client library: a raw socket, a C parser, requests as ready bytes."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 from urllib.parse import urlsplit
@@ -91,11 +92,11 @@ async def connect_ordinary(url: str) -> OrdinaryConnection:
     return OrdinaryConnection(url)
 
 
-async def connect(url: str) -> Connection:
+async def connect(url: str, kind: Callable[[], Connection] = Connection) -> Connection:
     """A connection to the server at ``url``."""
     where = urlsplit(url)
     _, connection = await asyncio.get_running_loop().create_connection(
-        Connection, where.hostname or "127.0.0.1", where.port or 80
+        kind, where.hostname or "127.0.0.1", where.port or 80
     )
     return connection
 

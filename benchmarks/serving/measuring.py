@@ -101,17 +101,19 @@ async def closed_loop(
     return stretch.load(cpu)
 
 
-async def open_loop(url: str, requests: Requests, rate: float, seconds: float, warm_up: float = 1.0) -> Load:
+async def open_loop(
+    url: str, requests: Requests, rate: float, seconds: float, warm_up: float = 1.0, connector: Connector = connect
+) -> Load:
     """``rate`` requests a second at random moments (Poisson), whether or not earlier ones were answered.
 
     Latency counts from the moment the request was due, so a server that stalls cannot hide it.
     """
-    free: list[Connection] = []
+    free: list[Connection | OrdinaryConnection] = []
     stretch, dice = _Stretch(warm_up, seconds), random.Random(0)
     asked: set[asyncio.Task[None]] = set()
 
     async def call(number: int, due: float) -> None:
-        connection = free.pop() if free else await connect(url)
+        connection = free.pop() if free else await connector(url)
         answer = await connection.ask(requests(number))
         stretch.note(due, answer.status)
         if answer.status:

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Sequence
 
 from benchmarks.serving.connection import JSON, connect, post
 from benchmarks.serving.measuring import Requests
@@ -15,7 +16,11 @@ async def mixed(url: str, key: str | None) -> Requests:
 
     With an admin ``key``, as many tenants as there are names; without one (an open service on loopback), one.
     """
-    keys = [await _new_key(url, key, name) for name in _TENANTS] if key else [None]
+    return await traffic(url, [await new_key(url, key, name) for name in _TENANTS] if key else [None])
+
+
+async def traffic(url: str, keys: Sequence[str | None]) -> Requests:
+    """The same, of the tenants of these keys."""
     kinds: list[tuple[Requests, int]] = []
     for own in keys:
         kinds += [
@@ -36,7 +41,8 @@ async def mixed(url: str, key: str | None) -> Requests:
     return request
 
 
-async def _new_key(url: str, key: str | None, tenant: str) -> str:
+async def new_key(url: str, key: str, tenant: str) -> str:
+    """A key of a tenant, made with an admin's ``key``."""
     body = json.dumps({"name": f"bench-{tenant}", "role": "user", "tenant": tenant}).encode()
     return str((await _ask(url, post("/v1/api-keys", JSON, body, key)))["key"])
 
