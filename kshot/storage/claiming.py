@@ -76,7 +76,7 @@ RETURNING
     counted.place, tasks.id, tasks.attempt, tasks.worker, tasks.tenant_id, tasks.adapted_model_id,
     tasks.checkpoint_id, tasks.learner, CASE WHEN tasks.background THEN ({first_payload}) ELSE tasks.payload END,
     tasks.reply_to, tasks.request_id, (extract(epoch FROM tasks.started_at - tasks.created_at) * 1000)::float8,
-    tasks.background, tasks.query
+    tasks.background, tasks.query, tasks.trace
 """
 """After the place the fields of a `Claim`, in their order."""
 

@@ -38,7 +38,7 @@ _PROGRESS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class JobClaim:
-    """The right to work on a job until the lease ends, and where it goes on."""
+    """The right to work on a job until the lease ends, where it goes on, and the request that it comes from."""
 
     job: str
     attempt: int
@@ -46,6 +46,8 @@ class JobClaim:
     spec: JobSpec
     state_key: str | None
     state_step: int
+    request_id: str | None = None
+    trace: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ async def claim_job(connection: AsyncConnection, worker: str, lease_s: float) ->
     if row is None:
         return None
     await insert_events(connection, row.id, row.attempt, row.last_seq, [JobEvent(kind="started")])
-    return JobClaim(row.id, row.attempt, worker, JobSpec.model_validate(row.spec), row.state_key, row.state_step)
+    spec = JobSpec.model_validate(row.spec)
+    where = row.state_key, row.state_step
+    return JobClaim(row.id, row.attempt, worker, spec, *where, row.request_id, row.trace)
 
 
 async def report(

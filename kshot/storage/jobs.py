@@ -25,13 +25,14 @@ _RESTING = ("cancelled", "succeeded", "failed")
 
 @dataclass(frozen=True)
 class NewJob:
-    """A job to record. ``request``: the body as it was sent."""
+    """A job to record. ``request``: the body as it was sent. ``trace``: of its request (`kshot.tracing`)."""
 
     tenant: str
     base_checkpoint: str | None
     request: dict[str, Any]
     spec: JobSpec
     request_id: str | None
+    trace: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ async def insert_job(connection: AsyncConnection, job: NewJob) -> None:
             total=None if spec.minutes is not None else spec.recipe.training.steps,
             last_seq=1,
             request_id=job.request_id,
+            trace=job.trace,
         )
     )
     await insert_events(connection, spec.job, 0, 1, [JobEvent(kind="queued")])

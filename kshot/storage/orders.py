@@ -52,7 +52,7 @@ async def insert_orders(connection: AsyncConnection, orders: Sequence[NewOrder],
 
 
 def _row(order: NewOrder) -> tuple[Any, ...]:
-    """What `_INSERT` takes as $3 to $28."""
+    """What `_INSERT` takes as $3 to $29."""
     model, task = order.model, order.task
     return (
         model.id,
@@ -79,6 +79,7 @@ def _row(order: NewOrder) -> tuple[Any, ...]:
         task.reply_to,
         task.request_id,
         order.key,
+        task.trace,
         task.payload,
         task.query,
     )
@@ -90,11 +91,12 @@ WITH given AS (
     FROM unnest(
         $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
         $11::text[], $12::text[], $13::text[], $14::int[], $15::text[], $16::text[], $17::text[], $18::text[],
-        $19::text[], $20::bool[], $21::text[], $22::text[], $23::float8[], $24::text[], $25::text[], $26::text[]
+        $19::text[], $20::bool[], $21::text[], $22::text[], $23::float8[], $24::text[], $25::text[], $26::text[],
+        $27::text[]
     ) WITH ORDINALITY AS given (
         id, tenant_id, checkpoint_id, checkpoint_name, alias, learner, options, task, classes, k_shot, targets,
         n_support, input_shape, fingerprint, support_sha256, content_sha256, task_id, follow, parent_id,
-        metadata, ttl_s, reply_to, request_id, key_id, place
+        metadata, ttl_s, reply_to, request_id, key_id, trace, place
     )
 ), waiting AS (
     SELECT tenant_id, count(*) AS n FROM tasks
@@ -121,9 +123,10 @@ WITH given AS (
     RETURNING id, created_at, expires_at, metadata
 ), made AS (
     INSERT INTO tasks (
-        id, tenant_id, adapted_model_id, checkpoint_id, learner, payload, query, reply_to, request_id, payload_version
-    ) SELECT task_id, tenant_id, id, checkpoint_id, learner, ($27::bytea[])[place], ($28::bytea[])[place],
-        reply_to, request_id, $29
+        id, tenant_id, adapted_model_id, checkpoint_id, learner, payload, query, reply_to, request_id, trace,
+        payload_version
+    ) SELECT task_id, tenant_id, id, checkpoint_id, learner, ($28::bytea[])[place], ($29::bytea[])[place],
+        reply_to, request_id, trace, $30
     FROM given JOIN models USING (id)
 ), noted AS (
     INSERT INTO audit_log (tenant_id, key_id, action, object_id, request_id)
@@ -131,8 +134,8 @@ WITH given AS (
 )
 SELECT id, created_at, expires_at, metadata FROM models
 """
-"""$1, $2: the room for everyone and for one tenant. $27, $28: supports and queries, which are taken from where they
-are: copying them through every step would cost more than all the rest. $29: the version both are written in."""
+"""$1, $2: the room for everyone and for one tenant. $28, $29: supports and queries, which are taken from where they
+are: copying them through every step would cost more than all the rest. $30: the version both are written in."""
 
 
 def _queued(model: NewAdaptedModel, row: Any) -> AdaptedModel:

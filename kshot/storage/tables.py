@@ -213,6 +213,7 @@ tasks = Table(
     Column("lease_until", DateTime(timezone=True)),
     Column("reply_to", Text),
     Column("request_id", Text),
+    Column("trace", Text, comment="W3C traceparent"),
     Column("failure", JSONB),
     created(),
     Column("started_at", DateTime(timezone=True)),

@@ -5,8 +5,9 @@ A task is claimed by (attempt, worker). Whatever a worker writes later is condit
 the lease, so a worker that was stopped past its lease touches nothing.
 """
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import and_, func, select, tuple_, update
@@ -25,7 +26,7 @@ _REAPER_LOCK = 0x6B73686F74  # "kshot"
 class NewTask:
     """A task to record; its adapted model is inserted in the same transaction. ``checkpoint`` None: one of the
     payload's candidates, to be chosen by the worker, and so is then the learner. ``query``: what was asked with the
-    support, as a payload of its own, so that it can be erased alone."""
+    support, as a payload of its own, so that it can be erased alone. ``trace``: of its request (`kshot.tracing`)."""
 
     id: str
     tenant: str
@@ -36,12 +37,14 @@ class NewTask:
     reply_to: str | None
     request_id: str | None
     query: bytes | None = None
+    trace: str | None = None
 
 
 @dataclass(frozen=True)
 class Claim:
     """The right to work on a task until the lease ends. Without ``checkpoint`` and ``learner`` the payload's
-    candidates have them. ``background``: a replay (storage/following.py), for which nobody waits."""
+    candidates have them. ``background``: a replay (storage/following.py), for which nobody waits. ``received``: when it
+    was claimed, by this process' clock."""
 
     task_id: str
     attempt: int
@@ -56,6 +59,8 @@ class Claim:
     queue_ms: float
     background: bool = False
     query: bytes | None = None
+    trace: str | None = None
+    received: float = field(default_factory=time.monotonic, compare=False)
 
     @property
     def bytes(self) -> int:
@@ -97,6 +102,7 @@ async def insert_task(connection: AsyncConnection, task: NewTask) -> None:
             query=task.query,
             reply_to=task.reply_to,
             request_id=task.request_id,
+            trace=task.trace,
         )
     )
 

@@ -74,6 +74,7 @@ training_jobs = Table(
     Column("failure", JSONB),
     Column("checkpoint_id", Text, ForeignKey("checkpoints.id"), comment="what it made"),
     Column("request_id", Text),
+    Column("trace", Text, comment="W3C traceparent"),
     created(),
     Column("started_at", DateTime(timezone=True)),
     Column("finished_at", DateTime(timezone=True)),
