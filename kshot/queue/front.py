@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import Doorbell, PredictCall, Reply
 from kshot.queue.leaving import withdraw
-from kshot.queue.link import Link
+from kshot.queue.link import Link, Word
 from kshot.queue.streams import ADAPT_STREAM, GROUP, PREDICT_STREAM, REPLY_PREFIX, VERSION, Away, read_message
 
 _BLOCK_MS = 2000
@@ -36,6 +36,8 @@ class FrontQueue:
         self._bulk = Link(url)
         self._reader = Link(url, timeout_s=_READER_TIMEOUT_S)
         self._waiting: dict[str, asyncio.Future[Reply]] = {}
+        self._posted: dict[str, tuple[Link, tuple[Word, ...]]] = {}
+        self._server: bytes | None = None
         self._task: asyncio.Task[None] | None = None
         self._backlog = 0
         self._backlog_at = float("-inf")
@@ -64,6 +66,7 @@ class FrontQueue:
     def forget(self, id: str) -> None:
         """Nobody waits for ``id`` any more."""
         self._waiting.pop(id, None)
+        self._posted.pop(id, None)
 
     async def ring(self, task_id: str) -> bool:
         """Ring the doorbell for a committed task. False where Redis is away: workers will find the row by polling."""
@@ -89,8 +92,10 @@ class FrontQueue:
         reply any more: a large payload that has not begun to leave stays here then."""
         self._backlog += 1
         link = self.link if len(payload) < _LARGE_BYTES else self._bulk
-        words = ("v", VERSION, "call", call.model_dump_json(), "payload", payload)
-        return link.ask("XADD", PREDICT_STREAM, "*", *words)
+        words = ("XADD", PREDICT_STREAM, "*", "v", VERSION, "call", call.model_dump_json(), "payload", payload)
+        if call.id in self._waiting:
+            self._posted[call.id] = link, words
+        return link.ask(*words)
 
     def withdraw(self, id: str, sent: "asyncio.Future[bytes]") -> None:
         """Nobody waits for this predict call any more. ``sent``: what `post` gave."""
@@ -126,12 +131,17 @@ class FrontQueue:
     async def _read_replies(self) -> None:
         last: str | bytes = "0"
         trimmed = time.monotonic()
+        away = True
         while True:
             try:
+                if away:
+                    await self._send_again()
+                    away = False
                 streams = await self._reader.ask(
                     "XREAD", "COUNT", _COUNT, "BLOCK", _BLOCK_MS, "STREAMS", self.reply_to, last
                 )
             except Away:
+                away = True
                 await asyncio.sleep(0.5)
                 continue
             for message_id, pairs in streams[0][1] if streams else ():
@@ -141,10 +151,25 @@ class FrontQueue:
                 trimmed = time.monotonic()
                 self.link.tell("XTRIM", self.reply_to, "MINID", last)
 
+    async def _send_again(self) -> None:
+        """After Redis was away. One that was started anew, or another, may have lost the calls that wait: they are sent
+        once more. Workers answer a call that comes twice with what they answered first. Raises one of `Away`."""
+        try:
+            told = await self._reader.ask("INFO", "server")
+        except ResponseError:  # not every account may ask
+            return
+        server = next((line for line in told.split(b"\r\n") if line.startswith(b"run_id:")), None)
+        if self._server not in (None, server):
+            _log.warning("predict_sent_again", calls=len(self._posted))
+            for link, words in self._posted.values():
+                link.tell(*words)
+        self._server = server
+
     def _deliver(self, fields: dict[bytes, bytes]) -> None:
         reply = read_message(Reply, fields, b"reply")
         if reply is None:
             return
         future = self._waiting.pop(reply.id, None)
+        self._posted.pop(reply.id, None)
         if future is not None and not future.done():
             future.set_result(reply)

@@ -1,6 +1,8 @@
 """Doorbells, predict calls and replies over a real Valkey."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,6 +12,7 @@ from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import PredictCall, Reply
 from kshot.queue import front as front_module
 from kshot.queue.front import FrontQueue
+from kshot.queue.streams import Away
 from kshot.queue.work import WorkQueue
 from standalone import EmbeddedServers
 
@@ -96,6 +99,31 @@ async def test_calls_sent_before_the_group_was_lost_are_found(ends, servers: Emb
     await redis.aclose()
     assert await front.send(a_call(front), b"x")
     assert len((await take_some(one)).calls) == 1
+
+
+@pytest.mark.reliability("faults: Valkey killed, hung", "predict")
+async def test_calls_that_wait_are_sent_again_when_the_server_lost_them(ends, servers: EmbeddedServers):
+    front, one, _ = ends
+    call = a_call(front)
+    waiting = front.expect(call.id)
+    assert await front.send(call, b"x")
+    while front._server is None:  # it has met this server
+        await asyncio.sleep(0.02)
+    os.kill(servers.pid("valkey"), signal.SIGKILL)
+    await asyncio.to_thread(servers.stop, "valkey")
+    servers.delete_data("valkey")
+    await asyncio.to_thread(servers.start, "valkey")
+    while True:
+        try:
+            taken = await take_some(one)
+            break
+        except Away:
+            await asyncio.sleep(0.1)
+    (again,) = taken.calls
+    assert (again.call, again.payload) == (call, b"x")
+    await one.reply([(call.reply_to, Reply(id=call.id, predictions=[{"label": "a"}]))], [again])
+    assert (await asyncio.wait_for(waiting, 60)).predictions == [{"label": "a"}]
+    assert front._posted == {}
 
 
 async def test_a_stopped_server_is_away_and_comes_back(ends, servers: EmbeddedServers):
