@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).with_name("revisions")
+NEWEST = max((Path(__file__).parents[2] / "migrations" / "versions").glob("[0-9]*.py"))
+"""The newest migration."""
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]
 
