@@ -36,7 +36,7 @@ def tenant(http_stack: HttpStack) -> Callable[[str], httpx.Client]:
     return lambda name: http_stack.tenant(f"test-{mine}-{name}")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def query(http_stack: HttpStack) -> Query:
     """Statements on the stack's own database, as an operator would type them."""
 

@@ -32,6 +32,7 @@ def allow(admin: httpx.Client, tenant: str, **quotas: int) -> dict[str, Any]:
     return told
 
 
+@pytest.mark.reliability("access: rate and quota", "quota")
 def test_the_last_places_are_given_out_once_whichever_process_is_asked(
     http_stack: HttpStack, admin: httpx.Client, second: Api
 ) -> None:
@@ -73,6 +74,7 @@ def test_bytes_of_support_sets_are_counted(http_stack: HttpStack, admin: httpx.C
     assert_problem(keyed, 429, "quota_exceeded")
 
 
+@pytest.mark.reliability("access: rate and quota", "rate")
 def test_a_tenants_own_rate_holds_in_every_process_and_for_nobody_else(
     http_stack: HttpStack, admin: httpx.Client, second: Api
 ) -> None:
@@ -170,6 +172,7 @@ def test_what_a_rotation_refuses(http_stack: HttpStack, admin: httpx.Client) -> 
     assert_problem(admin.post(f"/v1/api-keys/{first.json()['id']}/rotate", json={"grace_seconds": 1}), 409)
 
 
+@pytest.mark.reliability("access: revoked or expired key", "session")
 def test_a_rotated_key_takes_its_sessions_and_streams_along(http_stack: HttpStack, admin: httpx.Client) -> None:
     """A stream that is under way, and a browser that is signed in, end with the key behind them."""
     key = http_stack.key("watching", role="admin")
@@ -199,7 +202,7 @@ def test_the_audit_log_is_read_by_administrators(http_stack: HttpStack, admin: h
     client.delete(f"/v1/adapted-models/{model}")
     allow(admin, "told-of", open_jobs=2)
 
-    def read(**filters: object) -> list[tuple[str, str]]:
+    def read(**filters: str | int) -> list[tuple[str, str]]:
         answer = admin.get("/v1/audit", params=filters)
         assert answer.status_code == 200, answer.text
         return [(entry["action"], entry["subject"]) for entry in answer.json()["data"]]
