@@ -39,9 +39,7 @@ async def delete_adapted_model(connection: AsyncConnection, tenant: str, id: str
     )
     if deleted.rowcount == 0:
         raise NotFound("no adapted model with this id")
-    await connection.execute(
-        update(predictions).where(predictions.c.adapted_model_id == id).values(predictions=[], inputs=None)
-    )
+    await _erase_predictions(connection, predictions.c.adapted_model_id == id)
     for table in (feedback, adapted_model_history):
         await connection.execute(delete(table).where(table.c.adapted_model_id == id))
     await connection.execute(update(results).where(results.c.task_id.in_(attempts)).values(_ERASED))
@@ -53,8 +51,9 @@ async def erase_states(connection: AsyncConnection, limit: int) -> dict[str, int
     for `erase_supports`.
 
     Returns their tasks, with the attempts made: the states of these are to be deleted before the transaction ends.
-    Among them are deleted models, in case the process that deleted one died before its states were gone. What another
-    process erases, claims or completes at the moment is left to the next turn.
+    Among them are deleted models, in case the process that deleted one died before its states were gone; and for the
+    predictions that were under way when it was deleted, and recorded after that. What another process erases, claims or
+    completes at the moment is left to the next turn.
     """
     over = and_(adapted_models.c.expires_at < seconds_from_now(-_GRACE_S), ~adapted_models.c.pinned)
     models = await _locked(connection, limit, over, adapted_models.c.state_erased_at.is_(None))
@@ -65,6 +64,10 @@ async def erase_states(connection: AsyncConnection, limit: int) -> dict[str, int
         .values(state_erased_at=func.now(), support_left=adapted_models.c.deleted_at.is_(None))
     )
     await connection.execute(update(results).where(results.c.task_id.in_(attempts)).values(_ERASED))
+    deleted = select(adapted_models.c.id).where(
+        adapted_models.c.id.in_(models), adapted_models.c.deleted_at.is_not(None)
+    )
+    await _erase_predictions(connection, predictions.c.adapted_model_id.in_(deleted))
     return attempts
 
 
@@ -94,6 +97,10 @@ async def erase_supports(connection: AsyncConnection, limit: int) -> int:
         update(adapted_models).where(adapted_models.c.id.in_(models)).values(support_left=False)
     )  # fmt: skip
     return len(models)
+
+
+async def _erase_predictions(connection: AsyncConnection, which: ColumnElement[bool]) -> None:
+    await connection.execute(update(predictions).where(which).values(predictions=[], inputs=None))
 
 
 async def _locked(connection: AsyncConnection, limit: int, *which: ColumnElement[bool]) -> Sequence[str]:

@@ -9,7 +9,11 @@ import pytest
 from sqlalchemy import text
 
 from kshot.contracts.errors import Expired
+from kshot.contracts.ids import new_id
+from kshot.contracts.tasks import Timings
+from kshot.storage.expiry import delete_adapted_model
 from kshot.storage.objects import LocalObjects
+from kshot.storage.predictions import NewPrediction, insert_predictions
 from kshot.storage.tasks import Claim
 from tests.workers.place import Place
 from tests.workers.samples import blobs
@@ -58,6 +62,29 @@ async def test_an_expired_model_is_erased_and_still_said_to_have_expired(place: 
     for claim in kept.values():
         assert (await place.row(claim.task_id)).payload and await predictions(place, claim)
         assert await place.states(claim) == 1
+
+
+async def test_a_prediction_under_way_while_its_model_is_deleted_is_erased_all_the_same(place: Place):
+    """Its insert waits for no deletion: a lock on the model would cost every prediction."""
+    deleted, expired = await succeeded(place), await succeeded(place)
+    async with place.stack.database.begin() as connection:
+        await delete_adapted_model(connection, deleted.tenant, deleted.adapted_model)
+    asked = [
+        NewPrediction(
+            new_id("pred"), claim.tenant, claim.adapted_model, str(claim.checkpoint), [{"label": "a"}], b"inputs",
+            Timings(queue_ms=0, compute_ms=0, batch_size=1),
+        )
+        for claim in (deleted, expired)
+    ]  # fmt: skip
+    async with place.stack.database.begin() as connection:
+        await insert_predictions(connection, asked)
+    for claim in (deleted, expired):
+        await expire(place, claim)
+    await erase(place.stack.database, place.objects)
+    async with place.stack.database.connect() as connection:
+        statement = text("SELECT predictions, inputs FROM predictions WHERE id = :id")
+        rows = [(await connection.execute(statement, {"id": one.id})).one() for one in asked]
+    assert [tuple(row) for row in rows] == [([], None), ([{"label": "a"}], b"inputs")]
 
 
 @pytest.mark.usefixtures("either_way")
