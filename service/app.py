@@ -61,7 +61,13 @@ def create_app(settings: Settings, processes: int = 1) -> FastAPI:
     # The document and its page (`service/console/pages.py`) are public on purpose, also where keys are needed: they say
     # no more than this source does.
     app = FastAPI(
-        title="kshot", version=__version__, description=_DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None
+        title="kshot",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # FastAPI's own looks for it in every request
     )
     calls = {"/predict": predict.predict, "/adapt": adapt.adapt_unkeyed}
     app.add_middleware(Shortcut, routes={f"{prefix}{path}": calls[path] for prefix in ("", "/v1") for path in calls})

@@ -24,6 +24,7 @@ from service.database import Database
 from service.gate import Gate
 from service.metrics import Metrics
 from service.rates import Rates
+from service.rounds import Rounds
 from service.settings import Settings
 
 T = TypeVar("T")
@@ -68,6 +69,8 @@ class State:
     _looking: "asyncio.Task[list[LiveWorker]] | None" = None
     _store: tuple[float, bool] = (-math.inf, False)
     _asking_store: "asyncio.Task[bool] | None" = None
+    rounds: Rounds = field(default_factory=Rounds)
+    """In which orders are read."""
     _background: set[asyncio.Task[Any]] = field(default_factory=set)
 
     def __post_init__(self) -> None:

@@ -41,8 +41,10 @@ async def adapt(
 ) -> Response:
     """With `query`, its predictions come in the same answer."""
     raw = await read_raw(request, state.settings.max_body_bytes, ANY)
-    parsed = await state.read(raw, parse_adapt)
-    prepared = await (_open if parsed.settings.checkpoint == AUTO else _named)(state, parsed, raw.cost)
+    async with state.rounds.enter():
+        parsed = await state.read(raw, parse_adapt)
+        named = None if parsed.settings.checkpoint == AUTO else await find_checkpoint(state, parsed.settings.checkpoint)
+    prepared = await (_open(state, parsed, raw.cost) if named is None else _named(state, parsed, named, raw.cost))
     return await answer_order(request, state, caller, prepared, key, preference)
 
 
@@ -53,8 +55,10 @@ async def adapt_unkeyed(request: Request) -> Response:
     return await adapt(request, state, caller, parse_prefer(request.headers.get("prefer")), None)
 
 
-async def _named(state: State, parsed: Parsed[api.AdaptSettings], n_bytes: int) -> Prepared:
-    checkpoint, alias = await find_checkpoint(state, parsed.settings.checkpoint)
+async def _named(
+    state: State, parsed: Parsed[api.AdaptSettings], named: tuple[StoredCheckpoint, str | None], n_bytes: int
+) -> Prepared:
+    checkpoint, alias = named
     if parsed.settings.follow and alias is None:
         raise Invalid(NOTHING_TO_FOLLOW, param="follow")
     return await state.compute(
