@@ -1,5 +1,6 @@
 """Callers of tenants: each adapts, predicts, adds examples, gives feedback, deletes, asks for what is not its own."""
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -67,7 +68,7 @@ class Caller:
     def _order(self) -> Order:
         number, twin = next(self._shared.numbers), self._rng.random() < 0.25
         forms = [form for form in FORMS if form != "waves" or self._shared.with_waves]
-        form = self._rng.choices(forms, [1 if name in ("auto", "slow") else 3 for name in forms])[0]
+        form = self._rng.choices(forms, [1 if name == "auto" else 2 for name in forms])[0]
         return Order(
             number=number,
             tenant=self._line.tenant,
@@ -97,14 +98,16 @@ class Caller:
         if not self._made:
             return
         model, order = self._rng.choice(self._made)
+        told = await self._predict_with(model, order, _TRIES)
+        if told.is_accepted and self._rng.random() < 0.2 and order.form not in ("joint", "numbers", "waves"):
+            await self._give_feedback(model, order, told)
+
+    async def _predict_with(self, model: str, order: Order, tries: int) -> Told:
         salt = self._rng.randrange(1000)
         about = {"order": order.plain(), "model": model, "salt": salt}
         body = {"model": model, "inputs": order.inputs(salt), "store": self._rng.random() < 0.3}
-        told = await self._line.insist(
-            "predict", "POST", "/predict", about, body=body, headers={"Prefer": "wait=5"}, tries=_TRIES
-        )
-        if told.is_accepted and self._rng.random() < 0.2 and order.form not in ("joint", "numbers", "waves"):
-            await self._give_feedback(model, order, told)
+        headers = {"Prefer": "wait=5"}
+        return await self._line.insist("predict", "POST", "/predict", about, body=body, headers=headers, tries=tries)
 
     async def _give_feedback(self, model: str, order: Order, told: Told) -> None:
         number, prediction = next(self._shared.numbers), told.json()["id"]
@@ -144,9 +147,14 @@ class Caller:
         await self._delete_one(*self._rng.choice(mine))
 
     async def _delete_one(self, model: str, order: Order) -> None:
+        """While it is asked something, at times: what is recorded of it then must go, too."""
         self._made.remove((model, order))
         about = {"model": model}
-        told = await self._line.insist("delete", "DELETE", f"/v1/adapted-models/{model}", about)
+        deleting = self._line.insist("delete", "DELETE", f"/v1/adapted-models/{model}", about)
+        if self._rng.random() < 0.5:
+            told, _ = await asyncio.gather(deleting, self._predict_with(model, order, 1))
+        else:
+            told = await deleting
         if told.is_accepted:
             await self._line.ask("get", "GET", f"/v1/adapted-models/{model}", about)
 

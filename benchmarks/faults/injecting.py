@@ -16,6 +16,9 @@ from tests.flow.chaos_stack import Part, WholeService
 _PATIENCE_S = 180.0
 _DRAIN_S = 60.0
 _LOOK_S = 0.2
+_BUSY_S = 3.0
+_HOLDS = "SELECT EXISTS (SELECT 1 FROM tasks WHERE worker = $1 AND status = 'running')"
+_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError)
 Act = Callable[[Fault], Coroutine[Any, Any, str]]
 
 
@@ -65,12 +68,29 @@ class Injector:
         workers = self._service.workers
         return workers[int(fault.pick * len(workers))]
 
+    async def _until_busy(self, part: Part) -> None:
+        """For a moment: what is hit in the middle of its work has more to lose."""
+        worker, deadline = await asyncio.to_thread(part.worker), self._ledger.now() + _BUSY_S
+        while worker is not None and self._ledger.now() < deadline:
+            try:
+                connection = await asyncpg.connect(self._service.database_url, timeout=5)
+                try:
+                    while self._ledger.now() < deadline:
+                        if await connection.fetchval(_HOLDS, worker, timeout=5):
+                            return
+                        await asyncio.sleep(0.01)
+                finally:
+                    connection.terminate()
+            except _AWAY:
+                await asyncio.sleep(0.1)
+
     def _note(self, fault: Fault, target: str, begun: float) -> str:
         self._ledger.note(Happened(fault.kind, target, begun, self._ledger.now()))
         return target
 
     async def _kill(self, part: Part, fault: Fault) -> str:
         async with self._held[part.name]:
+            await self._until_busy(part)
             begun = self._ledger.now()
             part.kill()
             await asyncio.sleep(fault.hold)
@@ -79,6 +99,7 @@ class Injector:
 
     async def _stop(self, part: Part, fault: Fault) -> str:
         async with self._held[part.name]:
+            await self._until_busy(part)
             begun = self._ledger.now()
             part.signal(signal.SIGSTOP)
             await asyncio.sleep(fault.hold)
@@ -87,8 +108,8 @@ class Injector:
 
     async def _end(self, part: Part, fault: Fault) -> str:
         async with self._held[part.name]:
+            await self._until_busy(part)
             begun = self._ledger.now()
-            part.signal(signal.SIGTERM)
             await asyncio.to_thread(part.end, _DRAIN_S)
             await asyncio.sleep(fault.hold)
             part.start()
@@ -174,7 +195,7 @@ class Injector:
                 connection = await asyncpg.connect(self._service.database_url, timeout=5)
                 await connection.close()
                 return
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            except _AWAY:
                 if self._ledger.now() > deadline:
                     raise
                 await asyncio.sleep(0.1)

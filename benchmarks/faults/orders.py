@@ -117,7 +117,7 @@ def _texts(seed: int, mark: str) -> Rows:
 
 
 def _many(seed: int, mark: str) -> Rows:
-    return _vectors(seed, mark, k_shot=150)
+    return _vectors(seed, mark, k_shot=300)
 
 
 FORMS = {

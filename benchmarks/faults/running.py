@@ -35,6 +35,9 @@ SELECT (SELECT count(*) FROM tasks WHERE status IN ('queued', 'running')),
 """
 
 
+_UNSWEPT = "SELECT count(*) FROM adapted_models WHERE deleted_at IS NOT NULL AND state_erased_at IS NULL"
+
+
 @dataclass(frozen=True)
 class Day:
     """``callers``: of each tenant. ``steps``: of a job. ``until_swept``: whether to wait for the sweeps, which come a
@@ -156,8 +159,9 @@ async def _until_swept(service: WholeService) -> None:
         connection = await asyncpg.connect(service.database_url)
         try:
             swept, _ = await awaited_sweeps(connection, service.objects)
+            deleted = await connection.fetchval(_UNSWEPT)
         finally:
             await connection.close()
-        if all(Path(key).name.startswith(".") for key in swept):
+        if not deleted and all(Path(key).name.startswith(".") for key in swept):
             return
         await asyncio.sleep(2)

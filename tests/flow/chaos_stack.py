@@ -65,6 +65,11 @@ class Part:
         except subprocess.TimeoutExpired:
             self.kill()
 
+    def worker(self) -> str | None:
+        """The id under which it was ready last, as an adaptation worker; None: it never was."""
+        ready = [line for line in self._log.read_text(errors="replace").splitlines() if '"worker_ready"' in line]
+        return str(json.loads(ready[-1])["worker"]) if ready else None
+
     def last_words(self) -> str:
         """The end of its log."""
         return self._log.read_text(errors="replace")[-3000:]
