@@ -7,7 +7,8 @@ may differ in their last digits.
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,58 @@ def test_the_newest_step_back_and_forward_keeps_every_row(databases: Databases):
     assert databases.rows(name) == before
     databases.migrate(name, "head")
     assert databases.rows(name) == newest
+
+
+_MAY_BE_LARGE = "'adapted_models', 'tasks', 'results', 'predictions', 'audit_log', 'feedback', 'job_events'"
+_FILES = f"""
+SELECT c.relname, pg_relation_filenode(c.oid) AS file FROM pg_class t
+LEFT JOIN pg_index ON indrelid = t.oid JOIN pg_class c ON c.oid IN (t.oid, indexrelid)
+WHERE t.relname IN ({_MAY_BE_LARGE})
+"""
+_FROM = "0008"
+"""Steps from here on may meet an installation in use."""
+
+
+@pytest.mark.parametrize("revision", [one for one in REVISIONS if one >= _FROM])
+def test_a_step_neither_rewrites_nor_indexes_a_table_that_may_be_large(databases: Databases, revision: str):
+    """Either would keep all callers waiting for as long as it takes."""
+    name, _ = databases.recorded(REVISIONS[REVISIONS.index(revision) - 1])
+    before = {(row["relname"], row["file"]) for row in databases.run(name, _FILES)}
+    databases.migrate(name, revision)
+    after = {(row["relname"], row["file"]) for row in databases.run(name, _FILES)}
+    assert after <= before, "make the index in a step of its own, CONCURRENTLY; add the column without a rewrite"
+
+
+def test_a_step_that_waits_for_a_table_lets_callers_pass(databases: Databases):
+    """A lock that is waited for is one that all others wait behind: the migration gives up, and tries again."""
+    name, _ = databases.recorded(REVISIONS[-2])
+    with ThreadPoolExecutor(1) as pool:
+        migrating = asyncio.run(_held_up(databases, name, lambda: pool.submit(databases.migrate, name, "head")))
+        migrating.result()
+    assert databases.run(name, "SELECT version_num FROM alembic_version")[0][0] == REVISIONS[-1]
+
+
+async def _held_up(databases: Databases, name: str, migrate: Callable[[], "Future[None]"]) -> "Future[None]":
+    holder, caller = [await asyncpg.connect(databases.url(name)) for _ in range(2)]
+    holding = holder.transaction()
+    await holding.start()
+    await holder.execute(f"LOCK TABLE {', '.join(await _tables(holder))} IN ROW EXCLUSIVE MODE")
+    migrating = migrate()
+    async with asyncio.timeout(120):
+        while not await caller.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            assert not migrating.done(), "it waits for no table: choose a revision that does"
+            await asyncio.sleep(0.01)
+        for table in await _tables(caller):
+            await caller.execute(f"SELECT 1 FROM {table} LIMIT 1")
+    await holding.rollback()
+    for connection in (holder, caller):
+        await connection.close()
+    return migrating
+
+
+async def _tables(connection: Any) -> list[str]:
+    rows = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    return [row[0] for row in rows if row[0] != "alembic_version"]
 
 
 def assert_kept(before: Rows, after: Rows) -> None:
