@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "serve":
             if options.socket is not None:
                 shared = socket.socket(fileno=options.socket)
-                return _run(settings, [shared], processes=options.processes)
+                return _run(settings, [shared])
             return _serve(settings, options.host, options.port, options.processes)
         print(asyncio.run(create_key(settings, tenant=options.tenant, role=options.role, name=options.name)))
     except ValidationError as error:
@@ -99,10 +99,10 @@ def _serve(settings: Settings, host: str, port: int, processes: int) -> int:
     return _run(settings, None, host=host, port=port)
 
 
-def _run(settings: Settings, sockets: list[socket.socket] | None, *, processes: int = 1, **where: Any) -> int:
+def _run(settings: Settings, sockets: list[socket.socket] | None, **where: Any) -> int:
     """Serve in this process, until a signal; or until the parent ends, where that has opened the sockets."""
     keep_freed_memory()  # a support of photographs is copied some ten times, and fresh pages cost more than the copying
-    app = create_app(settings, processes)
+    app = create_app(settings)
     config = uvicorn.Config(
         app,
         **where,

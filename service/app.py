@@ -48,13 +48,13 @@ _SIGN_INS_PER_MINUTE = 60
 """From one address, which may be that of a proxy in front of many people. A key's 256 bits are not guessed anyway."""
 
 
-def create_app(settings: Settings, processes: int = 1) -> FastAPI:
-    """The application, of which ``processes`` run. Nothing is opened before its lifespan begins."""
+def create_app(settings: Settings) -> FastAPI:
+    """The application. Nothing is opened before its lifespan begins."""
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _open_state(settings, metrics, processes) as state:
+        async with _open_state(settings, metrics) as state:
             app.state.kshot = state
             yield
 
@@ -109,7 +109,7 @@ def _include_routes(app: FastAPI) -> None:
 
 
 @asynccontextmanager
-async def _open_state(settings: Settings, metrics: Metrics, processes: int) -> AsyncIterator[State]:
+async def _open_state(settings: Settings, metrics: Metrics) -> AsyncIterator[State]:
     redis_url = settings.redis_url.get_secret_value()
     engine = open_database(settings.database, pool_size=settings.database_connections)
     database, queue = Database(engine), FrontQueue(redis_url)
@@ -124,7 +124,6 @@ async def _open_state(settings: Settings, metrics: Metrics, processes: int) -> A
         committer=Committer(database, Room(settings.max_open_tasks, settings.max_open_per_tenant)),
         calls_gate=Gate(settings.max_calls),
         orders_gate=Gate(settings.max_calls),
-        processes=processes,
     )
     await state.queue.start()
     try:

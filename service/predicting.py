@@ -53,13 +53,14 @@ async def ask(
 ) -> tuple[str, Reply]:
     """The prediction's id and a worker's answer.
 
-    ``deadline_s``: since the request came, where its caller will not wait as long as the settings say.
+    ``deadline_s``: how long after the request came its caller waits, where he said so.
     Unavailable: no live worker, or Redis away. QueueFull: too many open. DeadlinePassed. Else the worker's failure.
     ClientDisconnect: nobody waits for it any more.
     """
     call = call_of(request)
-    bound_s = state.settings.predict_deadline_s
-    left_s = call.started + min(bound_s, deadline_s or bound_s) - time.monotonic()
+    left_s = state.settings.predict_deadline_s
+    if deadline_s is not None:
+        left_s = min(left_s, max(0.0, call.started + deadline_s - time.monotonic()))
     if not await state.workers():
         raise Unavailable("no worker is alive; try again", retry_after=2)
     await _check_backlog(state)
@@ -70,7 +71,7 @@ async def ask(
         model=question.model,
         task=question.task,
         reply_to=state.queue.reply_to,
-        deadline_ms=max(0, round(left_s * 1000)),
+        deadline_ms=round(left_s * 1000),
         store_inputs=question.store,
         request_id=request_id_of(request) or "",
     )

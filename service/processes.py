@@ -2,8 +2,7 @@
 
 Each is a whole front end with its own reply stream and its own connections to Postgres (``KSHOT_DATABASE_CONNECTIONS``
 each; Postgres takes 100 in all unless told otherwise) and Redis (three each). A request goes to whichever accepts it
-first; rates, keys and models are the same for all. Of the predictions that one tenant may have open, each process lets
-in its share, one at least.
+first; rates, keys and models are the same for all. How many calls may wait, each bounds by itself (`service/gate.py`).
 `/metrics` counts what all of them have served: they share a folder (`service/metrics.py`).
 """
 
@@ -40,7 +39,7 @@ def supervise(host: str, port: int, count: int, patience_s: float) -> int:
         log.error("cannot_listen", host=host, port=port, reason=error.strerror)
         return 1
     with opened as shared, tempfile.TemporaryDirectory(prefix="kshot-metrics-") as counts:
-        children = [_Child(shared, count, counts) for _ in range(count)]
+        children = [_Child(shared, counts) for _ in range(count)]
         try:
             while not stopping.asked:
                 code = _replace_ended(children, shared, counts)
@@ -67,9 +66,9 @@ class _Stopping:
 class _Child:
     """One API process. ``counts``: the folder in which all of them count."""
 
-    def __init__(self, shared: socket.socket, count: int, counts: str) -> None:
+    def __init__(self, shared: socket.socket, counts: str) -> None:
         number = shared.fileno()
-        command = [sys.executable, "-m", "service", "serve", "--socket", str(number), "--processes", str(count)]
+        command = [sys.executable, "-m", "service", "serve", "--socket", str(number)]
         self.started = time.monotonic()
         self.process = subprocess.Popen(  # noqa: S603 (our own)
             command,
@@ -112,7 +111,7 @@ def _replace_ended(children: list[_Child], shared: socket.socket, counts: str) -
         mark_process_dead(child.process.pid, counts)  # type: ignore[no-untyped-call]
         if short:
             time.sleep(_PAUSE_S)
-        children[i] = _Child(shared, len(children), counts)
+        children[i] = _Child(shared, counts)
     return None
 
 

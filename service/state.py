@@ -44,8 +44,7 @@ class State:
     """The parts of one API process. ``tenants``: whose a key was when it was last seen, by its sha256; a guess, never
     an answer; and so are the ``own_rates`` of tenants that have a quota of requests. ``quotas``: of all others.
     ``checkers``: of processes that read uploaded data sets. ``calls_gate``: of calls whose caller waits for a worker;
-    ``orders_gate``: of orders that are recorded for later.
-    ``processes``: how many API processes serve this port."""
+    ``orders_gate``: of orders that are recorded for later."""
 
     settings: Settings
     database: Database
@@ -57,7 +56,6 @@ class State:
     committer: Committer
     calls_gate: Gate
     orders_gate: Gate
-    processes: int = 1
     keys_exist: bool = False
     tenants: dict[bytes, str] = field(default_factory=dict)
     own_rates: dict[str, int] = field(default_factory=dict)

@@ -40,6 +40,6 @@ class Lateness:
 
     def reason(self, delivered: Delivered, waited_ms: float) -> Unwanted | None:
         """Why the call, ``waited_ms`` after it was sent, is not to be computed; None where somebody waits."""
-        if waited_ms > delivered.call.deadline_ms:
+        if waited_ms >= delivered.call.deadline_ms:
             return "expired"
         return "abandoned" if delivered.call.id in self._left else None

@@ -246,7 +246,7 @@ class Limits(Answer):
     max_image_pixels: int = Field(description="Pixels of one image")
     max_image_pixels_per_request: int = Field(description="Pixels of one list of images together")
     max_wait_seconds: int = Field(description="Longest `Prefer: wait=` and `?wait=`")
-    max_open_tasks: int = Field(description="Adaptations, and predictions, of one tenant not answered yet")
+    max_open_tasks: int = Field(description="Adaptations of one tenant that wait or run")
     requests_per_minute: int = Field(description="Requests of one tenant, over all of its keys")
     formats: list[str] = Field(description="Content types of requests with examples or inputs")
 

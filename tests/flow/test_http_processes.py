@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -42,9 +43,12 @@ def parent(http_stack: HttpStack, tmp_path: Path) -> Iterator[tuple[psutil.Popen
 
 def listening(process: psutil.Popen) -> set[int]:
     """The children that answer on the shared port by now."""
-    return {
-        child.pid for child in process.children() if any(c.status == "LISTEN" for c in child.net_connections("tcp"))
-    }
+    found = set()
+    for child in process.children():
+        with suppress(psutil.NoSuchProcess):  # it may end while it is looked at
+            if any(one.status == "LISTEN" for one in child.net_connections("tcp")):
+                found.add(child.pid)
+    return found
 
 
 def until(check: Callable[[], bool]) -> None:
