@@ -42,7 +42,7 @@ class Line:
         try:
             answer = await self.client.request(method, path, json=body, headers=dict(headers or {}))
             status, text = answer.status_code, answer.text
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             text = type(error).__name__
         told = Told(self.caller, self.tenant, act, about, sent, self.ledger.now(), status, text)
         self.ledger.note(told)
