@@ -1,7 +1,7 @@
 """``python -m benchmarks.mutation``: change, test, note what survived. Goes on where it was when called again.
 
 Needs cosmic-ray, which is no dependency: ``pip install --target build/cosmic-ray --no-deps cosmic-ray parso`` and
-``PYTHONPATH=build/cosmic-ray``. Mutants that were run against the same module and the same tests are not run again.
+``PYTHONPATH=build/cosmic-ray``. What a test noticed once is not run again, nor what survived the same tests.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.mutation.copies import Servers, copy_of, running_servers
-from benchmarks.mutation.mutants import Mutant, mutants_of
+from benchmarks.mutation.mutants import mutants_of
 from benchmarks.mutation.page import write_page
 from benchmarks.mutation.running import import_heavy, noticed
 from benchmarks.mutation.targets import TARGETS, Target
@@ -25,7 +25,7 @@ _PATIENCE = 6.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """``noticed``: failed or hung; None: it survived. ``of``: the module and the tests it was run against, digested."""
+    """``noticed``: failed or hung; None: it survived. ``source`` and ``tests``: digests of what it was run with."""
 
     module: str
     operator: str
@@ -33,7 +33,8 @@ class Outcome:
     change: str
     noticed: str | None
     seconds: float
-    of: str
+    source: str
+    tests: str
 
 
 def main() -> None:
@@ -45,7 +46,7 @@ def main() -> None:
     asked = parser.parse_args()
     if not asked.page:
         run([target for target in TARGETS if not asked.modules or target.module in asked.modules], asked.notes)
-    write_page(_read(asked.notes))
+    write_page(read_notes(asked.notes))
 
 
 def run(targets: list[Target], notes: Path) -> None:
@@ -61,8 +62,8 @@ def run(targets: list[Target], notes: Path) -> None:
 
 def _run_target(target: Target, copy: Path, servers: Servers, notes: Path) -> None:
     file, log = copy / target.module, notes.with_suffix(".log")
-    source, of = file.read_text(), _digest(target, copy)
-    known = {outcome.change for outcome in _read(notes) if (outcome.module, outcome.of) == (target.module, of)}
+    source, digests = file.read_text(), (_digest(copy, target.module), _digest(copy, *target.tests))
+    known = {outcome.change for outcome in read_notes(notes) if _still_says(outcome, target.module, *digests)}
     left = [mutant for mutant in mutants_of(source) if mutant.change not in known]
     if not left:
         return
@@ -73,23 +74,25 @@ def _run_target(target: Target, copy: Path, servers: Servers, notes: Path) -> No
         file.write_text(mutant.source)
         started = time.monotonic()
         how = noticed(copy, target.tests, servers.renewed(), limit_s, log)
-        outcome = _outcome(target, mutant, how, time.monotonic() - started, of)
+        seconds = round(time.monotonic() - started, 1)
+        outcome = Outcome(target.module, mutant.operator, mutant.line, mutant.change, how, seconds, *digests)
         with notes.open("a") as lines:
             lines.write(json.dumps(asdict(outcome)) + "\n")
         print(f"{target.module}:{mutant.line} {number}/{len(left)} {how or 'SURVIVED'}", flush=True)
     file.write_text(source)
 
 
-def _outcome(target: Target, mutant: Mutant, how: str | None, seconds: float, of: str) -> Outcome:
-    return Outcome(target.module, mutant.operator, mutant.line, mutant.change, how, round(seconds, 1), of)
+def _still_says(outcome: Outcome, module: str, source: str, tests: str) -> bool:
+    """Tests grow: what they noticed before, they notice now."""
+    same = (outcome.module, outcome.source) == (module, source)
+    return same and (outcome.noticed is not None or outcome.tests == tests)
 
 
-def _digest(target: Target, copy: Path) -> str:
-    files = [copy / target.module, *(copy / test for test in target.tests)]
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:12]
+def _digest(copy: Path, *files: str) -> str:
+    return hashlib.sha256(b"\0".join((copy / file).read_bytes() for file in files)).hexdigest()[:12]
 
 
-def _read(notes: Path) -> list[Outcome]:
+def read_notes(notes: Path) -> list[Outcome]:
     lines = notes.read_text().splitlines() if notes.exists() else []
     return [Outcome(**json.loads(line)) for line in lines]
 

@@ -17,7 +17,7 @@ _ENDS = (f"{_WORKERS}/test_settling.py", f"{_WORKERS}/test_endings.py")
 _ENTRY = (f"{_STORAGE}/test_access_and_reuse.py", f"{_STORAGE}/test_lookups.py", f"{_STORAGE}/test_sessions.py")
 
 TARGETS = (
-    Target("kshot/storage/claiming.py", (*_LIFE, f"{_WORKERS}/test_intake.py", f"{_WORKERS}/test_last_chance.py")),
+    Target("kshot/storage/claiming.py", (*_LIFE, f"{_WORKERS}/test_last_chance.py")),
     Target("kshot/storage/completing.py", (*_ENDS, f"{_WORKERS}/test_expiry.py")),
     Target("kshot/storage/tasks.py", (*_LIFE, *_ENDS, f"{_WORKERS}/test_expiry.py")),
     Target("workers/leases.py", (*_ENDS, f"{_WORKERS}/test_intake.py")),

@@ -1,5 +1,6 @@
 """Who is claimed first: a tenant's first task before another's second, whatever came before."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import PAYLOAD_VERSION
 from kshot.storage.adapted_models import insert_adapted_model
 from kshot.storage.claiming import claim
@@ -103,3 +105,80 @@ async def test_only_the_claim_does_not_wait_for_the_disk(connection: AsyncConnec
     assert await connection.scalar(waits) == "off", "the claim does not wait"
     await connection.commit()
     assert await connection.scalar(waits) == "on", "the next transaction does"
+
+
+async def test_who_claims_waits_for_no_other_claim_and_takes_nothing_of_it(
+    connection: AsyncConnection, checkpoint: str, database: AsyncEngine
+):
+    tenant = await a_tenant(connection)
+    first, second = [await accepted(connection, checkpoint, tenant) for _ in range(2)]
+    async with database.connect() as other:
+        await other.execute(text("SELECT 1"))  # opens a transaction, which the claim then stays in
+        assert ids(await claim(other, "slow", 60, 1)) == [first]
+        async with asyncio.timeout(30):
+            assert ids(await claim(connection, "quick", 60, 9)) == [second]
+        await other.commit()
+    assert ids(await claim(connection, "late", 60, 9)) == []
+
+
+async def replay_of(connection: AsyncConnection, checkpoint: str, tenant: str, payload: bytes) -> str:
+    """A task that replays the support of a model that was made; its id."""
+    first = await accepted(connection, checkpoint, tenant, payload=payload)
+    await connection.execute(text("UPDATE tasks SET status = 'succeeded' WHERE id = :id"), {"id": first})
+    replay = new_id("task")
+    again = text(
+        "INSERT INTO tasks (id, tenant_id, adapted_model_id, checkpoint_id, learner, background) "
+        "SELECT :id, tenant_id, adapted_model_id, checkpoint_id, learner, true FROM tasks WHERE id = :first"
+    )
+    await connection.execute(again, {"id": replay, "first": first})
+    await connection.commit()
+    return replay
+
+
+async def test_replays_come_after_callers_tasks_each_with_the_support_of_its_model(
+    connection: AsyncConnection, checkpoint: str
+):
+    tenant = await a_tenant(connection)
+    replays = [await replay_of(connection, checkpoint, tenant, payload) for payload in (b"one", b"another")]
+    asked = await accepted(connection, checkpoint, tenant, payload=b"asked")
+    claims = await claim(connection, "w", 60, 9)
+    assert ids(claims) == [asked, *replays]
+    assert [one.payload for one in claims] == [b"asked", b"one", b"another"]
+    assert [one.background for one in claims] == [False, True, True]
+
+
+async def test_the_size_of_a_replay_is_that_of_the_support_it_replays(connection: AsyncConnection, checkpoint: str):
+    tenant = await a_tenant(connection)
+    replays = [await replay_of(connection, checkpoint, tenant, b"x" * size) for size in (100, 50, 50)]
+    assert ids(await claim(connection, "w", 60, 9, background=False)) == []
+    assert ids(await claim(connection, "w", 60, 9, background=True, max_bytes=150)) == replays[:2]
+    assert ids(await claim(connection, "w", 60, 9, background=True)) == replays[2:]
+
+
+async def test_callers_turns_do_not_count_replays(connection: AsyncConnection, checkpoint: str):
+    """A tenant whose models follow an alias is not behind others for that."""
+    following, other = await a_tenant(connection), await a_tenant(connection)
+    await replay_of(connection, checkpoint, following, b"x")
+    asked = await accepted(connection, checkpoint, following)
+    late = await accepted(connection, checkpoint, other)
+    assert ids(await claim(connection, "w", 60, 2, background=False)) == [asked, late]
+
+
+async def test_a_lost_lease_takes_its_turn_before_what_runs(connection: AsyncConnection, checkpoint: str):
+    """What runs has had its turn, however it came to run; what waits goes by its age."""
+    tenant, other = await a_tenant(connection), await a_tenant(connection)
+    first, second = [await accepted(connection, checkpoint, tenant) for _ in range(2)]
+    assert ids(await claim(connection, "dead", -1, 1)) == [first]
+    assert ids(await claim(connection, "alive", 60, 1)) == [first]
+    late = await accepted(connection, checkpoint, other)
+    assert ids(await claim(connection, "w", 60, 1)) == [late]
+    assert ids(await claim(connection, "w", 60, 9)) == [second]
+
+
+async def test_a_query_counts_as_its_support_does(connection: AsyncConnection, checkpoint: str):
+    tenant = await a_tenant(connection)
+    first, second = [await accepted(connection, checkpoint, tenant, payload=b"x" * 50) for _ in range(2)]
+    await connection.execute(text("UPDATE tasks SET query = :query WHERE id = :id"), {"query": b"x" * 60, "id": first})
+    await connection.commit()
+    assert ids(await claim(connection, "w", 60, 9, max_bytes=150)) == [first]
+    assert ids(await claim(connection, "w", 60, 9, max_bytes=150)) == [second]
