@@ -5,7 +5,18 @@ from typing import Annotated
 import typer
 
 import kshot
-from kshot.cli.commands import adapting, aliases, checkpoints, datasets, jobs, keys, predicting, status, training
+from kshot.cli.commands import (
+    adapting,
+    aliases,
+    checkpoints,
+    datasets,
+    jobs,
+    keys,
+    predicting,
+    status,
+    tenants,
+    training,
+)
 from kshot.cli.connection import DEFAULT_URL, Place, check_url
 from kshot.cli.group import Commands
 from kshot.cli.printing import data, warn
@@ -18,7 +29,7 @@ app = typer.Typer(
     epilog="Example: kshot adapt pictures/ --checkpoint photos\n\n"
     "Exit codes: 0 good, 1 refused by the service or failed, 2 wrong use, 3 not reachable, 130 interrupted.",
 )
-for module in (adapting, predicting, status, training, jobs, datasets, checkpoints, aliases, keys):
+for module in (adapting, predicting, status, training, jobs, datasets, checkpoints, aliases, keys, tenants):
     module.register(app)
 
 

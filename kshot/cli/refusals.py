@@ -27,6 +27,7 @@ _REMEDIES = {
     "forbidden": "set KSHOT_KEY to a key with the role admin",
     "too_large": "send less: fewer or smaller files, or --shots K to learn from K of each class",
     "rate_limited": "try again in a while",
+    "quota_exceeded": "see what your tenant has and may have: kshot usage",
     "queue_full": "try again in a while",
     "unavailable": "see what is away: kshot status",
     "deadline_passed": "see whether workers are alive: kshot status",
@@ -46,6 +47,7 @@ _LISTS = {
     "alias": "kshot checkpoints list",
     "training job": "kshot jobs list",
     "API key": "kshot keys list",
+    "tenant": "kshot tenants list",
 }
 
 

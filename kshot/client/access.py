@@ -38,6 +38,15 @@ class AccessCalls(Calls):
         response = yield from self._send(request)
         return read(ApiKey, response.content)
 
+    @endpoint
+    def rotate_key(self, id: str, *, grace_seconds: int, expires_in_seconds: int | None = None) -> Script[ApiKey]:
+        """For administrators: a new key in the place of another, which ends after the grace. The new secret is in
+        ``key``, this once. By default the new one lives as long as the old one was given. Raises NotFound, Conflict."""
+        wanted = {"grace_seconds": grace_seconds, **given(expires_in_seconds=expires_in_seconds)}
+        path = at("/v1/api-keys", id, "rotate")
+        response = yield from self._send(Request("POST", path, body=json_body(wanted), repeatable=False))
+        return read(ApiKey, response.content)
+
     @lists(ApiKey, ApiKey)
     def keys(self) -> Script[None]:
         """For administrators: the keys of all tenants, newest first, never with a secret."""

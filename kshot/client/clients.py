@@ -14,13 +14,14 @@ from kshot.client.drivers import AwaitingDriver, BlockingDriver
 from kshot.client.endpoint import Async, Sync
 from kshot.client.jobs import TrainingCalls
 from kshot.client.registry import RegistryCalls
+from kshot.client.tenants import TenantCalls
 from kshot.contracts.errors import Invalid
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 _CONNECT_S = 10.0
 
 
-class AllCalls(AdaptingCalls, TrainingCalls, RegistryCalls, DatasetCalls, AccessCalls):
+class AllCalls(AdaptingCalls, TrainingCalls, RegistryCalls, DatasetCalls, AccessCalls, TenantCalls):
     """Everything a client can be asked for."""
 
 

@@ -14,6 +14,7 @@ _REMEDIES = {
     "forbidden": "use an admin key, which POST /v1/api-keys makes with role admin",
     "too_large": "send less at a time; client.limits() says how much one request may carry",
     "rate_limited": "wait `retry_after` seconds, or raise `retries`",
+    "quota_exceeded": "client.usage() says what your tenant has and may have",
     "queue_full": "wait `retry_after` seconds, or raise `retries`",
     "unavailable": "client.readiness() says which part is away",
 }

@@ -139,12 +139,27 @@ def test_keys_are_made_used_and_revoked_and_status_tells(shell: Shell, environ: 
     assert "ready" in well.stdout and "accepted" in well.stdout and "plain" in well.stdout
     refused = shell("jobs", "list", KSHOT_KEY=secret)
     assert refused.returncode == 1 and "try: set KSHOT_KEY to a key with the role admin" in refused.stderr
+    rotated = good(shell("keys", "rotate", own, "--grace-hours", "1"))
+    assert rotated.stdout.strip().startswith("ksk_") and rotated.stdout.strip() != secret
     good(shell("keys", "revoke", own))
     assert "revoked" in good(shell("keys", "list")).stdout
     gone = shell("status", "--json", KSHOT_KEY=secret)
     assert gone.returncode == 1 and json.loads(gone.stdout)["key_accepted"] is False
     typed = shell("--key", environ["KSHOT_KEY"], "checkpoints", "list", "--url", environ["KSHOT_URL"], KSHOT_KEY="")
     assert typed.returncode == 0 and "warning: others on this machine see a key" in typed.stderr
+
+
+def test_tenants_are_listed_bounded_and_their_changes_read(run: Run):
+    assert run("keys", "create", "bounded", "--tenant", "cli-bounded").exit_code == 0
+    told = run("tenants", "quotas", "cli-bounded", "--adapted-models", "7")
+    assert told.exit_code == 0 and "0 of 7" in told.stdout and "of any number" in told.stdout
+    assert "0 of 7" in run("tenants", "show", "cli-bounded").stdout
+    listed = json.loads(run("tenants", "list", "--json").stdout)
+    (own,) = (one["own_quotas"] for one in listed if one["name"] == "cli-bounded")
+    assert own["adapted_models"] == 7 and own["open_jobs"] is None
+    assert "requests_per_minute" in run("usage").stdout
+    changes = run("audit", "--action", "quotas.set", "--limit", "1", "--json").stdout
+    assert json.loads(changes)[0]["subject"].startswith("ten_")
 
 
 def test_data_sets_are_uploaded_shown_and_deleted(run: Run, tmp_path: Path):
@@ -207,6 +222,7 @@ def lines(result: Result) -> list[str]:
         (["checkpoints", "history", "nothing"], 1, "kshot checkpoints list"),
         (["promote", "drawings", "words"], 1, "this is a checkpoint of words, not of drawings"),
         (["keys", "revoke", "key_none"], 1, "kshot keys list"),
+        (["tenants", "show", "nobody"], 1, "kshot tenants list"),
         (["status", "--url", "localhost"], 2, "begins with http:// or https://"),
     ],
 )  # fmt: skip
@@ -237,9 +253,9 @@ def test_keys_that_are_missing_or_wrong_and_services_that_are_away(run: Run):
 
 def test_every_command_has_help_with_an_example(run: Run):
     shown: list[Any] = [[]]
-    for group in ("jobs", "datasets", "checkpoints", "keys"):
+    for group in ("jobs", "datasets", "checkpoints", "keys", "tenants"):
         shown += [[group, command.name or command.callback.__name__] for command in _commands(group)]
-    shown += [[command] for command in ("adapt", "predict", "train", "promote", "rollback", "status")]
+    shown += [[command] for command in ("adapt", "predict", "train", "promote", "rollback", "status", "usage", "audit")]
     for words in shown:
         told = run(*words, "--help")
         assert told.exit_code == 0 and "Example: kshot" in told.stdout, words

@@ -19,6 +19,7 @@ from kshot.client import (
     Invalid,
     NotFound,
     PreconditionFailed,
+    QuotaExceeded,
     Unauthenticated,
     WaitTimedOut,
 )
@@ -195,10 +196,28 @@ async def test_keys_are_made_listed_and_revoked(admin_client: Any, http_stack: H
     own = type(admin_client)(http_stack.api.url, key.key)
     assert (await got(own.limits())).max_ways == 200
     assert key.id in [one.id for one in await listed(admin_client.keys())]
+    after = await got(admin_client.rotate_key(key.id, grace_seconds=60, expires_in_seconds=500))
+    assert after.replaces == key.id and (await got(own.limits())).max_ways == 200
     await got(admin_client.revoke_key(key.id))
     with pytest.raises(Unauthenticated):
         await got(own.limits())
     await closed(own)
+
+
+async def test_tenants_have_quotas_and_the_audit_log_tells_of_them(admin_client: Any):
+    name = a_name()[:40]
+    key = await got(admin_client.create_key("mine", tenant=name))
+    assert (await got(admin_client.set_quotas(name, adapted_models=0))).own_quotas.adapted_models == 0
+    own = type(admin_client)(admin_client.url, key.key, retries=3)
+    assert (await got(own.usage())).quotas.adapted_models == 0
+    with pytest.raises(QuotaExceeded, match="adapted_models") as refused:
+        await got(own.adapt("plain", [[0.0, 1.0], [1.0, 0.0]], ["a", "b"]))
+    assert refused.value.remedy is not None and "usage()" in refused.value.remedy
+    await closed(own)
+    tenant = next(one for one in await listed(admin_client.tenants()) if one.name == name)
+    assert (await got(admin_client.tenant(tenant.id))).usage.used.adapted_models == 0
+    told = await listed(admin_client.audit(subject=tenant.id, since=tenant.created_at))
+    assert [entry.action for entry in told] == ["quotas.set"]
 
 
 async def test_the_environment_says_where_and_who(admin_client: Any, http_stack: HttpStack, monkeypatch: Any):
