@@ -14,17 +14,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import text
+from sqlalchemy import text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kshot.contracts.checkpoints import EncoderSpec, VectorInput
 from kshot.contracts.ids import new_id
-from kshot.contracts.tasks import AnswerOptions, LearnerOptions, Payload, PredictCall, Reply, SupportSet
+from kshot.contracts.tasks import (
+    PAYLOAD_VERSION,
+    AnswerOptions,
+    LearnerOptions,
+    Payload,
+    PredictCall,
+    Reply,
+    SupportSet,
+)
 from kshot.queue.front import FrontQueue
 from kshot.storage.adapted_models import NewAdaptedModel, insert_adapted_model
 from kshot.storage.checkpoints import resolve
 from kshot.storage.database import open_database
-from kshot.storage.tables import DEFAULT_TENANT
+from kshot.storage.tables import DEFAULT_TENANT, tasks
 from kshot.storage.tasks import NewTask, insert_task
 from standalone import EmbeddedServers
 from tests.flow.http_stack import CHECKOUT, migrate_and_publish, write_checkpoint
@@ -76,6 +84,7 @@ class Stack:
         *,
         query: Any = None,
         payload: bytes | None = None,
+        payload_version: int = PAYLOAD_VERSION,
         tenant: str = DEFAULT_TENANT,
         ring: bool = True,
     ) -> "Submitted":
@@ -95,6 +104,8 @@ class Stack:
             body = payload or Payload(support, query, options).encode()
             task = NewTask(task_id, tenant, model_id, stored.id, learner, body, self.front.reply_to, "req_test")
             await insert_task(connection, task)
+            said = update(tasks).where(tasks.c.id == task_id).values(payload_version=payload_version)
+            await connection.execute(said)
         if ring:
             await self.front.ring(task_id)
         return Submitted(task_id, model_id, tenant, stored.id)
@@ -151,9 +162,9 @@ class Stack:
         return sorted(path.name for path in (self.objects / "states").glob(f"*{task.task_id}*"))
 
     @contextmanager
-    def worker(self, **env: str) -> Iterator["WorkerProcess"]:
+    def worker(self, *, module: str = "workers", **env: str) -> Iterator["WorkerProcess"]:
         """A worker process, ready; killed at the end unless it ended before."""
-        process = WorkerProcess(self, env)
+        process = WorkerProcess(self, env, module)
         try:
             process.wait_ready()
             yield process
@@ -172,12 +183,12 @@ class Submitted:
 class WorkerProcess:
     """``python -m workers adapt`` and its log."""
 
-    def __init__(self, stack: Stack, env: dict[str, str]) -> None:
+    def __init__(self, stack: Stack, env: dict[str, str], module: str = "workers") -> None:
         environ = {**os.environ, **environment(stack.servers, stack.objects), "KSHOT_LEASE_S": str(LEASE_S), **env}
         self.log = stack.objects.parent / f"worker-{new_id('wrk')}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "workers", "adapt"], cwd=CHECKOUT, env=environ, stdout=log, stderr=log
+                [sys.executable, "-m", module, "adapt"], cwd=CHECKOUT, env=environ, stdout=log, stderr=log
             )
 
     @property
