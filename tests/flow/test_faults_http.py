@@ -7,14 +7,16 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
 from standalone import EmbeddedServers, embedded_servers
 from tests.flow.fault_stack import LEASE_S, WIDTH, blobs, write_checkpoints
-from tests.flow.http_stack import ADMIN_KEY, Api, migrate_and_publish, run_api, run_worker
+from tests.flow.http_stack import ADMIN_KEY, Api, migrate_and_publish, run_api, run_process, run_worker
 
 pytestmark = pytest.mark.flow
 
@@ -22,6 +24,7 @@ pytestmark = pytest.mark.flow
 @dataclass(frozen=True)
 class Service:
     servers: EmbeddedServers
+    environ: dict[str, str]
     api: Api
     worker: "subprocess.Popen[bytes]"
 
@@ -30,10 +33,15 @@ class Service:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("faults")
     with embedded_servers() as servers:
-        environ = {**servers.environ, "KSHOT_ADMIN_KEY": ADMIN_KEY, "KSHOT_LEASE_S": str(LEASE_S)}
+        environ = {
+            **servers.environ,
+            "KSHOT_ADMIN_KEY": ADMIN_KEY,
+            "KSHOT_LEASE_S": str(LEASE_S),
+            "KSHOT_MAX_CALLS": "400",
+        }
         migrate_and_publish(environ, write_checkpoints(folder / "checkpoints"))
         with run_api(environ, folder) as api, run_worker(environ, folder, api) as worker:
-            yield Service(servers, api, worker)
+            yield Service(servers, environ, api, worker)
 
 
 @pytest.fixture
@@ -56,6 +64,17 @@ def until(client: httpx.Client, url: str, wanted: str) -> dict[str, Any]:
         assert time.monotonic() < deadline, answer.text
     body: dict[str, Any] = answer.json()
     return body
+
+
+def until_newest(client: httpx.Client, status: str) -> None:
+    """Until what was ordered last has this status."""
+    deadline = time.monotonic() + 120
+    while True:
+        listed = client.get("/v1/adapted-models", params={"limit": 1}).json()["data"]
+        if [one["status"] for one in listed] == [status]:
+            return
+        assert time.monotonic() < deadline, listed
+        time.sleep(0.05)
 
 
 def ready(client: httpx.Client) -> Any:
@@ -101,11 +120,14 @@ def test_without_postgres_nothing_is_promised_and_nobody_dies(service: Service, 
     done = client.post("/adapt", json=adapt_body(4))
     assert done.status_code == 201
     service.servers.stop("postgres")
+    down_until = time.monotonic() + 10
     try:
-        for path, body in (("/adapt", adapt_body(5)), ("/predict", question(done))):
-            refused = client.post(path, json=body)
-            assert refused.status_code == 503
-            assert int(refused.headers["retry-after"]) > 0
+        while time.monotonic() < down_until:
+            for path, body in (("/adapt", adapt_body(5)), ("/predict", question(done))):
+                refused = client.post(path, json=body)
+                assert refused.status_code == 503
+                assert int(refused.headers["retry-after"]) > 0
+            time.sleep(0.5)
         assert client.get("/readyz").status_code == 503
         assert client.get("/healthz").status_code == 200
     finally:
@@ -114,6 +136,29 @@ def test_without_postgres_nothing_is_promised_and_nobody_dies(service: Service, 
     assert again.status_code == 201
     assert service.api.process.poll() is None
     assert service.worker.poll() is None
+
+
+@pytest.mark.reliability("faults: worker SIGKILLed mid-adapt", "a caller who waits")
+async def test_who_waits_is_answered_though_the_worker_was_killed(
+    service: Service, client: httpx.Client, tmp_path: Path
+):
+    body, database = adapt_body(6), await asyncpg.connect(service.servers.database_url)
+    service.worker.send_signal(signal.SIGSTOP)
+    try:
+        with run_process(service.environ, tmp_path / "log", "workers", "adapt") as other:
+            async with database.transaction():
+                await database.execute("LOCK TABLE results IN EXCLUSIVE MODE")  # a commit takes its time
+                headers = {"Prefer": "wait=60"}
+                asked = asyncio.create_task(asyncio.to_thread(client.post, "/adapt", json=body, headers=headers))
+                await asyncio.to_thread(until_newest, client, "running")
+                other.kill()
+        service.worker.send_signal(signal.SIGCONT)
+        answer = await asked
+    finally:
+        service.worker.send_signal(signal.SIGCONT)
+        await database.close()
+    made = answer.json() if answer.status_code == 201 else until(client, answer.headers["location"], "succeeded")
+    assert len(made["predictions"]) == len(body["query"]["inputs"])
 
 
 async def test_two_hundred_callers_at_once_each_get_their_own_answer(service: Service):

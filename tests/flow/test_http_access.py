@@ -78,6 +78,15 @@ def test_tenant_b_gets_404_for_everything_of_tenant_a_as_for_a_missing_id(tenant
     assert untouched["status"] == "succeeded" and not untouched["pinned"]
 
 
+@pytest.mark.reliability("access: tenant B reads", "cancel")
+def test_tenant_b_cannot_cancel_what_tenant_a_has_ordered(tenant: Tenants) -> None:
+    """Deleting a model that is still being made cancels its task."""
+    a, b = tenant("a"), tenant("b")
+    ordered = a.post("/adapt", json=vector_task(7), headers={"Prefer": "respond-async"})
+    assert_problem(b.delete(ordered.headers["location"]), 404, "not_found")
+    assert a.get(ordered.headers["location"], params={"wait": 60}).json()["status"] == "succeeded"
+
+
 @pytest.mark.reliability("access: normal key on admin routes", "admin routes")
 def test_a_normal_key_on_admin_routes_is_403(tenant: Tenants) -> None:
     user = tenant("a")
@@ -212,6 +221,28 @@ def test_the_audit_log_has_one_row_per_mutation_without_secrets_and_refuses_upda
     for statement in ("UPDATE audit_log SET action = 'x'", "DELETE FROM audit_log", "TRUNCATE audit_log"):
         with pytest.raises(Exception, match="append-only"):
             query(statement)
+
+
+@pytest.mark.reliability("access: audit log", "same transaction")
+def test_a_change_and_its_row_in_the_audit_log_are_of_one_transaction(
+    http_stack: HttpStack, tenant: Tenants, query: Query
+) -> None:
+    """Postgres keeps with each row which transaction wrote it last."""
+    client = tenant("a")
+    made, key = client.post("/adapt", json=vector_task(8)).json()["id"], http_stack.key("one-transaction")
+    changes = {"change": lambda path: client.patch(path, json={"pinned": True}), "delete": client.delete}
+    for action, table, made_id in (
+        ("adapted_model.create", "adapted_models", made),
+        ("adapted_model.change", "adapted_models", made),
+        ("adapted_model.delete", "adapted_models", made),
+        ("api_key.create", "api_keys", key["id"]),
+    ):
+        change = changes.get(action.partition(".")[2])
+        if change is not None:
+            assert change(f"/v1/adapted-models/{made_id}").status_code == 200
+        (row,) = query(f"SELECT xmin::text FROM {table} WHERE id = $1", made_id)
+        (logged,) = query("SELECT xmin::text FROM audit_log WHERE object_id = $1 AND action = $2", made_id, action)
+        assert row == logged, action
 
 
 @pytest.mark.reliability("access: logs", "API")

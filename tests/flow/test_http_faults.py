@@ -159,6 +159,7 @@ def test_valkey_hung_adapt_is_accepted_under_1_s(bare: Bare) -> None:
         started = time.monotonic()
         accepted = bare.client.post("/adapt", json=vector_task(300), headers=ASYNC)
         assert accepted.status_code == 202 and time.monotonic() - started < PROMPT_S
+        assert bare.ready() == (200, "degraded")
     finally:
         os.kill(pid, signal.SIGCONT)
     with bare.worker():

@@ -1,6 +1,8 @@
 """Keys, models and aliases looked up together."""
 
 import asyncio
+import hashlib
+import hmac
 from collections.abc import AsyncIterator
 
 import pytest
@@ -65,6 +67,26 @@ async def test_a_key_ends_at_once(database: AsyncEngine, lookups: Lookups):
         assert found.keys_exist
         with pytest.raises(Unauthenticated):
             found.key()
+
+
+@pytest.mark.reliability("access: keys at rest", "constant time")
+async def test_whatever_is_sent_as_a_key_is_compared_once_in_constant_time(
+    database: AsyncEngine, lookups: Lookups, monkeypatch: pytest.MonkeyPatch
+):
+    """Also where there is no such key: nothing tells a known beginning from an unknown one."""
+    secret, _ = await stored_key(database, DEFAULT_TENANT)
+    compared = list[tuple[bytes, bytes]]()
+    compare = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append((a, b)) or compare(a, b))
+    stored = hashlib.sha256(secret.encode()).digest()
+    sent = {secret: stored, secret[:12] + "0" * 56: stored, generate_secret(): bytes(32)}
+    for shown in sent:
+        found = await lookups.find(Question(secret=shown))
+        try:
+            assert found.key().tenant == DEFAULT_TENANT and shown == secret
+        except Unauthenticated:
+            assert shown != secret
+    assert compared == [(kept, hashlib.sha256(shown.encode()).digest()) for shown, kept in sent.items()]
 
 
 async def test_models_that_are_gone(database: AsyncEngine, checkpoint: str, lookups: Lookups):
