@@ -36,7 +36,7 @@ class Decoder:
         if self.bombs and kind < 0.042:
             return chance.choice(self.bombs)
         found = damage(chance.choice(self.samples), draw_edits(chance), self.stock)
-        return self.repair(found) if self.repair is not None and kind < 0.5 else found
+        return self.repair(found) if self.repair is not None and kind < 0.8 else found
 
     def input(self, seed: int, number: int) -> bytes:
         """The input of that number: the same in every run of this version."""

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
+from tests.fuzzing.reshaping import reshaped
+
 _ENDS: tuple[Literal["little", "big"], ...] = ("little", "big")
 _ODD_NUMBERS = (0, 1, -1, 2, 3, 7, 8, 127, 128, 255, 256, 32767, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1)
 _ODD_WORDS = [
@@ -17,8 +19,9 @@ _ODD_WORDS = [
 _ODD_TEXTS = [
     b"-1", b"0", b"1e400", b"-1e999", b"NaN", b"Infinity", b"1" * 400, b"9223372036854775808", b"1e-9", b"true",
     b"null", b"[]", b"{}", b'""', b'"\\ud800"', b'"\\u0000"', b"\xef\xbb\xbf", b"\xff\xfe", b"\xc0\x80",
-    b"\xed\xa0\x80", b"\0", b"../", b"..\\", b"%2e%2e/", b"/etc/passwd", b"file:///", b"http://169.254.169.254/", b"__proto__",
-    b"\r\n", b"\n\n", b"'", b'"', b"\\", b"[" * 300, b"{\"a\":" * 300, b",", b";", b"\t", b"=", b"\x80", "²٣".encode(), "\u202e".encode(),
+    b"\xed\xa0\x80", b"\0", b"../", b"..\\", b"%2e%2e/", b"/etc/passwd", b"file:///", b"http://169.254.169.254/",
+    b"__proto__", b"\r\n", b"\n\n", b"'", b'"', b"\\", b"[" * 300, b'{"a":' * 300, b",", b";", b"\t", b"=",
+    b"\x80", "²٣".encode(), "\u202e".encode(),
 ]  # fmt: skip
 _NUMBER = re.compile(rb"-?\d[\d.eE+-]*")
 _MOST_BYTES = 200_000
@@ -41,11 +44,14 @@ class Stock(NamedTuple):
 
 
 def draw_edits(chance: random.Random) -> list[Edit]:
-    """Mostly few: most of a file must stay valid for a decoder to come far."""
-    count = 1 + min(int(chance.expovariate(0.7)), 12)
+    """Mostly few: most of a file must stay valid for a decoder to come far. Half of the lists are of one kind, so that
+    some files stay JSON, or keep their length."""
+    count, kind = 1 + min(int(chance.expovariate(0.7)), 12), chance.getrandbits(16)
+    of_one_kind = chance.random() < 0.5
     return [
-        Edit(chance.getrandbits(16), chance.getrandbits(16), chance.getrandbits(32)) for _ in range(count)
-    ]  # fmt: skip
+        Edit(kind if of_one_kind else chance.getrandbits(16), chance.getrandbits(16), chance.getrandbits(32))
+        for _ in range(count)
+    ]
 
 
 def damage(data: bytes, edits: Sequence[Edit], stock: Stock) -> bytes:
@@ -134,7 +140,19 @@ def _splice(data: bytearray, at: int, value: int, stock: Stock) -> None:
         data[at:] = other[min(at, (value >> 8) % (len(other) + 1)) :]
 
 
-EDITS: Sequence[Callable[[bytearray, int, int, Stock], None]] = (
+_ANY: Sequence[Callable[[bytearray, int, int, Stock], None]] = (
     _flip_bit, _flip_bit, _set_byte, _overwrite_word, _change_number, _insert_text, _insert_token, _overwrite_token,
     _swap_token, _insert_noise, _cut_end, _cut_out, _repeat, _move, _splice,
 )  # fmt: skip
+
+
+def _reshape(data: bytearray, at: int, value: int, stock: Stock) -> None:
+    """JSON that stays JSON; to a file that is none, another edit."""
+    changed = reshaped(bytes(data), at, value)
+    if changed is None:
+        _ANY[value % len(_ANY)](data, at, value >> 4, stock)
+    else:
+        data[:] = changed
+
+
+EDITS = (*_ANY, *[_reshape] * len(_ANY))
