@@ -21,7 +21,7 @@ SHARE = 4
 of it all where he is alone, and there is always room for one who comes."""
 ALWAYS = 2
 """Calls that a tenant may have under way though his neighbours take all the room."""
-_WINDOW_S = 0.25
+_WINDOW_S = 1.0
 _LONGEST_WAIT_S = 10.0
 
 
@@ -29,26 +29,31 @@ class Gate:
     """Counts the calls under way. ``most``: at most so many at a time.
 
     With less to do than can be done, up to ``most`` calls are let in. From the first that is turned away on, the bound
-    is what is answered in `TARGET_S`, until nobody was turned away for `CALM_S`.
+    is what is answered in `TARGET_S`, until nobody was turned away for `CALM_S`. A tenant who asks for no more than an
+    equal part of what is answered is not turned away on account of the others.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._open: Counter[str] = Counter()
         self._total = 0
-        self._per_s = 0.0
-        self._window_from = time.monotonic()
-        self._ended = 0
-        self._refused = 0
         self._refused_at = float("-inf")
+        self._window_from = time.monotonic()
+        self._per_s = 0.0
+        self._ended = 0
+        self._refused = self._refused_before = 0
+        self._asked: Counter[str] = Counter()
+        self._asked_before: Counter[str] = Counter()
 
     def enter(self, tenant: str) -> None:
         """Let a call in, or raise QueueFull. Who was let in has to `leave`."""
         now = time.monotonic()
         if now - self._window_from >= _WINDOW_S:
             self._next_window(now)
+        self._asked[tenant] += 1
         own = self._open[tenant]
-        if own >= SHARE * (self._bound(now) - self._total) and (own >= ALWAYS or self._total >= self._most):
+        pushes_in = own < ALWAYS or self._is_modest(tenant)
+        if own >= SHARE * (self._bound(now) - self._total) and not (pushes_in and self._total < self._most):
             self._refuse(now)
         self._open[tenant] += 1
         self._total += 1
@@ -66,14 +71,24 @@ class Gate:
             return self._most
         return min(self._most, max(LEAST, self._per_s * TARGET_S))
 
+    def _is_modest(self, tenant: str) -> bool:
+        """By the window before as well: the first calls of every window would be modest otherwise."""
+        equal_part = self._per_s * _WINDOW_S / max(1, len(self._asked_before))
+        return 0 < self._asked_before[tenant] <= equal_part and self._asked[tenant] <= equal_part
+
     def _refuse(self, now: float) -> None:
         """As many as were turned away lately would take so long."""
         self._refused_at = now
         self._refused += 1
-        wait_s = min(_LONGEST_WAIT_S, self._refused / max(1.0, self._per_s * _WINDOW_S))
+        lately = max(self._refused, self._refused_before)
+        wait_s = min(_LONGEST_WAIT_S, lately / max(1.0, self._per_s * _WINDOW_S))
         raise QueueFull("too many calls are under way; try again later", retry_after=wait_s)
 
     def _next_window(self, now: float) -> None:
-        lately = self._ended / (now - self._window_from)
-        self._per_s = (self._per_s + lately) / 2
-        self._window_from, self._ended, self._refused = now, 0, 0
+        passed = now - self._window_from
+        self._per_s = (self._per_s + self._ended / passed) / 2
+        self._window_from, self._ended = now, 0
+        just_now = passed < 2 * _WINDOW_S
+        self._asked_before = self._asked if just_now else Counter()
+        self._refused_before = self._refused if just_now else 0
+        self._asked, self._refused = Counter(), 0

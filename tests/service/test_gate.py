@@ -45,7 +45,7 @@ def test_a_burst_is_let_in_and_one_tenant_leaves_room_for_another(clock: Clock) 
 
 def test_who_is_refused_makes_the_line_as_short_as_what_ends_soon(clock: Clock) -> None:
     door = Gate(1000)
-    for _ in range(40):  # 400 a second
+    for _ in range(200):  # 400 a second
         clock.now += 0.05
         for _ in range(20):
             door.enter("steady")
@@ -56,6 +56,33 @@ def test_who_is_refused_makes_the_line_as_short_as_what_ends_soon(clock: Clock) 
     for _ in range(taken):
         door.leave("noisy")
     assert LEAST <= fill(door, "noisy") < 50
+
+
+def test_who_asks_for_an_equal_part_or_less_is_not_turned_away_for_the_others(clock: Clock) -> None:
+    door = Gate(100)
+
+    def stretch(quiet: int) -> tuple[int, int]:
+        """What half a second lets in of a flood and of a few calls, none of which ends before its end."""
+        clock.now += 0.51
+        noisy = fill(door, "noisy")
+        few = [_enters(door, "quiet") for _ in range(quiet)]
+        for tenant, n in (("noisy", noisy), ("quiet", sum(few))):
+            for _ in range(n):
+                door.leave(tenant)
+        return noisy, sum(few)
+
+    for _ in range(10):
+        noisy, _ = stretch(6)
+    assert noisy < LEAST and stretch(6) == (noisy, 6)
+    assert stretch(60)[1] < 30, "many more than before"
+
+
+def _enters(door: Gate, tenant: str) -> bool:
+    try:
+        door.enter(tenant)
+    except QueueFull:
+        return False
+    return True
 
 
 def test_after_a_calm_second_a_burst_is_welcome_again(clock: Clock) -> None:
