@@ -16,6 +16,7 @@ from pydantic_settings import SettingsError
 from kshot.allocator import keep_freed_memory
 from kshot.contracts.errors import KshotError
 from kshot.logs import log_unhandled
+from kshot.tracing import start_tracing, stop_tracing
 from service.app import create_app
 from service.context import is_loopback
 from service.keys import create_key, prepare
@@ -102,6 +103,7 @@ def _serve(settings: Settings, host: str, port: int, processes: int) -> int:
 def _run(settings: Settings, sockets: list[socket.socket] | None, **where: Any) -> int:
     """Serve in this process, until a signal; or until the parent ends, where that has opened the sockets."""
     keep_freed_memory()  # a support of photographs is copied some ten times, and fresh pages cost more than the copying
+    start_tracing("kshot-api")
     app = create_app(settings)
     config = uvicorn.Config(
         app,
@@ -122,6 +124,7 @@ def _run(settings: Settings, sockets: list[socket.socket] | None, **where: Any) 
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn drains, then raises the signal again: that is the end
         signal.signal(number, lambda *_: None)
     server.run(sockets)
+    stop_tracing()
     return 0 if server.started else 1
 
 

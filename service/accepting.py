@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from kshot import tracing
 from kshot.contracts.errors import Conflict, KshotError, QueueFull
 from kshot.contracts.ids import new_id
 from kshot.inputs import input_shape
@@ -181,5 +182,6 @@ def as_order(state: State, caller: Caller, prepared: Prepared, request_id: str |
         reply_to=state.queue.reply_to,
         request_id=request_id,
         query=prepared.query,
+        trace=tracing.carried(),
     )
     return NewOrder(model, task, caller.key)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Request
 from starlette.responses import Response
 
+from kshot import tracing
 from kshot.contracts import api
 from kshot.contracts.errors import KshotError, NotFound, rebuild
 from kshot.contracts.tasks import Payload
@@ -62,9 +63,11 @@ async def answer_order(
     call.require_caller()  # what is recorded stays, whoever leaves
     with expecting(state, new.task.id) as reply:
         call.watch(reply)
-        accepted = await accept(state, caller, prepared, new, key)
+        with tracing.span("record"):
+            accepted = await accept(state, caller, prepared, new, key)
         own_reply = reply if accepted.model.task_id == new.task.id else None
-        model = await wait_until_done(state, accepted.model, preference.wait_s, own_reply)
+        with tracing.span("await worker"):
+            model = await wait_until_done(state, accepted.model, preference.wait_s, own_reply)
     headers = {"Location": f"/v1/adapted-models/{model.id}", **preference.headers}
     if model.status in views.PENDING:
         body = await pending_answer(state, model)

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 
-from kshot import __version__
+from kshot import __version__, tracing
 from kshot.queue.front import FrontQueue
 from kshot.storage.database import open_database
 from kshot.storage.orders import Room
@@ -42,6 +42,7 @@ from service.routes import (
 from service.settings import Settings
 from service.shortcut import Shortcut
 from service.state import State
+from service.tracing import RequestTrace
 
 _DESCRIPTION = "Few-shot learning as a service: a handful of labelled examples in, a working model out."
 _SIGN_INS_PER_MINUTE = 60
@@ -72,6 +73,8 @@ def create_app(settings: Settings) -> FastAPI:
     calls = {"/predict": predict.predict, "/adapt": adapt.adapt_unkeyed}
     app.add_middleware(Shortcut, routes={f"{prefix}{path}": calls[path] for prefix in ("", "/v1") for path in calls})
     app.add_middleware(Entrance)
+    if tracing.is_on():
+        app.add_middleware(RequestTrace)
     app.add_middleware(RequestContext, metrics=metrics)  # the last one added is the outermost
     errors.install(app)
     _include_routes(app)

@@ -57,12 +57,12 @@ class RequestContext:
             self._note(scope, status, time.perf_counter() - started)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        route = _template(scope)
+        route = template_of(scope)
         self._metrics.seen(scope["method"], route, status, seconds)
         log_request(scope, route, status, seconds * 1000)
 
 
-def _template(scope: Scope) -> str:
+def template_of(scope: Scope) -> str:
     """The path with names for its ids, so that there are few. FastAPI's routes do not say the prefix that their router
     was included with; without it the console's ``/jobs`` and the API's ``/v1/jobs`` would look alike."""
     path: str = getattr(scope.get("route"), "path", "unmatched")

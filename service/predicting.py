@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect, Request
 
+from kshot import tracing
 from kshot.contracts.errors import (
     Conflict,
     DeadlinePassed,
@@ -106,10 +107,11 @@ async def _send(state: State, call: Call, message: PredictCall, payload: bytes, 
     call.watch(future)
     late = DeadlinePassed("no worker answered in time; try again", retry_after=1)
     timer = asyncio.get_running_loop().call_later(left_s, _end, future, late)
-    sent = state.queue.post(message, payload)
+    sent = state.queue.post(message, payload, tracing.carried())
     sent.add_done_callback(lambda sent: _end(future, _redis_away()) if _failed(sent) else None)
     try:
-        return await future
+        with tracing.span("await worker"):
+            return await future
     except (DeadlinePassed, ClientDisconnect) as error:
         state.metrics.dropped("expired" if isinstance(error, DeadlinePassed) else "abandoned")
         state.queue.withdraw(message.id, sent)

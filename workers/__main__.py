@@ -19,6 +19,7 @@ from kshot.contracts.errors import KshotError
 from kshot.contracts.ids import new_id
 from kshot.logs import log_unhandled, set_up_logs
 from kshot.storage.database import open_database
+from kshot.tracing import tracing
 from workers.alive import touched
 from workers.settings import StoreSettings, TrainerSettings, WorkerSettings
 
@@ -105,7 +106,8 @@ async def _work(settings: WorkerSettings) -> None:
     )
     try:
         async with touched(settings.alive_file):
-            await AdaptationWorker(stack).run(stop)
+            with tracing("kshot-worker"):
+                await AdaptationWorker(stack).run(stop)
     finally:
         await stack.queue.close()
         await stack.database.dispose()
@@ -143,7 +145,8 @@ async def _train(settings: TrainerSettings) -> None:
         )
         try:
             async with touched(settings.alive_file):
-                await Trainer(stack).run(stop)
+                with tracing("kshot-trainer"):
+                    await Trainer(stack).run(stop)
         finally:
             await database.dispose()
 

@@ -13,6 +13,7 @@ from kshot.contracts.selection import AUTO
 from kshot.queue.work import Delivered
 from kshot.storage.tasks import Claim
 from kshot.storage.workers import worker_gone, worker_seen
+from kshot.tracing import Stretch
 from workers.answering import Answerer, delivered_of
 from workers.batching import Queues
 from workers.choosing import decide
@@ -25,6 +26,7 @@ from workers.models import Models
 from workers.patience import every
 from workers.reaper import erase, reap
 from workers.settling import Settler
+from workers.spans import trace_ended
 from workers.stack import Stack
 from workers.steps import Steps
 from workers.sweeping import sweep
@@ -117,7 +119,9 @@ class AdaptationWorker:
 
     async def _run(self, batch: list[Work]) -> None:
         if wanted := self._wanted(batch):
-            self._endings.start(self._end(await self._outcomes(wanted)))
+            began = time.monotonic()
+            outcomes = await self._outcomes(wanted)
+            self._endings.start(self._end(outcomes, (began, time.monotonic())))
 
     async def _decide(self, batch: list[Work]) -> list[Work]:
         """The work of the batch with its checkpoints chosen; what none can be chosen for is ended."""
@@ -145,7 +149,7 @@ class AdaptationWorker:
         if any(isinstance(outcome, Failed) for outcome in outcomes) and is_lost(self._stack.device):
             raise DeviceLost("the GPU's context is broken")
 
-    async def _end(self, outcomes: Sequence[Outcome]) -> None:
+    async def _end(self, outcomes: Sequence[Outcome], computed: Stretch | None = None) -> None:
         self._stack.counts.ended(outcomes)
         first = outcomes[0].origin if isinstance(outcomes[0], Failed) else outcomes[0].work.origin
         try:
@@ -158,6 +162,7 @@ class AdaptationWorker:
             _log.error("ending_failed", count=len(outcomes), exc_info=error)
         finally:
             self._intake.ended([] if isinstance(first, Claim) else [delivered_of(outcome) for outcome in outcomes])
+            trace_ended(outcomes, computed)
 
     def _wanted(self, batch: Sequence[Work]) -> list[Work]:
         """Without what nobody waits for any more: claims that were lost, which are another's by now, and calls whose

@@ -17,6 +17,8 @@ _NOT_FOR_CHILDREN = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
 )
 _PATIENT = {"GOMP_SPINCOUNT": "0"}
 """OpenMP's threads wait for one another by spinning. With low priority on busy cores one of them then burns the time

@@ -21,6 +21,7 @@ from workers.leases import Leases
 from workers.models import Models
 from workers.patience import is_away
 from workers.settling import Settler
+from workers.spans import trace_ended
 from workers.stack import Stack
 from workers.steps import Steps
 from workers.work import Failed, Work
@@ -185,6 +186,7 @@ class Intake:
             self._stack.counts.ended(failed)
             await self._settler.settle(failed)
             self.ended()
+            trace_ended(failed)
         return works
 
     def _accept(self, calls: Sequence[Delivered]) -> Coroutine[Any, Any, None]:
@@ -209,6 +211,7 @@ class Intake:
             self._stack.counts.ended(failed)
             await self._answerer.answer(failed)
             self.ended([call for call in calls if any(call is one.origin for one in failed)])
+            trace_ended(failed)
 
     async def _decode(self, call: Delivered) -> Failed | None:
         """Queues the call's work as soon as its state is there; the others of the same read are not waited for."""

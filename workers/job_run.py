@@ -8,14 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from kshot.contracts.errors import KshotError
-from kshot.contracts.jobs import Exit, JobEvent, JobStatus
+from kshot.contracts.jobs import REQUEST_ID, Exit, JobEvent, JobStatus
 from kshot.contracts.tasks import Failure
 from kshot.storage import job_runs
 from kshot.storage.job_runs import JobClaim, SavedState
 from workers.children import run_child
 from workers.job_folder import JobFolder, attempt_of, job_prefix, state_key
+from workers.job_trace import JobTrace
 from workers.patience import every, is_away, patiently
 from workers.publishing import publish_job, weights_key
 from workers.trainer_stack import TrainerStack
@@ -45,10 +47,18 @@ class JobRun:
         self._lost = asyncio.Event()
         self._failure: Failure | None = None
         self._over = False
+        self._trace = JobTrace(claim)
 
     async def run(self) -> bool:
         """To the end of the attempt. False where it could not begin, because a part it needs is away."""
-        _log.info("job_started", job=self._claim.job, attempt=self._claim.attempt, step=self._claim.state_step)
+        with bound_contextvars(request_id=self._claim.request_id, job=self._claim.job, attempt=self._claim.attempt):
+            try:
+                return await self._attempt()
+            finally:
+                self._trace.end(None if self._failure is None else self._failure.code)
+
+    async def _attempt(self) -> bool:
+        _log.info("job_started", step=self._claim.state_step)
         beat_s = min(self._stack.lease_s / 3, _LONGEST_BEAT_S)
         beside = [asyncio.create_task(every(beat_s, self._beat)), asyncio.create_task(self._pass_on_stop())]
         try:
@@ -68,9 +78,10 @@ class JobRun:
             await self._end(Exit.FAILED)
             return True
         except Exception as error:
-            _log.error("job_not_begun", job=self._claim.job, exc_info=error)
+            _log.error("job_not_begun", exc_info=error)
             await self._let_go(spent=not is_away(error), reason="its data could not be read")
             return False
+        self._trace.begins("start")
         await self._end(await self._train())
         return True
 
@@ -86,7 +97,7 @@ class JobRun:
                 except Exception as error:
                     if not is_away(error):
                         raise
-                    _log.warning("not_reported", job=self._claim.job, error=type(error).__name__)
+                    _log.warning("not_reported", error=type(error).__name__)
         finally:
             lost.cancel()
             if not child.done():
@@ -103,7 +114,7 @@ class JobRun:
             cwd=_CHECKOUT,
             log=self._folder.log,
             stop=self._halt,
-            env={"TMPDIR": str(folder)},
+            env={"TMPDIR": str(folder), REQUEST_ID: self._claim.request_id or ""},
             grace_s=_GRACE_S,
         )
 
@@ -113,6 +124,7 @@ class JobRun:
         What could not be reported stays in its file, and is read again.
         """
         events, place = self._folder.unread(_EVENTS_AT_ONCE)
+        self._trace.heard(events)
         for event in events:
             if event.kind == "failed":
                 self._failure = Failure.model_validate(event.data)
@@ -136,7 +148,7 @@ class JobRun:
             key = state_key(self._claim, step)
             await asyncio.to_thread(self._stack.objects.put, key, blob)
         except OSError as error:
-            _log.error("state_not_stored", job=self._claim.job, error=error.strerror)
+            _log.error("state_not_stored", error=error.strerror)
             return None
         return SavedState(key, step)
 
@@ -153,7 +165,7 @@ class JobRun:
     def _hear(self, status: JobStatus | None) -> None:
         if status is None:
             if not self._lost.is_set():
-                _log.warning("job_lost", job=self._claim.job, attempt=self._claim.attempt)
+                _log.warning("job_lost")
             self._lost.set()
         elif status != "running":
             self._halt.set()
@@ -176,16 +188,17 @@ class JobRun:
         stopped = self._halt.is_set()
         how = how_it_ended(code)
         if not stopped:
-            _log.warning("child_died", job=self._claim.job, how=how, said=self._folder.last_words())
+            _log.warning("child_died", how=how, said=self._folder.last_words())
         await self._let_go(spent=not stopped, reason=None if stopped else f"the process that trains {how}")
 
     async def _finish(self) -> None:
         """Register what the child made. One to be cancelled is let go, as if it had been stopped."""
+        self._trace.begins("publish")
         database, objects = self._stack.database, self._stack.objects
         try:
             published = await patiently(lambda: publish_job(database, objects, self._folder.out, self._claim))
         except KshotError as error:
-            _log.error("not_published", job=self._claim.job, exc_info=error)
+            _log.error("not_published", exc_info=error)
             return await self._let_go(spent=True, reason="the process that trains left no sound checkpoint")
         if published:
             return await self._clear_up("succeeded")
@@ -203,14 +216,14 @@ class JobRun:
 
         status = await patiently(write)
         self._over = True
-        _log.info("job_let_go", job=self._claim.job, attempt=self._claim.attempt, status=status)
+        _log.info("job_let_go", status=status)
         if status == "cancelled":
             await self._clear_up(status)
 
     async def _clear_up(self, status: JobStatus) -> None:
         """The job has ended: nobody needs its states, its copy of the data and the weights of other attempts."""
         self._over = True
-        _log.info("job_ended", job=self._claim.job, attempt=self._claim.attempt, status=status)
+        _log.info("job_ended", status=status)
         stored = await asyncio.to_thread(self._stack.objects.keys, job_prefix(self._claim.job))
         others = self._claim.attempt - (1 if status == "succeeded" else 0)
         weights = [weights_key(replace(self._claim, attempt=attempt + 1)) for attempt in range(others)]

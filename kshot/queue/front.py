@@ -87,12 +87,15 @@ class FrontQueue:
             return False
         return True
 
-    def post(self, call: PredictCall, payload: bytes) -> "asyncio.Future[bytes]":
+    def post(self, call: PredictCall, payload: bytes, trace: str | None = None) -> "asyncio.Future[bytes]":
         """The same as a future, which ends in one of `Away` where Redis is away. Cancel it where nobody waits for the
-        reply any more: a large payload that has not begun to leave stays here then."""
+        reply any more: a large payload that has not begun to leave stays here then. ``trace``: of its
+        request (`kshot.tracing`)."""
         self._backlog += 1
         link = self.link if len(payload) < _LARGE_BYTES else self._bulk
-        words = ("XADD", PREDICT_STREAM, "*", "v", VERSION, "call", call.model_dump_json(), "payload", payload)
+        fields = ("v", VERSION, "call", call.model_dump_json(), "payload", payload)
+        traced = () if trace is None else ("trace", trace)  # workers that know no such field pass it over
+        words = ("XADD", PREDICT_STREAM, "*", *fields, *traced)
         if call.id in self._waiting:
             self._posted[call.id] = link, words
         return link.ask(*words)

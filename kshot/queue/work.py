@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -41,12 +41,15 @@ _Entries = Sequence[tuple[bytes, list[bytes]]]
 
 @dataclass(frozen=True)
 class Delivered:
-    """A predict call as delivered. ``message`` acknowledges it; ``waited_ms`` is its time in the stream."""
+    """A predict call as delivered. ``message`` acknowledges it; ``waited_ms`` is its time in the stream, ``trace`` of
+    its request (`kshot.tracing`), ``received`` when it came, by this process' clock."""
 
     message: bytes
     call: PredictCall
     payload: bytes
     waited_ms: float
+    trace: str | None = None
+    received: float = field(default_factory=time.monotonic, compare=False)
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,13 @@ class WorkQueue:
     def _delivered(self, entries: _Entries) -> list[Delivered]:
         now_ms = self._clock.now_ms()
         return [
-            Delivered(message, call, fields.get(b"payload", b""), max(0.0, now_ms - sent_ms(message, fields)))
+            Delivered(
+                message,
+                call,
+                fields.get(b"payload", b""),
+                max(0.0, now_ms - sent_ms(message, fields)),
+                None if (trace := fields.get(b"trace")) is None else trace.decode(errors="replace"),
+            )
             for message, call, fields in self._read(PredictCall, PREDICT_STREAM, entries, b"call")
         ]
 

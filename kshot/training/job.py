@@ -7,20 +7,24 @@ Exit codes are those of :class:`~kshot.contracts.jobs.Exit`; any other is a deat
 """
 
 import argparse
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import structlog
 import torch
 
 from kshot.allocator import keep_freed_memory
 from kshot.checkpoints import Checkpoint, save_checkpoint
 from kshot.contracts.checkpoints import EvaluationRow, Lineage
 from kshot.contracts.errors import Invalid, KshotError, Unavailable
-from kshot.contracts.jobs import EVENTS_FILE, OUT_FOLDER, SPEC_FILE, Exit, JobSpec
+from kshot.contracts.jobs import EVENTS_FILE, OUT_FOLDER, REQUEST_ID, SPEC_FILE, Exit, JobSpec
 from kshot.contracts.recipe import Recipe
 from kshot.device import add_device_option, choose_device
+from kshot.logs import set_up_logs
 from kshot.training.data import dataset_manifest, load_pool
 from kshot.training.descent import Ended, descend, first_optimiser
 from kshot.training.job_events import JobEvents
@@ -67,6 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     add_device_option(parser)
     given = parser.parse_args(arguments)
     end_with_parent()
+    _begin_logs(given.work)
     keep_freed_memory()
     torch.set_num_threads(given.threads)
     stop = StopSignal()
@@ -76,6 +81,13 @@ def main(arguments: list[str] | None = None) -> int:
             return attempt(given.work, stop, world)
     except Stopped:  # before there was anything to save
         return Exit.STOPPED
+
+
+def _begin_logs(work: Path) -> None:
+    """Lines on standard output, which the trainer quotes where this process dies."""
+    set_up_logs(sys.stdout)
+    structlog.contextvars.bind_contextvars(attempt_folder=work.name, request_id=os.environ.get(REQUEST_ID))
+    structlog.get_logger().info("training_process_started")
 
 
 def attempt(work: Path, stop: StopSignal, world: World) -> int:

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
+from kshot import tracing
 from kshot.contracts.api import Page
 from kshot.contracts.errors import Invalid, NotFound
 from kshot.contracts.ids import is_id, new_id
@@ -73,7 +74,8 @@ async def start(request: Request, state: StateDep, caller: AdminDep, idempotency
                 return await _respond(state, await jobs.get_job(connection, bound.object_id), 200)
         await check_job(connection, caller.tenant, caller.quotas)
         spec, base = await job_spec(connection, job_id, wanted)
-        job = jobs.NewJob(caller.tenant, None if base is None else base.id, body, spec, request_id_of(request))
+        origin = request_id_of(request), tracing.carried()
+        job = jobs.NewJob(caller.tenant, None if base is None else base.id, body, spec, *origin)
         await jobs.insert_job(connection, job)
         await note(connection, request, caller, "training_job.create", job_id)
         made = await jobs.get_job(connection, job_id)

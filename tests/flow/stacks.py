@@ -34,10 +34,10 @@ def http_stack(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @contextmanager
-def open_http_stack(checkpoints: Path, folder: Path) -> Iterator[HttpStack]:
-    """A stack with nothing in it but the checkpoints."""
+def open_http_stack(checkpoints: Path, folder: Path, **settings: str) -> Iterator[HttpStack]:
+    """A stack with nothing in it but the checkpoints. ``settings``: of all its processes."""
     with embedded_servers() as servers:
-        environ = {**servers.environ, "KSHOT_ADMIN_KEY": ADMIN_KEY, "KSHOT_HEADER_DEADLINE_S": "2"}
+        environ = {**servers.environ, "KSHOT_ADMIN_KEY": ADMIN_KEY, "KSHOT_HEADER_DEADLINE_S": "2", **settings}
         migrate_and_publish(environ, checkpoints)
         with run_api(environ, folder) as api, run_worker(environ, folder, api) as worker:
             stack = HttpStack(servers, api, environ, folder, worker.pid)
