@@ -26,4 +26,7 @@ TARGETS = (
     Target("kshot/storage/access.py", _ENTRY),
     Target("kshot/storage/lookups.py", _ENTRY),
     Target("kshot/storage/sessions.py", _ENTRY),
+    Target("kshot/storage/tenancy.py", (f"{_STORAGE}/test_tenancy.py",)),
+    Target("service/auth.py", ("tests/service/test_auth.py",)),
+    Target("service/sessions.py", ("tests/service/test_auth.py",)),
 )
