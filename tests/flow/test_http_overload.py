@@ -13,6 +13,7 @@ from typing import Any
 
 import asyncpg
 import httpx
+import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -91,6 +92,7 @@ def predict(client: httpx.AsyncClient, model: str, **headers: str) -> "asyncio.T
     return asyncio.create_task(client.post("/predict", json={"model": model, **QUESTION}, headers=headers))
 
 
+@pytest.mark.reliability("faults: overload", "429", "nothing lost")
 async def test_past_the_bound_calls_are_429_with_retry_after_and_a_neighbour_gets_in(crowd: Crowd) -> None:
     (noisy, model), (quiet, quiet_model) = crowd.tenant("noisy"), crowd.tenant("quiet")
     async with crowd.asking(noisy) as loud, crowd.asking(quiet) as soft:
@@ -110,6 +112,7 @@ async def test_past_the_bound_calls_are_429_with_retry_after_and_a_neighbour_get
     assert crowd.figure("kshot_calls_dropped_total", reason="refused") == len(done)
 
 
+@pytest.mark.reliability("faults: overload", "nothing lost")
 async def test_orders_for_later_are_accepted_though_those_who_wait_fill_the_gate_and_none_is_lost(crowd: Crowd) -> None:
     key, model = crowd.tenant("orders")
     async with crowd.asking(key) as client:
@@ -127,6 +130,29 @@ async def test_orders_for_later_are_accepted_though_those_who_wait_fill_the_gate
             assert made.json()["status"] == "succeeded"
 
 
+@pytest.mark.reliability("faults: overload", "memory")
+async def test_what_is_turned_away_leaves_nothing_in_memory(crowd: Crowd) -> None:
+    key, model = crowd.tenant("heavy")
+    process = psutil.Process(crowd.stack.api.process.pid)
+    large = {"model": model, "inputs": QUESTION["inputs"] * 4000}
+
+    async def flood(client: httpx.AsyncClient) -> int:
+        """The memory of the API after a hundred of these at once, 48 kB each."""
+        answers = await asyncio.gather(*(client.post("/predict", json=large) for _ in range(100)))
+        assert {answer.status_code for answer in answers} == {429}
+        return int(process.memory_info().rss)
+
+    async with crowd.asking(key) as client:
+        with crowd.held():
+            calls = [predict(client, model) for _ in range(ROOM)]
+            await crowd.until("kshot_http_requests_in_flight", ROOM)
+            before = await flood(client)
+            after = [await flood(client) for _ in range(5)]
+        assert {answer.status_code for answer in await asyncio.gather(*calls)} == {200}
+    assert max(after) - before < 16 * 2**20, "24 MB came"
+
+
+@pytest.mark.reliability("faults: overload", "latency")
 async def test_a_call_whose_deadline_passed_is_504_and_is_not_computed(crowd: Crowd) -> None:
     key, model = crowd.tenant("hasty")
     async with crowd.asking(key) as client:
