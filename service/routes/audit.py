@@ -1,9 +1,11 @@
 """The audit log, for administrators."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
+from pydantic_core import PydanticCustomError
 from sqlalchemy.engine import Row
 from starlette.responses import Response
 
@@ -22,6 +24,24 @@ _ID = r"^[!-~]{1,200}$"
 _Text = Annotated[str | None, Query(pattern=_ID)]
 
 
+def _written_out(sent: object) -> object:
+    """Pydantic takes a number for seconds since 1970; the document says that a time is written as RFC 3339 has it."""
+    if isinstance(sent, str) and "T" not in sent.upper():
+        raise PydanticCustomError("time", "expected a time such as 2026-01-31T12:00:00Z")
+    return sent
+
+
+def _in_utc(time: datetime) -> datetime:
+    """As the database compares it."""
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("time", "this time is not within the years 1 to 9999 in UTC") from None
+
+
+_Time = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
+
+
 @router.get("", summary="Read the audit log", response_model=Page[AuditEntry], responses=problems(403, 422))
 async def list_all(
     state: StateDep,
@@ -35,8 +55,8 @@ async def list_all(
         str | None, Query(pattern=_ID, description="The id, or the name, of what it was done to")
     ] = None,
     request_id: _Text = None,
-    since: Annotated[AwareDatetime | None, Query(description="From this time on")] = None,
-    until: Annotated[AwareDatetime | None, Query(description="Before this time")] = None,
+    since: Annotated[_Time | None, Query(description="From this time on")] = None,
+    until: Annotated[_Time | None, Query(description="Before this time")] = None,
 ) -> Response:
     """One line for everything that was changed, in the transaction of the change, newest first. Nothing can be changed
     or erased in it, and it is kept for ever."""
