@@ -53,7 +53,7 @@ class Entrance:
 
 
 def _gate_of(request: Request, state: State) -> Gate:
-    waits = parse_prefer(request.headers.get("prefer")).wait_s > 0 or request.scope["path"].endswith("/predict")
+    waits = request.scope["path"].endswith("/predict") or parse_prefer(request.headers.get("prefer")).wait_s > 0
     return state.calls_gate if waits else state.orders_gate
 
 
