@@ -36,6 +36,9 @@ _POLICIES = {
 _GRANTS = """
 CREATE FUNCTION grant_to_tenants() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+    IF NOT has_schema_privilege('pg_database_owner', current_schema(), 'USAGE') THEN  -- it was dropped and made again
+        EXECUTE format('GRANT USAGE ON SCHEMA %I TO pg_database_owner', current_schema());
+    END IF;
     GRANT SELECT ON tenants, api_keys, checkpoints, aliases, datasets, training_jobs, promotions, quotas, results
         TO pg_database_owner;
     GRANT SELECT, INSERT, UPDATE ON adapted_models, tasks, recording TO pg_database_owner;

@@ -1,23 +1,26 @@
 """Row-level security: what a tenant's transaction sees though no query filters anything."""
 
+import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Table, func, insert, select, text
+from sqlalchemy import Table, func, insert, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from kshot.contracts.ids import new_id
 from kshot.storage import access_tables, flywheel_tables, training_tables
-from kshot.storage.access import audit, ensure_tenant, generate_secret, insert_key
+from kshot.storage.access import audit, generate_secret, insert_key
+from kshot.storage.database import open_database
 from kshot.storage.lookups import Lookups, Question
 from kshot.storage.orders import NewOrder, Room, insert_orders
 from kshot.storage.sessions import create_session
 from kshot.storage.tables import adapted_models, audit_log, metadata, predictions, results, tasks, tenants
 from kshot.storage.tenancy import ROLE, confine, unconfined
-from tests.kshot.storage.conftest import a_model, its_task
+from standalone import EmbeddedServers
+from tests.kshot.storage.conftest import ROOT, a_model, another_tenant, its_task
 
 SHARED = {"checkpoints", "aliases"}
 """What every tenant reads: nobody owns it."""
@@ -37,7 +40,7 @@ async def acting_for(database: AsyncEngine, tenant: str) -> AsyncIterator[AsyncC
 async def two(database: AsyncEngine, checkpoint: str) -> tuple[str, str]:
     """Two tenants with a row in every table that tells tenants apart."""
     async with database.begin() as connection:
-        pair = [await ensure_tenant(connection, new_id("ten").lower()) for _ in range(2)]
+        pair = [await another_tenant(connection) for _ in range(2)]
         for tenant in pair:
             await _fill(connection, tenant, checkpoint)
     return pair[0], pair[1]
@@ -148,6 +151,51 @@ async def test_without_a_tenant_nothing_is_seen(database: AsyncEngine, two: tupl
         assert await connection.scalar(select(func.count()).select_from(adapted_models)) == 0
 
 
+@pytest.fixture
+async def superuser(migrated: EmbeddedServers) -> AsyncIterator[AsyncEngine]:
+    """As compose's user of the database is."""
+    secret = (migrated.home / "servers" / "postgres-secret").read_text().strip()
+    engine = open_database(address(migrated, username="postgres", password=secret), pool_size=1)
+    yield engine
+    await engine.dispose()
+
+
+def address(servers: EmbeddedServers, **parts: str) -> str:
+    return make_url(servers.database_url).set(**parts).render_as_string(hide_password=False)
+
+
+async def test_a_superuser_is_bound_too(superuser: AsyncEngine, two: tuple[str, str]) -> None:
+    """No policy binds him, but the role that he acts as."""
+    count = select(func.count()).select_from(adapted_models)
+    async with acting_for(superuser, two[0]) as connection:
+        assert await connection.scalar(count) == 1
+    async with superuser.connect() as connection:
+        assert int(await connection.scalar(count) or 0) >= 2
+
+
+async def test_not_even_a_superuser_changes_the_audit_log_without_taking_its_trigger_off(
+    superuser: AsyncEngine, two: tuple[str, str]
+) -> None:
+    for statement in ("UPDATE audit_log SET action = 'x'", "DELETE FROM audit_log", "TRUNCATE tenants CASCADE"):
+        with pytest.raises(DBAPIError, match="append-only"):
+            async with superuser.begin() as connection:
+                await connection.execute(text("SET LOCAL session_replication_role = replica"))
+                await connection.execute(text(statement))
+
+
+async def test_who_does_not_own_the_database_is_told_what_to_do(superuser: AsyncEngine) -> None:
+    spec = importlib.util.spec_from_file_location("tenancy_migration", ROOT / "migrations/versions/0008_tenancy.py")
+    assert spec is not None and spec.loader is not None
+    migration = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(migration)
+    async with superuser.connect() as connection:  # nothing of it is committed
+        await connection.execute(text(migration._REFUSE_OTHERS))
+        await connection.execute(text("CREATE ROLE lodger"))
+        await connection.execute(text("SET LOCAL ROLE lodger"))
+        with pytest.raises(DBAPIError, match="must own the database: ALTER DATABASE kshot OWNER TO lodger"):
+            await connection.execute(text(migration._REFUSE_OTHERS))
+
+
 async def test_what_concerns_everyone_is_asked_in_between(database: AsyncEngine, two: tuple[str, str]) -> None:
     count = select(func.count()).select_from(tasks)
     async with acting_for(database, two[0]) as connection:
@@ -163,7 +211,7 @@ async def test_two_tenants_orders_and_questions_go_in_one_statement_and_are_told
     secrets, models = [generate_secret() for _ in range(2)], []
     async with database.begin() as connection:
         for secret in secrets:
-            tenant = await ensure_tenant(connection, new_id("ten").lower())
+            tenant = await another_tenant(connection)
             await insert_key(connection, secret=secret, tenant=tenant, name="a", role="user")
             models.append(a_model(checkpoint, tenant=tenant))
     async with database.connect() as connection:
