@@ -174,6 +174,18 @@ def test_path_tricks_are_404(admin: httpx.Client, trick: str) -> None:
         assert_problem(admin.request(verb, f"/v1/datasets/{trick}"), 404, "not_found")
 
 
+@pytest.mark.reliability("bad input: path tricks", "stored names")
+@pytest.mark.parametrize(
+    "name", ["../../kshot-evil.csv", "/tmp/kshot-evil.csv", "..%2fkshot-evil.csv", "kshot-evil\\..\\x"]
+)
+def test_a_files_own_name_is_never_used(http_stack: HttpStack, admin: httpx.Client, name: str) -> None:
+    made = upload(admin, text_csv(), name)
+    assert made.status_code == 201
+    objects = Path(http_stack.environ["KSHOT_OBJECTS"])
+    assert [file.stem for file in (objects / "datasets").glob(f"{made.json()['id']}.*")] == [made.json()["id"]]
+    assert not [*objects.rglob("*kshot-evil*"), *objects.parent.glob("*kshot-evil*"), *Path("/tmp").glob("kshot-evil*")]
+
+
 def test_hours_of_work_end_with_413_and_the_service_answers_on(http_stack: HttpStack, tmp_path: Path) -> None:
 
     with (

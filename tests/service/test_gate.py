@@ -43,6 +43,7 @@ def test_a_burst_is_let_in_and_one_tenant_leaves_room_for_another(clock: Clock) 
     assert [fill(door, "noisy"), fill(door, "quiet")] == [0, 0]
 
 
+@pytest.mark.reliability("faults: overload", "latency")
 def test_who_is_refused_makes_the_line_as_short_as_what_ends_soon(clock: Clock) -> None:
     door = Gate(1000)
     for _ in range(200):  # 400 a second
