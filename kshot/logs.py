@@ -82,16 +82,18 @@ def _log_uncaught(kind: type[BaseException], error: BaseException | None, _frame
         _log.critical("uncaught", error=kind.__name__, exc_info=error)
 
 
-def _frames(error: BaseException) -> Iterator[str]:
-    """Innermost cause first, outermost frame first."""
-    if error.__cause__ is not None:
-        yield from _frames(error.__cause__)
+def _frames(error: BaseException, told: tuple[BaseException, ...] = ()) -> Iterator[str]:
+    """Innermost cause first, outermost frame first. Whatever was ``told`` is not told again: an error may be raised from
+    itself."""
+    told = (*told, error)
+    if error.__cause__ is not None and error.__cause__ not in told:
+        yield from _frames(error.__cause__, told)
         yield f"led to {type(error).__name__}"
     for frame in traceback.extract_tb(error.__traceback__):
         yield f"{frame.filename}:{frame.lineno} {frame.name}"
     for inner in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
         yield f"held {type(inner).__name__}"
-        yield from _frames(inner)
+        yield from _frames(inner, told)
 
 
 def _without_what_was_filled_in(record: logging.LogRecord) -> bool:

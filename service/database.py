@@ -46,7 +46,8 @@ class Database:
         try:
             return await self._lookups.find(question)
         except Exception as error:
-            raise _unavailable(error) from error
+            _raise_if_away(error)
+            raise
 
     async def close(self) -> None:
         """Close every connection."""
@@ -61,8 +62,10 @@ def _away_is_unavailable() -> Iterator[None]:
     except KshotError:
         raise
     except Exception as error:
-        raise _unavailable(error) from error
+        _raise_if_away(error)
+        raise
 
 
-def _unavailable(error: Exception) -> Exception:
-    return Unavailable("the database is away; try again", retry_after=2) if is_away(error) else error
+def _raise_if_away(error: Exception) -> None:
+    if is_away(error):
+        raise Unavailable("the database is away; try again", retry_after=2) from error

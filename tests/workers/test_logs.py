@@ -107,6 +107,17 @@ def test_nor_is_what_ends_a_process_or_a_thread(events):
     assert len(events()) == 2
 
 
+def test_an_error_that_was_raised_from_itself_is_told_once(events):
+    try:
+        error = ValueError(SECRET)
+        raise error from error
+    except ValueError as raised:
+        structlog.get_logger().error("odd", exc_info=raised)
+    (event,) = events()
+    assert_where_and_not_what(event, "odd", "ValueError")
+    assert len(event["where"]) == 1
+
+
 @pytest.mark.parametrize("level", [logging.DEBUG, logging.ERROR])
 def test_a_library_is_quoted_without_what_it_was_given(events, level: int):
     library = logging.getLogger("a.library")
