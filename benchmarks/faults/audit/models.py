@@ -19,8 +19,9 @@ SELECT m.id, tenants.name AS tenant, m.metadata->>'order' AS number, m.metadata-
     (SELECT count(*) FROM audit_log WHERE object_id = m.id AND action = 'adapted_model.create') AS noted
 FROM adapted_models m JOIN tenants ON tenants.id = m.tenant_id
 JOIN tasks t ON t.adapted_model_id = m.id AND NOT t.background
-LEFT JOIN results r ON r.task_id = t.id
+LEFT JOIN results r ON r.task_id = m.task_id
 """
+"""``has_result``: of the task that answers now. Of a model that follows an alias only the last three states are kept."""
 _OPEN_REPLAYS = "SELECT id, status FROM tasks WHERE background AND status IN ('queued', 'running')"
 
 
