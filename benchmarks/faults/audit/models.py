@@ -21,7 +21,7 @@ FROM adapted_models m JOIN tenants ON tenants.id = m.tenant_id
 JOIN tasks t ON t.adapted_model_id = m.id AND NOT t.background
 LEFT JOIN results r ON r.task_id = m.task_id
 """
-"""``has_result``: of the task that answers now. Of a model that follows an alias only the last three states are kept."""
+"""``has_result``: of the task that answers now: of a model that follows an alias, the last three states are kept."""
 _OPEN_REPLAYS = "SELECT id, status FROM tasks WHERE background AND status IN ('queued', 'running')"
 
 
