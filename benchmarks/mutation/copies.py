@@ -39,16 +39,16 @@ class Servers:
 
     def migrate(self, copy: Path) -> None:
         """Make the database that each run gets a copy of."""
-        secret = (self._home / "servers" / "postgres-secret").read_text()
-        hasty = ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")  # nothing here crashes
-        self._run("ALTER ROLE kshot CREATEDB", *hasty, username="postgres", password=secret)
-        self._run(f"CREATE DATABASE {_TEMPLATE}")
+        for setting in ("fsync", "autovacuum"):  # nothing here crashes, or lasts
+            self._run(f"ALTER SYSTEM SET {setting} = off")
+        self._run("SELECT pg_reload_conf()", f"CREATE DATABASE {_TEMPLATE} OWNER kshot")
         environ = {**os.environ, "DATABASE_URL": self._with(database=_TEMPLATE)}
         subprocess.run([sys.executable, "-m", "alembic", "upgrade", "head"], cwd=copy, env=environ, check=True)
 
     def renewed(self) -> dict[str, str]:
         """Nothing of the run before is left; the environment for the next."""
-        self._run(f"DROP DATABASE IF EXISTS {_FRESH} WITH (FORCE)", f"CREATE DATABASE {_FRESH} TEMPLATE {_TEMPLATE}")
+        made = f"CREATE DATABASE {_FRESH} TEMPLATE {_TEMPLATE} OWNER kshot"
+        self._run(f"DROP DATABASE IF EXISTS {_FRESH} WITH (FORCE)", made)
         with Redis.from_url(self._redis_url) as redis:
             redis.flushall()
         return {
@@ -60,9 +60,12 @@ class Servers:
     def _with(self, **parts: str) -> str:
         return make_url(self._url).set(**parts).render_as_string(hide_password=False)
 
-    def _run(self, *statements: str, **user: str) -> None:
+    def _run(self, *statements: str) -> None:
+        """As the superuser."""
+        secret = (self._home / "servers" / "postgres-secret").read_text()
+
         async def run() -> None:
-            connection = await asyncpg.connect(self._with(**user))
+            connection = await asyncpg.connect(self._with(username="postgres", password=secret, database="postgres"))
             for statement in statements:
                 await connection.execute(statement)
             await connection.close()

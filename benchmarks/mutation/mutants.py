@@ -48,8 +48,8 @@ def mutants_of(source: str) -> list[Mutant]:
         while (changed := _changed(source, operator, nth)) is not None:
             nth += 1
             runs = _what_runs(changed)
-            if runs is not None and runs != plain and changed not in found:
-                found[changed] = _mutant(name, source, changed)
+            if runs is not None and runs not in (plain, *found) and " not not " not in changed:
+                found[runs] = _mutant(name, source, changed)
     return sorted((one for one in found.values() if not _SIZE.match(one.change)), key=lambda mutant: mutant.line)
 
 

@@ -111,6 +111,10 @@ class Place:
         async with self.stack.database.begin() as connection:
             await connection.execute(text(statement), values)
 
+    async def scalar(self, statement: str, **values: Any) -> Any:
+        async with self.stack.database.connect() as connection:
+            return await connection.scalar(text(statement), values)
+
     async def states(self, claim: Claim) -> int:
         """How many states of the claim's model lie anywhere."""
         async with self.stack.database.connect() as connection:
@@ -125,9 +129,7 @@ class Place:
         return sorted(path.name for path in (self.objects._folder / "states").glob(f"*{task_id}*"))
 
     async def results(self, claim: Claim) -> int:
-        async with self.stack.database.connect() as connection:
-            statement = text("SELECT count(*) FROM results WHERE task_id = :id")
-            return int(await connection.scalar(statement, {"id": claim.task_id}) or 0)
+        return int(await self.scalar("SELECT count(*) FROM results WHERE task_id = :id", id=claim.task_id))
 
 
 @asynccontextmanager
