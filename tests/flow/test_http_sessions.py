@@ -1,11 +1,14 @@
 """The console's cookie over real HTTP: who gets one, what it is good for, and what a foreign page cannot do with it."""
 
+import hashlib
+import re
 import sys
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
+from service.console.pages import PAGES
 from tests.flow.conftest import HttpStack, Query
 from tests.flow.http_stack import ADMIN_KEY, Api, assert_problem, vector_task
 
@@ -188,3 +191,46 @@ def test_pages_and_files_say_what_a_browser_may_do_with_them(http_stack: HttpSta
     assert set(stranger.post("/jobs").headers["allow"].split(", ")) == {"GET", "HEAD"}
     for missing in ("/static/../auth.py", "/static/%2e%2e/auth.py", "/static/none.js", "/static//etc/passwd"):
         assert stranger.get(missing).status_code == 404
+
+
+def test_a_cookie_that_somebody_planted_is_never_taken_over(http_stack: HttpStack, stranger: httpx.Client) -> None:
+    """Neither one that he made up, nor that of a session of his own: signing in gives a new one and ends that."""
+    with http_stack.api.client(None) as attacker:
+        sign_in(http_stack, attacker, http_stack.key("planting")["key"])
+        for planted in ("0" * 64, attacker.cookies["kshot_session"]):
+            jar = {"kshot_session": planted}
+            answer = httpx.post(
+                f"{http_stack.api.url}/session", json={"key": ADMIN_KEY}, headers=own(http_stack.api), cookies=jar
+            )
+            assert answer.status_code == 201 and planted not in answer.headers["set-cookie"]
+            assert_problem(httpx.get(f"{http_stack.api.url}/session", cookies=jar), 401, "unauthenticated")
+
+
+def test_a_session_ends_after_half_a_day_by_the_databases_clock(
+    http_stack: HttpStack, stranger: httpx.Client, query: Query
+) -> None:
+    made = http_stack.key("ending-session")
+    sign_in(http_stack, stranger, made["key"])
+    (row,) = query("SELECT sha256, expires_at - created_at AS lives FROM sessions WHERE key_id = $1", made["id"])
+    assert row["lives"].total_seconds() == 12 * 3600
+    assert bytes(row["sha256"]) == hashlib.sha256(stranger.cookies["kshot_session"].encode()).digest()
+    query("UPDATE sessions SET expires_at = now() WHERE key_id = $1", made["id"])
+    assert_problem(stranger.get("/v1/limits"), 401, "unauthenticated")
+    assert stranger.get("/").status_code == 303, "to the sign-in page"
+    with http_stack.api.client(None) as other:
+        sign_in(http_stack, other)
+    assert not query("SELECT FROM sessions WHERE key_id = $1", made["id"]), "what has expired is swept"
+
+
+def test_no_page_holds_a_script_a_style_or_a_handler_and_none_is_framed(
+    http_stack: HttpStack, stranger: httpx.Client
+) -> None:
+    sign_in(http_stack, stranger)
+    for path in [page.path.replace("{id}", "x_1") for page in PAGES] + ["/sign-in", "/docs"]:
+        page = stranger.get(path)
+        assert page.status_code == 200, path
+        rules = dict(rule.split(" ", 1) for rule in page.headers["content-security-policy"].split("; "))
+        assert rules["default-src"] == "'self'" and rules["frame-ancestors"] == rules["base-uri"] == "'none'"
+        assert "unsafe" not in str(rules) and "http" not in str(rules)
+        assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", page.text), path
+        assert all("src=" in tag for tag in re.findall(r"<script[^>]*>", page.text)), path
