@@ -164,15 +164,28 @@ async def test_callers_turns_do_not_count_replays(connection: AsyncConnection, c
     assert ids(await claim(connection, "w", 60, 2, background=False)) == [asked, late]
 
 
-async def test_a_lost_lease_takes_its_turn_before_what_runs(connection: AsyncConnection, checkpoint: str):
-    """What runs has had its turn, however it came to run; what waits goes by its age."""
+async def test_callers_tasks_come_before_replays_whoever_has_had_more(connection: AsyncConnection, checkpoint: str):
+    loud, following = await a_tenant(connection), await a_tenant(connection)
+    replays = [await replay_of(connection, checkpoint, following, b"x") for _ in range(2)]
+    asked = [await accepted(connection, checkpoint, loud) for _ in range(3)]
+    assert ids(await claim(connection, "w", 60, 9)) == [*asked, *replays]
+
+
+async def test_replays_take_turns_too(connection: AsyncConnection, checkpoint: str):
+    many, few = await a_tenant(connection), await a_tenant(connection)
+    flood = [await replay_of(connection, checkpoint, many, b"x") for _ in range(2)]
+    late = await replay_of(connection, checkpoint, few, b"x")
+    assert ids(await claim(connection, "w", 60, 9, background=True)) == [flood[0], late, flood[1]]
+
+
+async def test_what_runs_counts_before_what_waits_though_it_came_later(connection: AsyncConnection, checkpoint: str):
     tenant, other = await a_tenant(connection), await a_tenant(connection)
-    first, second = [await accepted(connection, checkpoint, tenant) for _ in range(2)]
-    assert ids(await claim(connection, "dead", -1, 1)) == [first]
-    assert ids(await claim(connection, "alive", 60, 1)) == [first]
+    old, running = [await accepted(connection, checkpoint, tenant) for _ in range(2)]
+    runs = text("UPDATE tasks SET status = 'running', lease_until = now() + interval '1 h' WHERE id = :id")
+    await connection.execute(runs, {"id": running})
+    await connection.commit()
     late = await accepted(connection, checkpoint, other)
-    assert ids(await claim(connection, "w", 60, 1)) == [late]
-    assert ids(await claim(connection, "w", 60, 9)) == [second]
+    assert ids(await claim(connection, "w", 60, 9)) == [late, old]
 
 
 async def test_a_query_counts_as_its_support_does(connection: AsyncConnection, checkpoint: str):
