@@ -17,6 +17,8 @@ from kshot.encoders.base import Encoder
 from kshot.encoders.registry import build_encoder
 
 _ENCODER, _HEAD = "encoder.", "head."
+_SIZED = frozenset({"conv4", "hierarchy", "mlp", "resnet12"})
+"""Encoders as large as the manifest says, which may be far larger than the weights that came with it."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,13 @@ def parse_checkpoint(manifest_json: bytes, weights: bytes, device: torch.device 
     tensors = {name: torch.tensor(array) for name, array in unpack(weights)[1].items()}
     for name, tensor in tensors.items():
         _check_numbers(name, tensor)
+    stored = _below(_ENCODER, tensors)
+    if manifest.encoder.name in _SIZED:
+        with torch.device("meta"):  # which has no memory
+            _check_shapes(build_encoder(manifest.encoder, manifest.input), stored)
     encoder = build_encoder(manifest.encoder, manifest.input)
-    _load_encoder(encoder, _below(_ENCODER, tensors))
+    _check_shapes(encoder, stored)
+    encoder.load_state_dict(stored, strict=False)
     head = {name: tensor.to(device) for name, tensor in _below(_HEAD, tensors).items()}
     stray = [name for name in tensors if not name.startswith((_ENCODER, _HEAD))]
     if stray:
@@ -111,8 +118,8 @@ def _check_numbers(name: str, tensor: Tensor) -> None:
         raise Invalid(f"tensor {name} is not finite")
 
 
-def _load_encoder(encoder: Encoder, tensors: dict[str, Tensor]) -> None:
-    """Fill the encoder in place; its stored tensors must be exactly ``tensors``."""
+def _check_shapes(encoder: Encoder, tensors: dict[str, Tensor]) -> None:
+    """The encoder's stored tensors must be exactly ``tensors``."""
     own = encoder.state_dict()
     expected = encoder.stored_names()
     if set(tensors) != expected:
@@ -120,4 +127,3 @@ def _load_encoder(encoder: Encoder, tensors: dict[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if tensor.shape != own[name].shape:
             raise Invalid(f"encoder tensor {name} has shape {tuple(tensor.shape)}, expected {tuple(own[name].shape)}")
-    encoder.load_state_dict(tensors, strict=False)
