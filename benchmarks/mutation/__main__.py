@@ -9,32 +9,18 @@ import hashlib
 import json
 import subprocess
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.mutation.copies import Servers, copy_of, running_servers
 from benchmarks.mutation.mutants import mutants_of
-from benchmarks.mutation.page import write_page
+from benchmarks.mutation.page import Outcome, write_page
 from benchmarks.mutation.running import import_heavy, noticed
 from benchmarks.mutation.targets import TARGETS, Target
 
 _LEAST_LIMIT_S = 60.0
 _PATIENCE = 6.0
 """A run that takes so many times as long as the one without a change hangs."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """``noticed``: failed or hung; None: it survived. ``source`` and ``tests``: digests of what it was run with."""
-
-    module: str
-    operator: str
-    line: int
-    change: str
-    noticed: str | None
-    seconds: float
-    source: str
-    tests: str
 
 
 def main() -> None:
@@ -46,7 +32,7 @@ def main() -> None:
     asked = parser.parse_args()
     if not asked.page:
         run([target for target in TARGETS if not asked.modules or target.module in asked.modules], asked.notes)
-    write_page(read_notes(asked.notes))
+    write_page(_current(read_notes(asked.notes)))
 
 
 def run(targets: list[Target], notes: Path) -> None:
@@ -80,6 +66,15 @@ def _run_target(target: Target, copy: Path, servers: Servers, notes: Path) -> No
             lines.write(json.dumps(asdict(outcome)) + "\n")
         print(f"{target.module}:{mutant.line} {number}/{len(left)} {how or 'SURVIVED'}", flush=True)
     file.write_text(source)
+
+
+def _current(outcomes: list[Outcome]) -> list[Outcome]:
+    """The last of each change that can still be made."""
+    made = {
+        (target.module, mutant.change) for target in TARGETS for mutant in mutants_of(Path(target.module).read_text())
+    }
+    last = {(outcome.module, outcome.change): outcome for outcome in outcomes}
+    return [outcome for key, outcome in last.items() if key in made]
 
 
 def _still_says(outcome: Outcome, module: str, source: str, tests: str) -> bool:

@@ -1,12 +1,13 @@
 """The changes that are made. Cosmic-ray has those of Python; Postgres is told by strings and SQLAlchemy's calls."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import parso
 from cosmic_ray.operators.operator import Operator
 from cosmic_ray.operators.provider import OperatorProvider
+
+from benchmarks.mutation.statements import changed_statements
 
 _OF_PYTHON = (
     *("AddNot", "ReplaceTrueWithFalse", "ReplaceFalseWithTrue", "ReplaceAndWithOr", "ReplaceOrWithAnd"),
@@ -16,37 +17,6 @@ _OF_PYTHON = (
     *(f"ReplaceComparisonOperator_{pair}" for pair in ("Lt_LtE", "LtE_Lt", "Gt_GtE", "GtE_Gt", "Lt_Gt", "Gt_Lt")),
     *("ReplaceBinaryOperator_Add_Sub", "ReplaceBinaryOperator_Sub_Add", "ReplaceBinaryOperator_Div_Mul"),
 )
-_SQL = re.compile(r"\b(SELECT|UPDATE|INSERT|WHERE|FROM|JOIN|AND|OR|NOT)\b|\bstatus\b")
-_CONDITION = r"(?:[^()\n]|\((?:[^()]|\([^()]*\))*\))+?"
-_CHANGES = [
-    (rf"\s+AND {_CONDITION}(?=\s+(?:AND|OR|GROUP|ORDER|RETURNING|LIMIT|FOR)\b|\s*\n|\)|$)", ""),
-    (rf"(?<=WHERE ){_CONDITION}\s+AND ", ""),
-    (r"\bAND\b", "OR"),
-    (r"\bOR\b", "AND"),
-    (r"(?<![<>=-])<(?![=>])", "<="),
-    (r"<=", "<"),
-    (r"(?<![<>=-])>(?!=)", ">="),
-    (r"(\b(?:WHERE|AND|OR|ON|WHEN)\s+[\w.${}()]+) = ", r"\1 <> "),
-    (r" \+ 1\b", ""),
-    (r" \+ ", " - "),
-    (r" - ", " + "),
-    (r" SKIP LOCKED", ""),
-    (r" FOR (?:NO KEY |KEY )?(?:UPDATE|SHARE)(?: OF \w+)?(?: SKIP LOCKED)?", ""),
-    (r"'queued'", "'running'"),
-    (r"'running'", "'queued'"),
-    (r"'succeeded'", "'failed'"),
-    (r"(?<!IS )\bNOT ", ""),
-    (r"\bIS NOT NULL", "IS NULL"),
-    (r"\bLEFT JOIN LATERAL\b", "JOIN LATERAL"),
-    (r"\bLEFT JOIN (?!LATERAL)", "JOIN "),
-    (r",\s*\w+ = [^,\n]+(?=,|\n)", ""),
-    (r"coalesce\(([^(),]+(?:\([^()]*\))?), [^()]+?\)", r"\1"),
-    (r"(ORDER|PARTITION) BY [^,()\n]+, ", r"\1 BY "),
-    (r" LIMIT \S+", ""),
-    (r"'off'", "'on'"),
-    (r"\btrue\b", "false"),
-    (r"\bfalse\b", "true"),
-]
 _WORDS = {"succeeded": "failed", "failed": "succeeded", "running": "queued", "queued": "running", "admin": "user"}
 _CONDITIONS = {"where", "and_", "or_", "values"}
 _LINKS = {"where", "with_for_update", "on_conflict_do_nothing", "limit", "order_by", "outerjoin"}
@@ -86,15 +56,7 @@ class SqlText(_Ours):
     """One change in a statement: a condition dropped or turned, a lock, an order, an assignment left out."""
 
     def variants(self, node: Any) -> list[str]:
-        if node.type not in {"string", "fstring_string"} or not _SQL.search(node.value):
-            return []
-        text: str = node.value
-        found = (
-            text[: match.start()] + match.expand(change) + text[match.end() :]
-            for pattern, change in _CHANGES
-            for match in re.finditer(pattern, text)
-        )
-        return list(dict.fromkeys(found))
+        return changed_statements(node.value) if node.type in {"string", "fstring_string"} else []
 
 
 class StatusWord(_Ours):
