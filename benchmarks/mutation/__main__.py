@@ -70,9 +70,8 @@ def _run_target(target: Target, copy: Path, servers: Servers, notes: Path) -> No
 
 def _current(outcomes: list[Outcome]) -> list[Outcome]:
     """The last of each change that can still be made."""
-    made = {
-        (target.module, mutant.change) for target in TARGETS for mutant in mutants_of(Path(target.module).read_text())
-    }
+    sources = {target.module: Path(target.module).read_text() for target in TARGETS}
+    made = {(module, mutant.change) for module, source in sources.items() for mutant in mutants_of(source)}
     last = {(outcome.module, outcome.change): outcome for outcome in outcomes}
     return [outcome for key, outcome in last.items() if key in made]
 
