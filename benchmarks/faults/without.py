@@ -5,8 +5,9 @@ here is left out of this process's memory.
 
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import Any
 
 from kshot.storage import completing
 
@@ -32,10 +33,20 @@ def without_polling() -> None:
 
 
 def without_fence() -> None:
-    """A completion counts whoever holds the task by now: the last one wins."""
+    """A completion counts whoever holds the task by now: the last one wins. And no worker hears that a lease is lost,
+    which is the fence's other half."""
     statement = completing._COMPLETE
     assert _FENCE in statement and _ONCE in statement
     completing._COMPLETE = statement.replace(_FENCE, "\n").replace(_ONCE, _ONCE + _OVERWRITTEN)
+    leases = import_module("workers.leases").Leases
+    renew = leases.renew
+
+    async def renew_and_keep(self: Any, claims: Sequence[Any]) -> list[Any]:
+        await renew(self, claims)
+        self.hold(claims)
+        return list(claims)
+
+    leases.renew = renew_and_keep
 
 
 SAFEGUARDS: dict[str, Callable[[], None]] = {"polling": without_polling, "fence": without_fence}
