@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from contextvars import Context
 
 import structlog
 from redis.exceptions import ResponseError
@@ -39,6 +40,8 @@ class FrontQueue:
         self._posted: dict[str, tuple[Link, tuple[Word, ...]]] = {}
         self._server: bytes | None = None
         self._task: asyncio.Task[None] | None = None
+        self._bells: list[tuple[Word, ...]] = []
+        self._ringing: asyncio.Task[None] | None = None
         self._backlog = 0
         self._backlog_at = float("-inf")
 
@@ -69,14 +72,28 @@ class FrontQueue:
         self._posted.pop(id, None)
 
     async def ring(self, task_id: str) -> bool:
-        """Ring the doorbell for a committed task. False where Redis is away: workers will find the row by polling."""
+        """Ring the doorbell for a committed task. False where Redis is away: workers will find the row by polling.
+
+        Of tasks recorded together the bells are heard together: else a worker would wake at the first and run that one
+        alone.
+        """
         bell = Doorbell(task_id=task_id, reply_to=self.reply_to)
+        self._bells.append(("XADD", ADAPT_STREAM, "*", "v", VERSION, "bell", bell.model_dump_json()))
+        if self._ringing is None:
+            self._ringing = asyncio.create_task(self._ring_all(), context=Context())
         try:
-            await self.link.ask("XADD", ADAPT_STREAM, "*", "v", VERSION, "bell", bell.model_dump_json())
+            await asyncio.shield(self._ringing)
         except Away as error:
             _log.warning("doorbell_lost", task_id=task_id, error=type(error).__name__)
             return False
         return True
+
+    async def _ring_all(self) -> None:
+        """In the turn of the event loop after the first bell. Raises one of `Away`, for all."""
+        bells, self._bells, self._ringing = self._bells, [], None
+        for answer in await self.link.ask_together(bells):
+            if isinstance(answer, Exception):
+                raise answer
 
     async def send(self, call: PredictCall, payload: bytes) -> bool:
         """Send a predict call with its payload. False where Redis is away."""

@@ -7,6 +7,7 @@ one by one (`python -m benchmarks.light_clients`).
 import asyncio
 import socket
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, cast
 
 import hiredis
@@ -46,6 +47,14 @@ class Link:
     def tell(self, *words: Word) -> None:
         """A command whose answer nobody needs."""
         self._put(words, None)
+
+    def ask_together(self, commands: Sequence[tuple[Word, ...]]) -> "asyncio.Future[list[Any]]":
+        """The answers to commands that Redis carries out as one: whoever waits for what the first of them brings is
+        told when the last is done, and not of the first alone. One that it refuses is an error among the answers."""
+        self.tell("MULTI")
+        for words in commands:
+            self.tell(*words)
+        return self.ask("EXEC")
 
     def drop(self) -> None:
         """Close the connection at once, so that the server ends what it still does for it; whoever waits gets

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from kshot.contracts.tasks import Doorbell, PredictCall, Reply
 from kshot.queue.leaving import LeftCalls
-from kshot.queue.link import Link
+from kshot.queue.link import Link, Word
 from kshot.queue.parking import bring_back, park, parked
 from kshot.queue.streams import (
     ADAPT_STREAM,
@@ -137,20 +137,22 @@ class WorkQueue:
         await self.reply((), calls)
 
     async def reply(self, replies: Sequence[tuple[str, Reply]], calls: Sequence[Delivered] = ()) -> None:
-        """Send replies to their reply streams, and strike the calls they answer, in one round trip. A stream whose
-        reader is gone expires. Raises one of `Away` where any of it was not done."""
-        asked = [
-            self._sender.ask("XADD", reply_to, "*", "v", VERSION, "reply", reply.model_dump_json())
-            for reply_to, reply in replies
+        """Send replies to their reply streams, and strike the calls they answer, in one round trip; a reader hears all
+        of his replies at once. A stream whose reader is gone expires. Raises one of `Away` where any of it was not
+        done."""
+        commands: list[tuple[Word, ...]] = [
+            ("XADD", reply_to, "*", "v", VERSION, "reply", reply.model_dump_json()) for reply_to, reply in replies
         ]
-        asked += [
-            self._sender.ask("EXPIRE", reply_to, _REPLY_STREAM_LIFE_S)
+        commands += [
+            ("EXPIRE", reply_to, _REPLY_STREAM_LIFE_S)
             for reply_to in dict.fromkeys(reply_to for reply_to, _ in replies)
         ]
-        asked += self._strike(PREDICT_STREAM, [call.message for call in calls])
-        for answer in await asyncio.gather(*asked, return_exceptions=True):
-            if isinstance(answer, BaseException):
-                raise answer
+        struck = self._strike(PREDICT_STREAM, [call.message for call in calls])
+        asked = [self._sender.ask_together(commands)] if commands else []
+        for answer in await asyncio.gather(*asked, *struck, return_exceptions=True):
+            for part in answer if isinstance(answer, list) else [answer]:
+                if isinstance(part, BaseException):
+                    raise part
 
     def _strike(self, stream: str, messages: Sequence[bytes]) -> "list[asyncio.Future[Any]]":
         """Acknowledge and delete messages. Nobody has to wait for the answers: `take_over` finds what stayed."""

@@ -31,6 +31,17 @@ async def test_a_refused_command_hurts_no_other(link: Link) -> None:
         await wrong
 
 
+async def test_commands_together_answer_together_and_say_which_was_refused(link: Link) -> None:
+    await link.ask("DEL", "text", "list")
+    set_, refused, got = await link.ask_together(
+        [("SET", "text", "a"), ("LPUSH", "text", "b"), ("GET", "text")]
+    )  # fmt: skip
+    assert (set_, got) == (b"OK", b"a") and isinstance(refused, Away)
+    with pytest.raises(Away):
+        await link.ask_together([("NO SUCH COMMAND",)])
+    assert await link.ask("PING") == b"PONG"
+
+
 async def test_who_gave_up_waiting_takes_no_answer_from_others(link: Link) -> None:
     gone, waiting = link.ask("ECHO", "gone"), link.ask("ECHO", "waiting")
     gone.cancel()

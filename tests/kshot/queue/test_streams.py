@@ -34,8 +34,8 @@ def a_call(front: FrontQueue) -> PredictCall:
     )
 
 
-async def take_some(queue: WorkQueue):
-    while not ((taken := await queue.take(10)).bells or taken.calls):
+async def take_some(queue: WorkQueue, most: int = 10):
+    while not ((taken := await queue.take(most)).bells or taken.calls):
         pass
     return taken
 
@@ -49,6 +49,20 @@ async def test_a_bell_reaches_one_worker_and_its_reply_the_caller(ends):
     assert not (await two.take(10, block=False)).bells
     await one.reply([(taken.bells[0].reply_to, Reply(id="am_1", predictions=[{"label": "a"}]))])
     assert (await asyncio.wait_for(waiting, 60)).predictions == [{"label": "a"}]
+
+
+async def test_bells_rung_together_and_their_replies_are_heard_together(ends):
+    front, one, _ = ends
+    taking = asyncio.create_task(take_some(one, 100))
+    while b"blocked_clients:0" in await front.link.ask("INFO", "clients"):
+        await asyncio.sleep(0.01)
+    assert await asyncio.gather(*(front.ring(f"task_{n}") for n in range(20))) == [True] * 20
+    bells = (await asyncio.wait_for(taking, 120)).bells
+    assert [bell.task_id for bell in bells] == [f"task_{n}" for n in range(20)]
+    answers = [front.expect(bell.task_id) for bell in bells]
+    await one.reply([(bell.reply_to, Reply(id=bell.task_id)) for bell in bells])
+    await asyncio.wait_for(asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED), 120)
+    assert all(answer.done() for answer in answers)
 
 
 async def test_a_dead_workers_call_is_taken_over_until_it_is_done(ends):
