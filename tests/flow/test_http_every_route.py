@@ -31,7 +31,7 @@ NO_JSON = {
 def with_json(admin: httpx.Client) -> list[tuple[str, str]]:
     """Verb and path of every operation that takes JSON, with ids that are nobody's."""
     found = [
-        (verb, re.sub(r"\{\w+\}", new_id("am"), path))
+        (verb, re.sub(r"\{\w+\}", new_id("key" if "api-keys" in path else "am"), path))
         for path, item in admin.get("/openapi.json").json()["paths"].items()
         for verb, operation in item.items()
         if "application/json" in operation.get("requestBody", {}).get("content", {})
