@@ -169,15 +169,16 @@ async def test_a_choice_of_a_checkpoint_that_was_deleted_meanwhile_makes_no_mode
 
 
 async def test_the_sweep_of_predictions_takes_all_that_are_old(place: Place):
-    for days in (31, 31, 1):
+    made = [(new_id("pred"), days) for days in (31, 31, 1)]
+    for prediction, days in made:
         await place.execute(
             "INSERT INTO predictions (id, tenant_id, checkpoint_id, n_query, predictions, timings, created_at) SELECT "
             ":id, id, :checkpoint, 1, '[]', '{}', now() - make_interval(days => :days) FROM tenants LIMIT 1",
-            id=new_id("pred"), checkpoint=place.checkpoint_id, days=days,
+            id=prediction, checkpoint=place.checkpoint_id, days=days,
         )  # fmt: skip
     await swept(place)
     async with place.stack.database.connect() as connection:
-        left = await connection.scalar(
-            text("SELECT count(*) FROM predictions WHERE checkpoint_id = :id"), {"id": place.checkpoint_id}
+        left = await connection.scalars(
+            text("SELECT id FROM predictions WHERE id = ANY(:ids)"), {"ids": [prediction for prediction, _ in made]}
         )
-    assert left == 1
+    assert list(left) == [made[-1][0]]
