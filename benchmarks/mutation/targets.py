@@ -18,9 +18,9 @@ _ENTRY = (f"{_STORAGE}/test_access_and_reuse.py", f"{_STORAGE}/test_lookups.py",
 
 TARGETS = (
     Target("kshot/storage/claiming.py", (*_LIFE, f"{_WORKERS}/test_last_chance.py")),
-    Target("kshot/storage/completing.py", (*_ENDS, f"{_WORKERS}/test_expiry.py")),
+    Target("kshot/storage/completing.py", (f"{_STORAGE}/test_completing.py", f"{_STORAGE}/test_task_life.py")),
     Target("kshot/storage/tasks.py", (*_LIFE, *_ENDS, f"{_WORKERS}/test_expiry.py")),
-    Target("workers/leases.py", (*_ENDS, f"{_WORKERS}/test_leases.py")),
+    Target("workers/leases.py", (f"{_WORKERS}/test_leases.py", *_ENDS)),
     Target("service/auth.py", ("tests/service/test_auth.py",)),
     Target("service/sessions.py", ("tests/service/test_auth.py",)),
     Target("kshot/storage/lookups.py", _ENTRY),
