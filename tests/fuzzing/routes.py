@@ -23,6 +23,7 @@ from tests.kshot.episodes.dataset_files import text_csv
 CHECKOUT = Path(__file__).parents[2]
 _CONFIG = """
 [checks]
+not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "503", "504"]
 positive_data_acceptance.expected-statuses = {fine}
 
 [[operations]]
@@ -31,7 +32,8 @@ checks.positive_data_acceptance.expected-statuses = {fine_forms}
 """
 _FINE = ["2xx", "401", "403", "404", "409", "410", "412", "422", "429", "503", "504"]
 """What a body of the right form may be answered: it may still make no sense, which a schema cannot say. Parts of forms
-are files and JSON, of which a schema says that they are strings: there 400 and 415 are fine, too."""
+are files and JSON, of which a schema says that they are strings: there 400 and 415 are fine, too. 503 and 504 are what
+a machine answers that stands still for seconds, and documented; no other 5xx is fine."""
 Answer = tuple[str, str, int]
 """Operation, phase, status."""
 
