@@ -3,7 +3,6 @@
 import asyncio
 import math
 import time
-from contextvars import Context
 
 import structlog
 from redis.exceptions import ResponseError
@@ -13,6 +12,7 @@ from kshot.contracts.tasks import Doorbell, PredictCall, Reply
 from kshot.queue.leaving import withdraw
 from kshot.queue.link import Link, Word
 from kshot.queue.streams import ADAPT_STREAM, GROUP, PREDICT_STREAM, REPLY_PREFIX, VERSION, Away, read_message
+from kshot.queue.together import Together
 
 _BLOCK_MS = 2000
 _READER_TIMEOUT_S = 10.0
@@ -34,14 +34,13 @@ class FrontQueue:
     def __init__(self, url: str) -> None:
         self.reply_to = REPLY_PREFIX + new_id("evt")
         self.link = Link(url)
+        self._together = Together(self.link)
         self._bulk = Link(url)
         self._reader = Link(url, timeout_s=_READER_TIMEOUT_S)
         self._waiting: dict[str, asyncio.Future[Reply]] = {}
         self._posted: dict[str, tuple[Link, tuple[Word, ...]]] = {}
         self._server: bytes | None = None
         self._task: asyncio.Task[None] | None = None
-        self._bells: list[tuple[Word, ...]] = []
-        self._ringing: asyncio.Task[None] | None = None
         self._backlog = 0
         self._backlog_at = float("-inf")
 
@@ -72,28 +71,14 @@ class FrontQueue:
         self._posted.pop(id, None)
 
     async def ring(self, task_id: str) -> bool:
-        """Ring the doorbell for a committed task. False where Redis is away: workers will find the row by polling.
-
-        Of tasks recorded together the bells are heard together: else a worker would wake at the first and run that one
-        alone.
-        """
+        """Ring the doorbell for a committed task. False where Redis is away: workers will find the row by polling."""
         bell = Doorbell(task_id=task_id, reply_to=self.reply_to)
-        self._bells.append(("XADD", ADAPT_STREAM, "*", "v", VERSION, "bell", bell.model_dump_json()))
-        if self._ringing is None:
-            self._ringing = asyncio.create_task(self._ring_all(), context=Context())
         try:
-            await asyncio.shield(self._ringing)
+            await self._together.ask("XADD", ADAPT_STREAM, "*", "v", VERSION, "bell", bell.model_dump_json())
         except Away as error:
             _log.warning("doorbell_lost", task_id=task_id, error=type(error).__name__)
             return False
         return True
-
-    async def _ring_all(self) -> None:
-        """In the turn of the event loop after the first bell. Raises one of `Away`, for all."""
-        bells, self._bells, self._ringing = self._bells, [], None
-        for answer in await self.link.ask_together(bells):
-            if isinstance(answer, Exception):
-                raise answer
 
     async def send(self, call: PredictCall, payload: bytes) -> bool:
         """Send a predict call with its payload. False where Redis is away."""
@@ -115,7 +100,7 @@ class FrontQueue:
         words = ("XADD", PREDICT_STREAM, "*", *fields, *traced)
         if call.id in self._waiting:
             self._posted[call.id] = link, words
-        return link.ask(*words)
+        return (link if link is self._bulk else self._together).ask(*words)
 
     def withdraw(self, id: str, sent: "asyncio.Future[bytes]") -> None:
         """Nobody waits for this predict call any more. ``sent``: what `post` gave."""

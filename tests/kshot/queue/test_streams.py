@@ -51,16 +51,26 @@ async def test_a_bell_reaches_one_worker_and_its_reply_the_caller(ends):
     assert (await asyncio.wait_for(waiting, 60)).predictions == [{"label": "a"}]
 
 
-async def test_bells_rung_together_and_their_replies_are_heard_together(ends):
-    front, one, _ = ends
-    taking = asyncio.create_task(take_some(one, 100))
-    while b"blocked_clients:0" in await front.link.ask("INFO", "clients"):
+async def waiting_take(front: FrontQueue, queue: WorkQueue):
+    """A `take_some` that waits in Redis, as the front end's own reader does."""
+    taking = asyncio.create_task(take_some(queue, 100))
+    while int((await front.link.ask("INFO", "clients")).partition(b"blocked_clients:")[2].split()[0]) < 2:
         await asyncio.sleep(0.01)
+    return asyncio.wait_for(taking, 120)
+
+
+async def test_bells_calls_and_replies_of_one_moment_are_heard_together(ends):
+    front, one, _ = ends
+    taking = await waiting_take(front, one)
     assert await asyncio.gather(*(front.ring(f"task_{n}") for n in range(20))) == [True] * 20
-    bells = (await asyncio.wait_for(taking, 120)).bells
+    bells = (await taking).bells
     assert [bell.task_id for bell in bells] == [f"task_{n}" for n in range(20)]
-    answers = [front.expect(bell.task_id) for bell in bells]
-    await one.reply([(bell.reply_to, Reply(id=bell.task_id)) for bell in bells])
+    taking = await waiting_take(front, one)
+    calls = [a_call(front) for _ in range(20)]
+    assert all(await asyncio.gather(*(front.send(call, b"payload") for call in calls)))
+    assert [taken.call for taken in (await taking).calls] == calls
+    answers = [front.expect(call.id) for call in calls]
+    await one.reply([(call.reply_to, Reply(id=call.id)) for call in calls])
     await asyncio.wait_for(asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED), 120)
     assert all(answer.done() for answer in answers)
 
