@@ -22,7 +22,7 @@ QUALITY = Quality(method="leave_one_out", accuracy=0.5, n=2, reliable=False)
 async def claimed(database: AsyncEngine, checkpoint: str, *, query: bytes | None = None) -> Claim:
     task, _ = await accept(database, checkpoint)
     async with database.begin() as connection:
-        values = {"id": task, "query": query, "failure": '{"code": "of an earlier attempt"}'}
+        values = {"id": task, "query": query, "failure": '{"code": "internal", "message": "before"}'}
         await connection.execute(text("UPDATE tasks SET query = :query, failure = :failure WHERE id = :id"), values)
     (claim,) = await take(database, "w", task)
     return claim
