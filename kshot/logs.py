@@ -83,8 +83,8 @@ def _log_uncaught(kind: type[BaseException], error: BaseException | None, _frame
 
 
 def _frames(error: BaseException, told: tuple[BaseException, ...] = ()) -> Iterator[str]:
-    """Innermost cause first, outermost frame first. Whatever was ``told`` is not told again: an error may be raised from
-    itself."""
+    """Innermost cause first, outermost frame first. What was ``told`` is not told again: an error may have been raised
+    from itself."""
     told = (*told, error)
     if error.__cause__ is not None and error.__cause__ not in told:
         yield from _frames(error.__cause__, told)

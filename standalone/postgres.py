@@ -66,6 +66,7 @@ class Postgres:
             "unix_socket_permissions": "0700",
             "timezone": "UTC",
             "log_timezone": "UTC",
+            "log_error_verbosity": "terse",  # else what it refuses is quoted in its log, row and all
             **_TUNED,
         }
         return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
