@@ -55,10 +55,10 @@ class _Line:
         heapq.heappush(self.items, waiting)
         self.weight += waiting[-1].weight
 
-    def take(self) -> _Waiting:
-        waiting = heapq.heappop(self.items)
-        self.weight -= waiting[-1].weight
-        return waiting
+    def take(self) -> Work:
+        work = heapq.heappop(self.items)[-1]
+        self.weight -= work.weight
+        return work
 
 
 class Queues:
@@ -161,17 +161,15 @@ class Queues:
     def _pop(self, head: Work) -> list[Work]:
         line = self._lines[head.key]
         limit = min(self._limits.of(head.key), self._turns.most(head.key))
-        batch, weight = [self._begin(line)], head.weight
+        self._turns.began(line.items[0][0])
+        batch, weight = [line.take()], head.weight
         while line.items and weight + line.head.weight <= limit:
             weight += line.head.weight
-            batch.append(self._begin(line))
+            batch.append(line.take())
         if line.items:
             self._note_head(line)
         else:
             del self._lines[head.key]
+        if not self._lines:
+            self._turns.rest()
         return batch
-
-    def _begin(self, line: _Line) -> Work:
-        turn, _, work = line.take()
-        self._turns.began(turn)
-        return work

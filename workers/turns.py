@@ -39,10 +39,16 @@ class Turns:
         return begin
 
     def began(self, turn: float) -> None:
-        """An item with this turn is computed now."""
+        """A batch is computed now whose first item has this turn. Those of its company may be later, and count for
+        nothing here: whoever comes next would have to wait for what is owed before them."""
         self._now = max(self._now, turn)
         if len(self._ends) > _KEPT:
             self._ends = {whose: end for whose, end in self._ends.items() if end > self._now}
+
+    def rest(self) -> None:
+        """Nothing waits: nobody is owed anything."""
+        self._now = max([self._now, *self._ends.values()])
+        self._ends.clear()
 
     def took(self, key: Key, weight: int, seconds: float) -> None:
         """A batch of this weight was computed."""

@@ -88,10 +88,6 @@ class Service:
         print(f"capacity: {load.line()}", flush=True)
         return load.per_second
 
-    async def steady(self, rate: float, seconds: float, keys: Sequence[str] = (), warm_up: float = 1.0) -> Load:
-        """An open loop of these tenants, of all where none is named."""
-        return await open_loop(self.url, await self.requests(keys or self.keys), rate, seconds, warm_up)
-
 
 async def new_service(url: str, key: str, plan: Plan, first: int) -> Service:
     """With a key of each tenant. ``first``: the number of the first request; no later run may say the same."""
@@ -103,7 +99,7 @@ async def overload(service: Service) -> Overload:
     """Capacity, a quiet stretch, the overload, and the time after it."""
     plan, url = service.plan, service.url
     capacity = await service.capacity()
-    quiet = await service.steady(MODERATE * capacity, plan.quiet_s)
+    quiet = await open_loop(url, await service.requests(service.keys), MODERATE * capacity, plan.quiet_s)
     print(f"quiet: {quiet.line()}", flush=True)
     before, during, told = private_mib(url), dict[str, float](), list[float]()
     watching = asyncio.create_task(watch(url, during))
@@ -122,10 +118,11 @@ async def overload(service: Service) -> Overload:
 async def fairness(service: Service, capacity: float) -> Fairness:
     """Nine tenants at a tenth of the moderate load each, without the tenth tenant and beside him."""
     *quiet, loud = service.keys
-    share, seconds = MODERATE * capacity / TENANTS, service.plan.fairness_s
-    without = await service.steady(share * len(quiet), seconds, quiet)
+    url, share, seconds = service.url, MODERATE * capacity / TENANTS, service.plan.fairness_s
+    alone, few, many = [await service.requests(keys) for keys in (quiet, quiet, [loud])]
+    without = await open_loop(url, alone, share * len(quiet), seconds)
     beside, noise = await asyncio.gather(
-        service.steady(share * len(quiet), seconds, quiet), service.steady(LOUD * share, seconds, [loud])
+        open_loop(url, few, share * len(quiet), seconds), open_loop(url, many, LOUD * share, seconds)
     )
     for what, load in (("without", without), ("beside", beside), ("the loud one", noise)):
         print(f"{what}: {load.line()}", flush=True)

@@ -37,6 +37,17 @@ async def test_one_item_of_a_quiet_tenant_goes_before_the_many_of_a_noisy_one() 
     assert set(await order(waiting, 14)) == {"noisy"}
 
 
+async def test_who_comes_now_does_not_wait_for_what_a_full_batch_left_behind() -> None:
+    waiting = Queues(Limits(tasks=64, queries=64))
+    mixed = [of("noisy", adapt(i, width=3 + i % 5)) for i in range(25)]  # five keys, each item of a batch far apart
+    for work in mixed:
+        waiting.put(work)
+    assert await waiting.next() == mixed[::5]
+    quiet = of("quiet", adapt(50, width=20))
+    waiting.put(quiet)
+    assert quiet in [work for _ in range(2) for work in await waiting.next() or []]
+
+
 async def test_tenants_get_equal_time_not_equally_many_items() -> None:
     waiting = Queues(Limits(tasks=1, queries=1))
     slow, fast = [of("slow", adapt(i)) for i in range(20)], [of("fast", adapt(i, width=7)) for i in range(200)]
