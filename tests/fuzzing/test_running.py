@@ -51,8 +51,8 @@ def decoder_that(fails: Callable[[], object]) -> Decoder:
     ],
 )
 def test_a_child_that_ends_is_a_crash(fails: Callable[[], object], found: str, tmp_path: Path) -> None:
-    outcome = fuzz(decoder_that(fails), 100, 1, tmp_path, Bounds(seconds=0.1, patience_s=2))
-    assert set(outcome.crashes) == {found} and outcome.inputs == 100
+    outcome = fuzz(decoder_that(fails), 40, 1, tmp_path, Bounds(seconds=0.1, patience_s=2))
+    assert set(outcome.crashes) == {found} and outcome.inputs == 40
     assert outcome.kept and all(Path(file).read_bytes().startswith(FATAL) for file in outcome.kept)
 
 
