@@ -9,7 +9,7 @@ JobStatus = Literal["queued", "running", "pausing", "paused", "cancelling", "can
 OPEN_STATUSES = ("queued", "running", "pausing", "paused", "cancelling")
 """While a job has one of these it may still need its data set and its base checkpoint."""
 
-REQUEST_ID = "KSHOT_REQUEST_ID"
+REQUEST_ID = "JOB_REQUEST_ID"
 """In the environment of the process that trains: the request that its log lines belong to."""
 SPEC_FILE = "job.json"
 EVENTS_FILE = "events.jsonl"
