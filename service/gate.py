@@ -12,7 +12,7 @@ from kshot.contracts.errors import QueueFull
 TARGET_S = 0.05
 """While calls are turned away, as many are let in as end within this time: a short line answers as many as a long one,
 and each of them sooner."""
-LEAST = 16
+LEAST = 8
 """But no fewer than these: slow calls need company, or batches would be small."""
 CALM_S = 1.0
 """After so long without a refusal the line may be as long as ever again: bursts are no overload."""

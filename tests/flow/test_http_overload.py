@@ -71,6 +71,10 @@ class Crowd:
             assert time.monotonic() < deadline, f"{name} {labels} is {found}"
             await asyncio.sleep(0.05)
 
+    async def calm(self) -> None:
+        """After a refusal the gate is narrow for a second."""
+        await asyncio.sleep(1.1)
+
     def asking(self, key: str, **headers: str) -> httpx.AsyncClient:
         headers["Authorization"] = f"Bearer {key}"
         limits = httpx.Limits(max_connections=None)
@@ -115,6 +119,7 @@ async def test_past_the_bound_calls_are_429_with_retry_after_and_a_neighbour_get
 @pytest.mark.reliability("faults: overload", "nothing lost")
 async def test_orders_for_later_are_accepted_though_those_who_wait_fill_the_gate_and_none_is_lost(crowd: Crowd) -> None:
     key, model = crowd.tenant("orders")
+    await crowd.calm()
     async with crowd.asking(key) as client:
         with crowd.held():
             calls = [predict(client, model) for _ in range(ROOM)]
@@ -133,6 +138,7 @@ async def test_orders_for_later_are_accepted_though_those_who_wait_fill_the_gate
 @pytest.mark.reliability("faults: overload", "memory")
 async def test_what_is_turned_away_leaves_nothing_in_memory(crowd: Crowd) -> None:
     key, model = crowd.tenant("heavy")
+    await crowd.calm()
     process = psutil.Process(crowd.stack.api.process.pid)
     large = {"model": model, "inputs": QUESTION["inputs"] * 4000}
 
