@@ -8,4 +8,4 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ("kshot", "service", "workers", "standalone", "migrations")
 INSTALLED = "kshot[learn,s3,server,standalone,tracing]"
-"""What `make serve` installs, and what a bucket and tracing need: the packages whose licences and bill of materials are kept."""
+"""What `make serve` installs, and what a bucket and tracing need: licences and the bill of materials cover it."""

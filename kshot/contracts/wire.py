@@ -6,7 +6,7 @@ Safetensors cannot hold code, so nothing from outside the process is ever unpick
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,7 +105,8 @@ def get_inputs(arrays: Mapping[str, Array], header: Mapping[str, Any], name: str
     """The block stored by :func:`put_inputs` under ``name``; None where there is none. Raises Invalid for no rows."""
     if name in arrays and arrays[name].ndim:
         return arrays[name]
-    texts: object = header.get(name)
-    if name in arrays or not (texts is None or (isinstance(texts, list) and all(isinstance(one, str) for one in texts))):
+    texts: Any = header.get(name)
+    are_texts = isinstance(texts, list) and all(isinstance(one, str) for one in texts)
+    if name in arrays or not (texts is None or are_texts):
         raise Invalid("inputs are one row each: a tensor, or a list of texts", param=name)
-    return texts
+    return cast(list[str] | None, texts)

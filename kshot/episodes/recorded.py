@@ -76,7 +76,7 @@ def write_recorded(file: Path, tasks: Sequence[RecordedTask]) -> None:
 
 
 def recorded_models(file: Path) -> list[str]:
-    """The adapted models whose examples a file holds. Reads its header alone. Raises Invalid where it is no such file."""
+    """The adapted models whose examples a file holds, read from its header alone. Invalid: it is no such file."""
     with file.open("rb") as opened:
         length = opened.read(8)
         header = peek(length + opened.read(min(int.from_bytes(length, "little"), file.stat().st_size)))
