@@ -155,8 +155,8 @@ class Payload:
 
     @classmethod
     def decode(cls, buffer: bytes) -> "Payload":
-        """The payload of a buffer that :meth:`encode` made. Raises Unavailable for one of a version not read here, Invalid
-        for anything else: others may write to the stream besides us."""
+        """The payload of a buffer that :meth:`encode` made. Raises Unavailable for one of a version not read here,
+        Invalid for anything else: others may write to the stream besides us."""
         header, arrays = unpack(buffer)
         with header_of("a payload"):
             if header["version"] not in READABLE_PAYLOADS:
