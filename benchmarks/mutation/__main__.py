@@ -32,7 +32,7 @@ def main() -> None:
     asked = parser.parse_args()
     if not asked.page:
         run([target for target in TARGETS if not asked.modules or target.module in asked.modules], asked.notes)
-    write_page(_current(read_notes(asked.notes)))
+    write(asked.notes)
 
 
 def run(targets: list[Target], notes: Path) -> None:
@@ -68,12 +68,13 @@ def _run_target(target: Target, copy: Path, servers: Servers, notes: Path) -> No
     file.write_text(source)
 
 
-def _current(outcomes: list[Outcome]) -> list[Outcome]:
-    """The last of each change that can still be made."""
-    sources = {target.module: Path(target.module).read_text() for target in TARGETS}
-    made = {(module, mutant.change) for module, source in sources.items() for mutant in mutants_of(source)}
-    last = {(outcome.module, outcome.change): outcome for outcome in outcomes}
-    return [outcome for key, outcome in last.items() if key in made]
+def write(notes: Path) -> None:
+    """The page, of the last outcome of each change that can be made to today's code."""
+    made = {target.module: mutants_of(Path(target.module).read_text()) for target in TARGETS}
+    last = {(outcome.module, outcome.change): outcome for outcome in read_notes(notes)}
+    keys = [(module, mutant.change) for module, mutants in made.items() for mutant in mutants]
+    possible = {module: len(mutants) for module, mutants in made.items()}
+    write_page([last[key] for key in keys if key in last], possible)
 
 
 def _still_says(outcome: Outcome, module: str, source: str, tests: str) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -33,15 +33,14 @@ class Outcome:
     tests: str
 
 
-def write_page(outcomes: Sequence[Outcome], stem: Path = STEM) -> None:
-    """``stem.md`` and ``stem.json``."""
+def write_page(outcomes: Sequence[Outcome], possible: Mapping[str, int], stem: Path = STEM) -> None:
+    """``stem.md`` and ``stem.json``. ``possible``: how many changes there are of each module."""
     origin, arguments = about(), read_arguments(ARGUED)
     lines = [_INTRODUCTION, *(f"- {name}: {value}" for name, value in origin.items()), ""]
-    lines += ["| module | changes | failed | hung | survived | not argued |", "|---|---|---|---|---|---|"]
-    modules = list(dict.fromkeys(outcome.module for outcome in outcomes))
-    for module in modules:
-        lines.append(_row(module, [one for one in outcomes if one.module == module], arguments))
-    for module in modules:
+    lines += ["| module | changes | run | failed | hung | survived | not argued |", "|---|---|---|---|---|---|---|"]
+    for module, changes in possible.items():
+        lines.append(_row(module, changes, [one for one in outcomes if one.module == module], arguments))
+    for module in possible:
         lines += _survivors(module, [one for one in outcomes if one.module == module], arguments)
     stem.with_suffix(".md").write_text("\n".join(lines) + "\n")
     told = {"about": origin, "outcomes": [asdict(outcome) for outcome in outcomes]}
@@ -54,11 +53,11 @@ def read_arguments(file: Path) -> dict[tuple[str, str], str]:
     return {(one["module"], one["change"].strip()): one["why"] for one in listed}
 
 
-def _row(module: str, outcomes: Sequence[Outcome], arguments: dict[tuple[str, str], str]) -> str:
+def _row(module: str, changes: int, outcomes: Sequence[Outcome], arguments: dict[tuple[str, str], str]) -> str:
     survived = [one for one in outcomes if one.noticed is None]
     bare = sum((module, one.change) not in arguments for one in survived)
     failed, hung = (sum(one.noticed == how for one in outcomes) for how in ("failed", "hung"))
-    return f"| `{module}` | {len(outcomes)} | {failed} | {hung} | {len(survived)} | {bare} |"
+    return f"| `{module}` | {changes} | {len(outcomes)} | {failed} | {hung} | {len(survived)} | {bare} |"
 
 
 def _survivors(module: str, outcomes: Sequence[Outcome], arguments: dict[tuple[str, str], str]) -> list[str]:

@@ -38,7 +38,7 @@ def test_a_survivor_is_on_the_page_with_its_argument_or_as_open(tmp_path: Path):
     one = Outcome(module, "SqlText", 7, change, None, 1.0, "", "")
     other = Outcome(module, "SqlText", 8, "- a\n+ b", None, 1.0, "", "")
     noticed = Outcome(module, "SqlText", 9, "- quick\n+ slow", "failed", 1.0, "", "")
-    write_page([one, other, noticed], tmp_path / "page")
+    write_page([one, other, noticed], {module: 5}, tmp_path / "page")
     page = (tmp_path / "page.md").read_text()
-    assert why in page and "| 3 | 1 | 0 | 2 | 1 |" in page
+    assert why in page and "| 5 | 3 | 1 | 0 | 2 | 1 |" in page
     assert "- a\n+ b" in page and "- quick" not in page
