@@ -36,6 +36,8 @@ class Spans:
             named = named.merge(Resource({SERVICE_NAME: process}))
         self._provider = TracerProvider(resource=named, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        # Asked once: what follows on one another must not overlap by the time between two clocks' readings.
+        self._ahead_ns = time.time_ns() - time.monotonic_ns()
         self._tracer = self._provider.get_tracer("kshot", __version__)
 
     def close(self) -> None:
@@ -66,9 +68,8 @@ class Spans:
 
     def record(self, name: str, kind: Kind, parent: str, stretch: Stretch, links: Sequence[str], about: Note) -> str:
         """See `kshot.tracing.record`."""
-        ahead = time.time() - time.monotonic()
         linked = [Link(trace.get_current_span(_below(link)).get_span_context()) for link in links]
-        began, ended = (int((moment + ahead) * 1e9) for moment in stretch)
+        began, ended = (self._ahead_ns + int(moment * 1e9) for moment in stretch)
         span = self._tracer.start_span(name, _below(parent), _KINDS[kind], links=linked, start_time=began)
         _describe(span, about)
         span.end(ended)
