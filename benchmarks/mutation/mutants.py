@@ -12,7 +12,7 @@ from cosmic_ray.operators.operator import Operator
 
 from benchmarks.mutation.operators import all_operators
 
-_SIZE = re.compile(r"^- \w+ = (0x[0-9A-F]+|[\d* .]+)(  #.*)?$", re.MULTILINE)
+_SIZE = re.compile(r"^- \w+ = (0x[0-9A-F]+|[\d_* .]+)(  #.*)?$", re.MULTILINE)
 """A constant of bytes, seconds or rows, or a lock's number: another value is another choice, not a fault."""
 
 
