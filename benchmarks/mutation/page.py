@@ -43,7 +43,9 @@ def write_page(outcomes: Sequence[Outcome], possible: Mapping[str, int], stem: P
     for module in possible:
         lines += _survivors(module, [one for one in outcomes if one.module == module], arguments)
     stem.with_suffix(".md").write_text("\n".join(lines) + "\n")
-    told = {"about": origin, "outcomes": [asdict(outcome) for outcome in outcomes]}
+    shown = ("module", "operator", "line", "change", "noticed", "seconds")
+    rows = [{name: value for name, value in asdict(outcome).items() if name in shown} for outcome in outcomes]
+    told = {"about": origin, "outcomes": rows}
     stem.with_suffix(".json").write_text(json.dumps(told, indent=1) + "\n")
 
 
