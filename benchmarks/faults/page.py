@@ -62,7 +62,7 @@ def run_of(
 def write(folder: Path, runs: list[Run]) -> None:
     """``faults.json`` and ``faults.md``: the run with every safeguard first, then the controls."""
     folder.mkdir(parents=True, exist_ok=True)
-    kept = [asdict(run) | {"evidence": run.evidence[:_MOST_SHOWN]} for run in runs]
+    kept = [asdict(run) | {"evidence": _shown(run.evidence)} for run in runs]
     (folder / "faults.json").write_text(json.dumps(kept, indent=1) + "\n")
     lines = ["# Chaos runs", "", _INTRODUCTION]
     for run in runs:
@@ -95,9 +95,14 @@ def _section(run: Run) -> list[str]:
     lines += ["", *_table("looked at", ["how many"], {name: [n] for name, n in sorted(run.checked.items())})]
     lines += ["", *_table("allowed, and counted", ["how many"], {name: [n] for name, n in sorted(run.noted.items())})]
     if run.evidence:
-        shown = [line if len(line) < _LONGEST_LINE else line[:_LONGEST_LINE] + " ..." for line in run.evidence]
-        lines += ["", "What the auditor found, its first lines:", "", "```text", *shown[:_MOST_SHOWN], "```"]
+        lines += ["", "What the auditor found, its first lines:", "", "```text", *_shown(run.evidence), "```"]
     return lines
+
+
+def _shown(evidence: list[str]) -> list[str]:
+    """As much of it as a page holds."""
+    short = [line if len(line) < _LONGEST_LINE else line[:_LONGEST_LINE] + " ..." for line in evidence]
+    return short[:_MOST_SHOWN]
 
 
 _LEFT_OUT = {

@@ -32,7 +32,7 @@ async def refusing(sqlstate: str) -> AsyncIterator[str]:
     server = await asyncio.start_server(greet, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        yield f"postgresql://kshot:secret@127.0.0.1:{port}/kshot"
+        yield f"postgresql://kshot:secret@127.0.0.1:{port}/kshot"  # pragma: allowlist secret
 
 
 @pytest.mark.parametrize(
