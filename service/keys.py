@@ -25,7 +25,7 @@ async def prepare(settings: Settings, processes: int) -> bool:
             await check_connections(connection, settings, processes)
             return await any_key(connection)
     except Unauthenticated:
-        raise Conflict("KSHOT_ADMIN_KEY was revoked; choose another one") from None
+        raise Conflict("KSHOT_ADMIN_KEY was revoked or has ended; choose another one") from None
     finally:
         await database.close()
 

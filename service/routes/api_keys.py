@@ -27,11 +27,14 @@ from service.auth import AdminDep, Caller
 from service.bodies.requests import validate
 from service.bodies.stream import SMALL_BYTES, read_raw
 from service.bodies.strict_json import strict_object
-from service.openapi import body_of, problems
+from service.openapi import Responses, body_of, problems
 from service.pages import CursorDep, page_of
 from service.state import StateDep
 
 router = APIRouter(prefix="/api-keys", tags=["API keys"])
+_MADE_BEFORE: Responses = {
+    200: {"model": api.ApiKey, "description": "The same Idempotency-Key made it before; without the secret"}
+}
 
 
 @router.post(
@@ -40,10 +43,7 @@ router = APIRouter(prefix="/api-keys", tags=["API keys"])
     status_code=201,
     response_model=api.ApiKey,
     openapi_extra=body_of(NewKeyRequest, json_only=True),
-    responses={
-        200: {"model": api.ApiKey, "description": "The same Idempotency-Key made it before; without the secret"},
-        **problems(400, 403, 409, 413, 415, 422),
-    },
+    responses={**_MADE_BEFORE, **problems(400, 403, 409, 413, 415, 422)},
 )
 async def make(request: Request, state: StateDep, caller: AdminDep, idempotency_key: IdempotencyDep) -> Response:
     """The secret is in `key`, this once: a repeated Idempotency-Key gets the same object without it."""
@@ -51,10 +51,9 @@ async def make(request: Request, state: StateDep, caller: AdminDep, idempotency_
     wanted = validate(NewKeyRequest, strict_object(raw.data))
     secret = generate_secret()
     async with state.database.transaction() as connection:
-        if idempotency_key is not None:
-            before = await _made_before(connection, caller, idempotency_key, sha256(b"api-keys" + raw.data))
-            if before is not None:
-                return before
+        before = await _made_before(connection, caller, idempotency_key, b"api-keys" + raw.data)
+        if before is not None:
+            return before
         tenant = caller.tenant if wanted.tenant is None else await ensure_tenant(connection, wanted.tenant)
         key = await insert_key(
             connection,
@@ -71,10 +70,13 @@ async def make(request: Request, state: StateDep, caller: AdminDep, idempotency_
     return views.respond(views.api_key(key, names[key.tenant], secret), 201)
 
 
-async def _made_before(connection: AsyncConnection, caller: Caller, key: str, digest: str) -> Response | None:
-    """The answer to a request that came before with the same Idempotency-Key; None where this one is the first."""
+async def _made_before(connection: AsyncConnection, caller: Caller, key: str | None, asked: bytes) -> Response | None:
+    """The answer to a request that came before with the same Idempotency-Key; None where this one is the first, or has
+    none."""
+    if key is None:
+        return None
     fresh = new_id("key")
-    bound = await idempotency.take(connection, caller.tenant, key, digest, fresh)
+    bound = await idempotency.take(connection, caller.tenant, key, sha256(asked), fresh)
     if bound.object_id == fresh:
         return None
     made, names = await get_key(connection, bound.object_id), await tenant_names(connection)
@@ -87,10 +89,7 @@ async def _made_before(connection: AsyncConnection, caller: Caller, key: str, di
     status_code=201,
     response_model=api.ApiKey,
     openapi_extra=body_of(RotateKeyRequest, json_only=True),
-    responses={
-        200: {"model": api.ApiKey, "description": "The same Idempotency-Key made it before; without the secret"},
-        **problems(400, 403, 404, 409, 413, 415, 422),
-    },
+    responses={**_MADE_BEFORE, **problems(400, 403, 404, 409, 413, 415, 422)},
 )
 async def rotate(
     id: str, request: Request, state: StateDep, caller: AdminDep, idempotency_key: IdempotencyDep
@@ -102,11 +101,9 @@ async def rotate(
     wanted = validate(RotateKeyRequest, strict_object(raw.data))
     secret = generate_secret()
     async with state.database.transaction() as connection:
-        if idempotency_key is not None:
-            digest = sha256(b"rotate" + id.encode() + raw.data)
-            before = await _made_before(connection, caller, idempotency_key, digest)
-            if before is not None:
-                return before
+        before = await _made_before(connection, caller, idempotency_key, b"rotate" + id.encode() + raw.data)
+        if before is not None:
+            return before
         key = await rotate_key(
             connection, id, secret=secret, grace_s=wanted.grace_seconds, expires_in_s=wanted.expires_in_seconds
         )

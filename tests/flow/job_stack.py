@@ -176,9 +176,9 @@ def _trains(process: psutil.Process) -> bool:
 
 
 @contextmanager
-def migrated_servers(folder: Path) -> Iterator[EmbeddedServers]:
-    """Servers of its own, on a data folder that may be used again."""
-    with embedded_servers(folder / "home") as servers:
+def migrated_servers(folder: Path | None = None) -> Iterator[EmbeddedServers]:
+    """Servers of its own; with a folder, on data there that may be used again."""
+    with embedded_servers() if folder is None else embedded_servers(folder / "home") as servers:
         environ = {**os.environ, **servers.environ}
         command = [sys.executable, "-m", "alembic", "upgrade", "head"]
         subprocess.run(command, cwd=CHECKOUT, env=environ, check=True, capture_output=True)

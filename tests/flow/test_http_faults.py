@@ -25,6 +25,7 @@ from tests.flow.http_stack import (
     run_worker,
     vector_task,
 )
+from tests.flow.job_stack import migrated_servers
 
 pytestmark = pytest.mark.flow
 ASYNC = {"Prefer": "respond-async"}
@@ -67,13 +68,14 @@ def bare(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def test_before_the_first_checkpoint_it_is_not_ready(tmp_path: Path) -> None:
-    with embedded_servers() as servers:
-        environ = {**os.environ, **servers.environ}
-        subprocess.run([*PYTHON, "alembic", "upgrade", "head"], cwd=CHECKOUT, env=environ, check=True)
-        with run_api(servers.environ, tmp_path) as api, api.client() as client:
-            answer = client.get("/readyz")
-            assert answer.status_code == 503 and answer.json()["status"] == "starting"
-            assert answer.json()["parts"]["checkpoints"] == 0 and int(answer.headers["retry-after"]) >= 1
+    with (
+        migrated_servers() as servers,
+        run_api(servers.environ, tmp_path) as api,
+        api.client() as client,
+    ):
+        answer = client.get("/readyz")
+        assert answer.status_code == 503 and answer.json()["status"] == "starting"
+        assert answer.json()["parts"]["checkpoints"] == 0 and int(answer.headers["retry-after"]) >= 1
 
 
 def test_without_a_worker_adaptations_wait_and_predictions_are_503(bare: Bare) -> None:

@@ -1,8 +1,5 @@
 """Who is let in, on real Postgres and Valkey: by key, by the console's cookie, and on a server without keys."""
 
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
 
@@ -20,19 +17,18 @@ from kshot.storage.sessions import create_session
 from service import auth
 from service.app import create_app
 from service.auth import enter, expected_tenant, recheck_admin
+from service.logs import begin_request
 from service.settings import Settings
 from service.state import State
-from standalone import EmbeddedServers, embedded_servers
-from tests.flow.http_stack import CHECKOUT
+from standalone import EmbeddedServers
+from tests.flow.job_stack import migrated_servers
 
 OURS = {"X-Kshot-Console": "1", "Origin": "http://127.0.0.1"}
 
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[EmbeddedServers]:
-    with embedded_servers() as running:
-        environ = {**os.environ, **running.environ}
-        subprocess.run([sys.executable, "-m", "alembic", "upgrade", "head"], cwd=CHECKOUT, env=environ, check=True)
+    with migrated_servers() as running:
         yield running
 
 
@@ -141,7 +137,12 @@ async def test_what_is_no_key(app: FastAPI, client: httpx.AsyncClient):
 
 async def test_who_enters_is_who_the_key_belongs_to(app: FastAPI):
     key = await a_key(app, "admin")
-    caller, _ = await enter(request_of(key.header), state_of(app))
+    request = request_of(key.header)
+    begin_request(request.scope, "one")
+    caller, _ = await enter(request, state_of(app))
+    assert request.scope["kshot.about"] == {"request_id": "one", "tenant": key.tenant, "key": key.id}, (
+        "in its log lines"
+    )
     assert (caller.tenant, caller.role, caller.key) == (key.tenant, "admin", key.id)
     assert caller.quotas.requests_per_minute == state_of(app).settings.rate_per_minute
 

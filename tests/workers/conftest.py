@@ -1,6 +1,3 @@
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,13 +8,12 @@ from kshot.checkpoints import Checkpoint
 from kshot.contracts.ids import new_id
 from kshot.storage.access import ensure_tenant
 from kshot.storage.database import open_database
-from standalone import EmbeddedServers, embedded_servers
+from standalone import EmbeddedServers
+from tests.flow.job_stack import migrated_servers
 from tests.workers import samples
 from tests.workers.place import Place, open_place
 from tests.workers.recorder import Recorder
 from workers import storing
-
-CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -28,9 +24,7 @@ def checkpoint() -> Checkpoint:
 @pytest.fixture(scope="session")
 def servers() -> Iterator[EmbeddedServers]:
     """Real Postgres, migrated, and real Valkey."""
-    with embedded_servers() as running:
-        environ = {**os.environ, **running.environ}
-        subprocess.run([sys.executable, "-m", "alembic", "upgrade", "head"], cwd=CHECKOUT, env=environ, check=True)
+    with migrated_servers() as running:
         yield running
 
 

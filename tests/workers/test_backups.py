@@ -22,7 +22,7 @@ from kshot.storage.objects import LocalObjects, sha256
 from kshot.storage.tables import DEFAULT_TENANT
 from kshot.storage.tenancy import confine
 from standalone import EmbeddedServers, embedded_servers
-from tests.workers.conftest import CHECKOUT
+from tests.flow.http_stack import CHECKOUT
 from workers.backups.checking import check_backup, check_store
 from workers.backups.copying import DIFFERS, MISSING
 from workers.backups.folder import BackupFolder, Listing

@@ -15,7 +15,7 @@ from kshot.storage.aliases import list_aliases, move_alias
 from kshot.storage.checkpoints import list_checkpoints, resolve
 from kshot.storage.objects import LocalObjects
 from standalone import EmbeddedServers
-from tests.workers.conftest import CHECKOUT
+from tests.flow.http_stack import CHECKOUT
 from workers.publishing import checkpoint_folders, publish
 
 RECIPE = """
