@@ -14,6 +14,7 @@ from kshot.contracts.tasks import Timings
 from kshot.storage.expiry import delete_adapted_model
 from kshot.storage.objects import LocalObjects
 from kshot.storage.predictions import NewPrediction, insert_predictions
+from kshot.storage.tables import DEFAULT_TENANT
 from kshot.storage.tasks import Claim
 from tests.workers.place import Place
 from tests.workers.samples import blobs
@@ -130,6 +131,21 @@ async def test_and_when_the_task_is_given_up_as_poison(place: Place):
     await reap(place.stack.database, place.objects)
     assert (await place.row(claim.task_id)).failure["code"] == "poison"
     assert place.state_files(claim.task_id) == []
+    told = "SELECT count(*) FROM adapted_model_history WHERE adapted_model_id = :id"
+    assert await place.scalar(told, id=claim.adapted_model) == 0, "only of a replay"
+
+
+async def test_old_idempotency_keys_and_workers_long_gone_are_forgotten(place: Place):
+    names = {"old": new_id("evt"), "young": new_id("evt")}
+    for one, ago in ((names["old"], "25 hours"), (names["young"], "0 hours")):
+        bound = "INSERT INTO idempotency_keys (tenant_id, key, body_sha256, object_id, created_at)"
+        when = f"now() - interval '{ago}'"
+        await place.execute(f"{bound} VALUES (:tenant, :id, 'x', 'x', {when})", id=one, tenant=DEFAULT_TENANT)
+        await place.execute(f"INSERT INTO workers (id, device, seen_at) VALUES (:id, 'cpu', {when})", id=one)
+    await reap(place.stack.database, place.objects)
+    for column, table in (("key", "idempotency_keys"), ("id", "workers")):
+        left = f"SELECT array_agg({column}) FROM {table} WHERE {column} IN (:old, :young)"
+        assert await place.scalar(left, **names) == [names["young"]]
 
 
 @pytest.mark.usefixtures("either_way")

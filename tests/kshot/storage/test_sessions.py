@@ -1,5 +1,6 @@
 """A browser's session stands for its key, and ends with it."""
 
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -38,14 +39,16 @@ async def assert_ended(lookups: Lookups, session: str) -> None:
 async def test_a_session_is_its_key_also_beside_keys_in_one_statement(database: AsyncEngine, lookups: Lookups):
     async with database.begin() as connection:
         other = await another_tenant(connection)
-    (mine, secret, _), (theirs, _, session) = await signed_in(database), await signed_in(database, other)
+    (mine, secret, first), (theirs, _, session) = await signed_in(database), await signed_in(database, other)
+    assert re.fullmatch("[0-9a-f]{64}", session)
+    assert (await lookups.find(Question(session=first))).key().id == mine.id, "who signs in later signs nobody out"
     asked = [lookups.find(Question(session=session)), lookups.find(Question(secret=secret))]
     found = [(await question).key() for question in asked]
     assert [(key.id, key.tenant) for key in found] == [(theirs.id, other), (mine.id, DEFAULT_TENANT)]
     async with database.begin() as connection:
         stored = (await connection.execute(select(sessions.c.sha256, sessions.c.key_id))).all()
         assert (digest_of(session), theirs.id) in stored and session not in str(stored)
-        assert (await names_of_key(connection, mine.id))[0] == "browser"
+        assert await names_of_key(connection, mine.id) == ("browser", "default")
 
 
 async def test_neither_secret_works_in_the_place_of_the_other(database: AsyncEngine, lookups: Lookups):
@@ -58,6 +61,7 @@ async def test_neither_secret_works_in_the_place_of_the_other(database: AsyncEng
 async def test_it_ends_by_signing_out_by_time_and_with_its_key(database: AsyncEngine, lookups: Lookups):
     _, _, out = await signed_in(database)
     _, _, late = await signed_in(database)
+    kept, _, stays = await signed_in(database)
     key, _, revoked = await signed_in(database)
     async with database.begin() as connection:
         await end_session(connection, out)
@@ -67,6 +71,7 @@ async def test_it_ends_by_signing_out_by_time_and_with_its_key(database: AsyncEn
         await connection.execute(update(sessions).where(of_late).values(expires_at=seconds_from_now(-1.0)))
     for session in (out, late, revoked, "unknown", "é"):
         await assert_ended(lookups, session)
+    assert (await lookups.find(Question(session=stays))).key().id == kept.id
     await signed_in(database)
     async with database.begin() as connection:
         assert await connection.scalar(select(func.count()).where(of_late)) == 0, "the next one sweeps the expired"

@@ -18,7 +18,7 @@ from kshot.storage.lookups import Lookups, Question
 from kshot.storage.orders import NewOrder, Room, insert_orders
 from kshot.storage.sessions import create_session
 from kshot.storage.tables import adapted_models, audit_log, metadata, predictions, results, tasks, tenants
-from kshot.storage.tenancy import ROLE, confine, unconfined
+from kshot.storage.tenancy import ROLE, confine, grant_again, unconfined
 from standalone import EmbeddedServers
 from tests.kshot.storage.conftest import ROOT, a_model, another_tenant, its_task
 
@@ -202,6 +202,19 @@ async def test_what_concerns_everyone_is_asked_in_between(database: AsyncEngine,
         async with unconfined(connection):
             assert int(await connection.scalar(count) or 0) >= 2
         assert await connection.scalar(count) == 1
+    async with database.begin() as connection:
+        assert await connection.scalar(select(func.current_user())) != ROLE, "that, too, ends with the transaction"
+
+
+async def test_what_a_restore_leaves_out_is_granted_again(database: AsyncEngine) -> None:
+    async with database.connect() as connection:  # nothing of it is committed
+        await connection.execute(text(f"REVOKE ALL ON adapted_models FROM {ROLE}"))
+        asked = text(f"SELECT has_table_privilege('{ROLE}', 'adapted_models', 'SELECT')")
+        assert not await connection.scalar(asked)
+        await grant_again(connection)
+        assert await connection.scalar(asked)
+        await connection.execute(text("DROP FUNCTION grant_to_tenants"))
+        await grant_again(connection)  # nothing to call, as before that revision
 
 
 async def test_two_tenants_orders_and_questions_go_in_one_statement_and_are_told_apart(
