@@ -58,5 +58,8 @@ def _gate_of(request: Request, state: State) -> Gate:
 
 
 def _template(path: str) -> str:
-    """As the routes' own, in which ids have a name."""
-    return "/v1/adapted-models/{id}/examples" if path.endswith(_EXAMPLES) else path
+    """As the routes' own, in which ids have a name. Whoever is turned away may have asked for anything, and what is
+    counted by its path stays in memory."""
+    if path.endswith(_EXAMPLES):
+        return "/v1/adapted-models/{id}/examples"
+    return path if path.removeprefix("/v1") in _CALLS else "unmatched"
