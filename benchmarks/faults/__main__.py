@@ -3,6 +3,7 @@
 
 import argparse
 import asyncio
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -33,8 +34,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Ends with code 1 where the auditor finds something, of a control where it finds nothing."""
     given = parser().parse_args()
-    with tempfile.TemporaryDirectory(prefix="kshot-chaos-") as folder:
-        spent = chaos(Path(folder), given)
+    folder = Path(tempfile.mkdtemp(prefix="kshot-chaos-"))
+    spent = chaos(folder, given)
     run = run_of(
         spent.index,
         spent.audit,
@@ -48,7 +49,9 @@ def main() -> None:
     write(given.out, sorted([*others, run], key=lambda one: one.without or ""))
     print("\n".join(run.evidence[:40]))
     print(run.counts)
-    sys.exit((sum(run.counts.values()) > 0) != (given.without is not None))
+    if (sum(run.counts.values()) > 0) != (given.without is not None):
+        sys.exit(f"not as it should be: the ledger and every process's log are in {folder}")
+    shutil.rmtree(folder)
 
 
 def chaos(folder: Path, given: argparse.Namespace) -> Spent:
