@@ -15,7 +15,6 @@ from service.state import State
 
 _LOOK_S = 1.0
 _KEEP_ALIVE_S = 15.0
-_RECHECK_S = 10.0
 _AT_ONCE = 200
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
