@@ -165,6 +165,7 @@ class FrontQueue:
             return
         server = next((line for line in told.split(b"\r\n") if line.startswith(b"run_id:")), None)
         if self._server not in (None, server):
+            await self._reader.ask("XLEN", PREDICT_STREAM)  # while it reads its data it refuses this, and calls too
             _log.warning("predict_sent_again", calls=len(self._posted))
             for link, words in self._posted.values():
                 link.tell(*words)
