@@ -179,10 +179,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/v1/tenants/{tenant}"): Operation(World.own_tenant, admins=True),
     ("put", "/v1/tenants/{tenant}/quotas"): Operation(World.own_tenant, _of({}), admins=True, writes=1),
     ("get", "/v1/audit"): _LIST,
-    ("post", "/v1/training-jobs"): Operation(
-        World.dataset, lambda dataset: {**JOB, "dataset": dataset}, admins=True, writes=1
-    ),
-    ("post", "/v1/training-plans"): Operation(World.dataset, lambda dataset: {**JOB, "dataset": dataset}, admins=True),
+    ("post", "/v1/training-jobs"): Operation(World.dataset, _job, admins=True, writes=1),
+    ("post", "/v1/training-plans"): Operation(World.dataset, _job, admins=True),
     ("get", "/v1/training-jobs"): _LIST,
     ("get", "/v1/training-jobs/{id}"): Operation(World.job, admins=True),
     ("get", "/v1/training-jobs/{id}/events"): Operation(World.job, admins=True),
