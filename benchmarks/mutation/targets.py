@@ -24,9 +24,9 @@ TARGETS = (
     Target("service/sessions.py", ("tests/service/test_auth.py",)),
     Target("kshot/storage/tasks.py", (f"{_STORAGE}/test_task_life.py", *_ENDS, f"{_WORKERS}/test_expiry.py")),
     Target("kshot/storage/lookups.py", _ENTRY),
-    Target("kshot/storage/access.py", (f"{_STORAGE}/test_access.py", f"{_STORAGE}/test_access_and_reuse.py")),
     Target("kshot/storage/sessions.py", (f"{_STORAGE}/test_sessions.py",)),
     Target("kshot/storage/tenancy.py", (f"{_STORAGE}/test_tenancy.py",)),
+    Target("kshot/storage/access.py", (f"{_STORAGE}/test_access.py", f"{_STORAGE}/test_access_and_reuse.py")),
     Target("workers/settling.py", (*_ENDS, f"{_WORKERS}/test_expiry.py", f"{_WORKERS}/test_following.py")),
     Target("workers/reaper.py", tuple(f"{_WORKERS}/test_{of}.py" for of in ("expiry", "following", "withdrawn_tasks"))),
 )

@@ -16,7 +16,7 @@ from kshot.storage.quotas import Quotas, set_quotas
 from kshot.storage.sessions import create_session
 from service import auth
 from service.app import create_app
-from service.auth import enter, expected_tenant, recheck_admin
+from service.auth import enter, expected_tenant, get_admin, recheck_admin
 from service.logs import begin_request
 from service.settings import Settings
 from service.state import State
@@ -144,6 +144,7 @@ async def test_who_enters_is_who_the_key_belongs_to(app: FastAPI):
         "in its log lines"
     )
     assert (caller.tenant, caller.role, caller.key) == (key.tenant, "admin", key.id)
+    assert await get_admin(caller) is caller
     assert caller.quotas.requests_per_minute == state_of(app).settings.rate_per_minute
 
 

@@ -155,7 +155,7 @@ async def test_of_two_who_replace_a_key_at_once_one_is_told(database: AsyncEngin
     async with database.begin() as connection:
         await rotate(connection, key)
         late = asyncio.create_task(second())
-        while not await connection.scalar(waits):
+        while not late.done() and not await connection.scalar(waits):
             await asyncio.sleep(0.01)
     with pytest.raises(Conflict, match="replaces this key already"):
         await late
