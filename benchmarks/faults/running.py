@@ -34,7 +34,12 @@ SELECT (SELECT count(*) FROM tasks WHERE status IN ('queued', 'running')),
     (SELECT coalesce(sum(last_seq), 0) FROM training_jobs), (SELECT coalesce(sum(attempt), 0) FROM tasks)
 """
 
-
+_STANDING = (
+    "SELECT id, background, status, attempt, max_attempts, worker, lease_until, now(), created_at, started_at FROM tasks"
+    " WHERE status IN ('queued', 'running')",
+    "SELECT pid, state, wait_event_type, wait_event, pg_blocking_pids(pid), xact_start, query_start, query"
+    " FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+)
 _UNSWEPT = "SELECT count(*) FROM adapted_models WHERE deleted_at IS NOT NULL AND state_erased_at IS NULL"
 
 
@@ -140,8 +145,19 @@ async def _until_quiet(service: WholeService) -> None:
         if row != seen:
             seen, deadline = row, time.monotonic() + _STANDSTILL_S
         if time.monotonic() > deadline:
+            await _note_standstill(service)
             return
         await asyncio.sleep(0.3)
+
+
+async def _note_standstill(service: WholeService) -> None:
+    """What is open, and what Postgres does, beside the logs: for whoever looks for the reason."""
+    connection = await asyncpg.connect(service.database_url)
+    try:
+        rows = [row for query in _STANDING for row in await connection.fetch(query)]
+    finally:
+        await connection.close()
+    (service.folder / "standstill.log").write_text("\n".join(str(dict(row)) for row in rows) + "\n")
 
 
 async def _row(service: WholeService, query: str) -> asyncpg.Record:

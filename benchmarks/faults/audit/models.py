@@ -14,7 +14,8 @@ _VECTORS = ("near", "plain", "matching", "numbers", "steps", "slow", "waves")
 
 _MODELS = """
 SELECT m.id, tenants.name AS tenant, m.metadata->>'order' AS number, m.metadata->>'owner' AS owner,
-    m.deleted_at IS NOT NULL AS deleted, t.id AS task, t.checkpoint_id AS checkpoint, t.status, t.failure->>'code' AS code, t.payload,
+    m.deleted_at IS NOT NULL AS deleted, t.id AS task, t.checkpoint_id AS checkpoint, t.status,
+    t.failure->>'code' AS code, t.payload,
     t.tenant_id = m.tenant_id AS task_is_its_own, r.task_id IS NOT NULL AS has_result,
     (SELECT count(*) FROM audit_log WHERE object_id = m.id AND action = 'adapted_model.create') AS noted
 FROM adapted_models m JOIN tenants ON tenants.id = m.tenant_id
