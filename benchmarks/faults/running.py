@@ -35,8 +35,8 @@ SELECT (SELECT count(*) FROM tasks WHERE status IN ('queued', 'running')),
 """
 
 _STANDING = (
-    "SELECT id, background, status, attempt, max_attempts, worker, lease_until, now(), created_at, started_at FROM tasks"
-    " WHERE status IN ('queued', 'running')",
+    "SELECT id, background, status, attempt, max_attempts, worker, lease_until, now(), created_at, started_at"
+    " FROM tasks WHERE status IN ('queued', 'running')",
     "SELECT pid, state, wait_event_type, wait_event, pg_blocking_pids(pid), xact_start, query_start, query"
     " FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
 )
