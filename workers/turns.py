@@ -14,6 +14,9 @@ FIRST_GUESS_S = 0.001
 """A unit of weight costs so much until a batch of its key was computed."""
 SLICE_S = 0.03
 """While several tenants ask, a batch takes about so long at most: whoever comes next waits for no more."""
+LEAST = 4.0
+"""But a batch may have this weight whatever it costs: where a batch costs much and its items little, small ones would
+cost everybody several times as much, and still take longer than a slice."""
 _LATELY_S = 10.0
 _KEPT = 1000
 
@@ -62,4 +65,4 @@ class Turns:
         price = self._prices.get(key)
         if not price or time.monotonic() - self._changed_at > _LATELY_S:
             return float("inf")
-        return SLICE_S / price
+        return max(LEAST, SLICE_S / price)

@@ -3,10 +3,12 @@
 from collections import Counter
 from dataclasses import replace
 
+import pytest
+
 from kshot.storage.tasks import Claim
 from tests.workers.samples import adapt
 from workers.batching import Limits, Queues
-from workers.turns import SLICE_S
+from workers.turns import LEAST, SLICE_S
 from workers.work import Work
 
 
@@ -71,17 +73,18 @@ async def test_of_one_tenant_what_came_first_is_first_whatever_its_neighbours_do
         assert [work for work in served if work.tenant == tenant] == [work for work in works if work.tenant == tenant]
 
 
-async def test_a_batch_is_short_while_several_tenants_ask_and_full_for_one_alone() -> None:
+@pytest.mark.parametrize(("cost_s", "fit"), [(SLICE_S / 6.5, 6), (SLICE_S * 3, LEAST)])
+async def test_a_batch_is_short_while_several_tenants_ask_and_full_for_one_alone(cost_s: float, fit: float) -> None:
     waiting = Queues(Limits(tasks=64, queries=64))
     works = [of("noisy", adapt(i)) for i in range(30)]
-    waiting.took(works[:1], SLICE_S / 4.5)  # four of them fit
+    waiting.took(works[:1], cost_s)
     for work in works:
         waiting.put(work)
     waiting.put(of("quiet", adapt(99)))
     batch = await waiting.next()
-    assert batch is not None and [work.tenant for work in batch].count("quiet") == 1 and len(batch) == 4
+    assert batch is not None and [work.tenant for work in batch].count("quiet") == 1 and len(batch) == fit
     alone = Queues(Limits(tasks=64, queries=64))
-    alone.took(works[:1], SLICE_S / 4.5)
+    alone.took(works[:1], cost_s)
     for work in works:
         alone.put(work)
     assert await alone.next() == works
