@@ -231,6 +231,7 @@ async def test_what_is_remembered_of_callers_is_bounded(
         ({"X-Kshot-Console": "0", "Origin": "http://127.0.0.1"}, 403),
         ({"X-Kshot-Console": "1"}, 403),
         ({"X-Kshot-Console": "1", "Origin": "http://evil.example"}, 403),
+        ({"X-Kshot-Console": "1", "Origin": "http://["}, 403),
         ({"X-Kshot-Console": "1", "Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1"}, 403),
         ({"X-Kshot-Console": "1", "Sec-Fetch-Site": "cross-site", "Origin": "http://127.0.0.1"}, 403),
     ],
