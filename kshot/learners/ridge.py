@@ -160,7 +160,6 @@ def _check_targets(supports: Sequence[Support], head: Head) -> None:
             raise Invalid(f"this checkpoint predicts {len(head['log_noise'])} numbers", param="support.labels")
 
 
-@torch.inference_mode()
 def _adapt(packed: Packed, head: Head, l2: float | None, measured: bool) -> list[State]:
     """The states of tasks of one kind, alike in size; ``measured``: with their quality."""
     if has_prior(head) and packed.task == "regression":
@@ -251,7 +250,6 @@ def _doubt_of_noise(n: int) -> float:
     return freedom / (freedom - 2)
 
 
-@torch.inference_mode()
 def _predict(states: Sequence[State], x: Tensor, lengths: Sequence[int]) -> list[Output]:
     """The answers of models of one kind, alike in size, to their query embeddings (B, q, d), so many of each."""
 

@@ -184,7 +184,7 @@ async def test_a_payload_that_breaks_its_decoding_is_in_no_log(stack: Stack):
         broken = await stack.submit("near", blobs(9), payload=options)
         await stack.until(broken, "failed")
         log = worker.log.read_text()
-    assert "task_not_decoded" in log and broken.task_id in log
+    assert "task_failed" in log and broken.task_id in log
     assert "secret" not in log
 
 

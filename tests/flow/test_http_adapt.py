@@ -244,7 +244,7 @@ def test_tensors_agree_with_json(tenant: Tenants) -> None:
 
 def test_checkpoints_aliases_and_limits(tenant: Tenants) -> None:
     client = tenant("a")
-    listed = client.get("/v1/checkpoints").json()
+    listed = client.get("/v1/checkpoints?limit=100").json()
     assert {item["name"] for item in listed["data"]} >= {"plain", "quads", "drawings", "sketches", "lines", "words"}
     plain = next(item for item in listed["data"] if item["name"] == "plain")
     assert plain["aliases"] == ["plain@production"]
