@@ -13,7 +13,7 @@ from tests.flow.stacks import open_http_stack
 from tests.fuzzing.routes import ask_all_routes, callers, errors_in, operations
 
 pytestmark = pytest.mark.flow
-CASES = {"admin": 20, "user": 5}
+CASES = {"admin": 10, "user": 5}
 
 
 @pytest.fixture(scope="module")
