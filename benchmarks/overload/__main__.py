@@ -26,6 +26,10 @@ async def run(url: str, key: str, plan: Plan) -> tuple[list[Overload], list[Fair
     return loads, shares
 
 
+_STATE_BYTES = 32 * 2**20
+"""The cache of states is full before the overload: what grows then is something else."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overload", description=__doc__)
     parser.add_argument("--rounds", type=int, default=Plan.rounds)
@@ -33,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/overload"))
     given = parser.parse_args(arguments)
     key, plan = secrets.token_hex(32), Plan(rounds=given.rounds, overload_s=given.seconds)
-    with own_service(KSHOT_ADMIN_KEY=key) as url:
+    with own_service(KSHOT_ADMIN_KEY=key, KSHOT_STATE_BYTES=str(_STATE_BYTES)) as url:
         loads, shares = uvloop.run(run(url, key, plan))
     page.write(given.out, plan, loads, shares)
 
