@@ -35,36 +35,27 @@ class Line:
         *,
         body: Any = None,
         headers: Mapping[str, str] | None = None,
+        tries: int = _TRIES,
     ) -> Told:
-        """Ask once."""
+        """Ask, and again the same as long as the answer says that this may help, and nobody calls it a day."""
+        for tried in range(1, tries + 1):
+            told = await self._once(act, about, self.client.build_request(method, path, json=body, headers=headers))
+            helpless = told.status is not None and told.status not in AGAIN
+            if helpless or tried == tries or self.over.is_set():
+                break
+            await pause(self.over, _PAUSE_S)
+        return told
+
+    async def _once(self, act: str, about: dict[str, Any], request: httpx.Request) -> Told:
         sent = self.ledger.now()
         status: int | None = None
         try:
-            answer = await self.client.request(method, path, json=body, headers=dict(headers or {}))
+            answer = await self.client.send(request)
             status, text = answer.status_code, answer.text
         except httpx.RequestError as error:
             text = type(error).__name__
         told = Told(self.caller, self.tenant, act, about, sent, self.ledger.now(), status, text)
         self.ledger.note(told)
-        return told
-
-    async def insist(
-        self,
-        act: str,
-        method: str,
-        path: str,
-        about: dict[str, Any],
-        *,
-        body: Any = None,
-        headers: Mapping[str, str] | None = None,
-        tries: int = _TRIES,
-    ) -> Told:
-        """Ask again, the same, as long as the answer says that this may help, and nobody calls it a day."""
-        for _ in range(tries):
-            told = await self.ask(act, method, path, about, body=body, headers=headers)
-            if (told.status is not None and told.status not in AGAIN) or self.over.is_set():
-                return told
-            await pause(self.over, _PAUSE_S)
         return told
 
 

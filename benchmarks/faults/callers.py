@@ -63,7 +63,7 @@ class Caller:
         headers = {} if order.key is None else {"Idempotency-Key": order.key}
         headers |= {"Prefer": prefer} if prefer else {}
         about = {"order": order.plain()}
-        return await self._line.insist("adapt", "POST", path, about, body=order.body(), headers=headers)
+        return await self._line.ask("adapt", "POST", path, about, body=order.body(), headers=headers)
 
     def _order(self) -> Order:
         number, twin = next(self._shared.numbers), self._rng.random() < 0.25
@@ -90,7 +90,7 @@ class Caller:
 
     async def _wait_for(self, id: str) -> None:
         while not self._line.over.is_set():
-            told = await self._line.insist("get", "GET", f"/v1/adapted-models/{id}?wait=3", {"model": id})
+            told = await self._line.ask("get", "GET", f"/v1/adapted-models/{id}?wait=3", {"model": id})
             if not told.is_accepted or told.json()["status"] not in _PENDING:
                 return
 
@@ -107,13 +107,13 @@ class Caller:
         about = {"order": order.plain(), "model": model, "salt": salt}
         body = {"model": model, "inputs": order.inputs(salt), "store": self._rng.random() < 0.3}
         headers = {"Prefer": "wait=5"}
-        return await self._line.insist("predict", "POST", "/predict", about, body=body, headers=headers, tries=tries)
+        return await self._line.ask("predict", "POST", "/predict", about, body=body, headers=headers, tries=tries)
 
     async def _give_feedback(self, model: str, order: Order, told: Told) -> None:
         number, prediction = next(self._shared.numbers), told.json()["id"]
         labels = self._rng.choices(sorted(set(order.support()[1])), k=len(told.json()["predictions"]))
         about = {"model": model, "prediction": prediction, "number": number}
-        await self._line.insist(
+        await self._line.ask(
             "feedback", "POST", f"/v1/adapted-models/{model}/feedback", about,
             body={"prediction": prediction, "labels": labels}, headers={"Idempotency-Key": f"feedback-{number}"},
         )  # fmt: skip
@@ -126,7 +126,7 @@ class Caller:
         salt = self._rng.randrange(1000)
         sent = {name: body[name] for name in ("checkpoint", "options", "support")} | {"inputs": order.inputs(salt)}
         about = {"order": order.plain(), "model": None, "salt": salt}
-        await self._line.insist("predict", "POST", "/v1/predict", about, body=sent, tries=_TRIES)
+        await self._line.ask("predict", "POST", "/v1/predict", about, body=sent, tries=_TRIES)
 
     async def _add_examples(self) -> None:
         grown = [(model, order) for model, order in self._made if order.form not in ("waves", "auto", "slow")]
@@ -150,13 +150,13 @@ class Caller:
         """While it is asked something, at times: what is recorded of it then must go, too."""
         self._made.remove((model, order))
         about = {"model": model}
-        deleting = self._line.insist("delete", "DELETE", f"/v1/adapted-models/{model}", about)
+        deleting = self._line.ask("delete", "DELETE", f"/v1/adapted-models/{model}", about)
         if self._rng.random() < 0.5:
             told, _ = await asyncio.gather(deleting, self._predict_with(model, order, 1))
         else:
             told = await deleting
         if told.is_accepted:
-            await self._line.ask("get", "GET", f"/v1/adapted-models/{model}", about)
+            await self._line.ask("get", "GET", f"/v1/adapted-models/{model}", about, tries=1)
 
     async def _change_its_mind(self) -> None:
         """Delete what is still being made: that cancels it."""
@@ -171,7 +171,7 @@ class Caller:
     async def _look(self) -> None:
         if self._made:
             model, _ = self._rng.choice(self._made)
-            await self._line.ask("get", "GET", f"/v1/adapted-models/{model}", {"model": model})
+            await self._line.ask("get", "GET", f"/v1/adapted-models/{model}", {"model": model}, tries=1)
 
     async def _pry(self) -> None:
         """Ask for another tenant's model: it must be as if it were not there."""
@@ -185,10 +185,12 @@ class Caller:
         rows = {"inputs": [[0.0] * 8], "labels": ["any-0"]}
         asked = self._rng.randrange(4)
         if asked == 0:
-            await self._line.ask("pry", "GET", path, about)
+            await self._line.ask("pry", "GET", path, about, tries=1)
         elif asked == 1:
-            await self._line.ask("pry", "DELETE", path, about)
+            await self._line.ask("pry", "DELETE", path, about, tries=1)
         elif asked == 2:
-            await self._line.ask("pry", "POST", "/predict", about, body={"model": model, "inputs": [[0.0] * 8]})
+            await self._line.ask(
+                "pry", "POST", "/predict", about, body={"model": model, "inputs": [[0.0] * 8]}, tries=1
+            )
         else:
-            await self._line.ask("pry", "POST", f"{path}/examples", about, body={"support": rows})
+            await self._line.ask("pry", "POST", f"{path}/examples", about, body={"support": rows}, tries=1)
