@@ -88,6 +88,7 @@ async def test_a_batch_whose_commit_went_through_unheard_counts_once_and_is_answ
     endings = await place.settler._endings(outcomes)
     assert all(done.counts for done in await place.settler._commit(endings))  # and the answer to it was lost
     await place.settler._end(endings)
+    assert len(place.leases) == 0
     assert [await place.results(claim) for claim in claims] == [1] * 10
     assert [await place.states(claim) for claim in claims] == [1] * 10
     assert len(await replied(place, servers.redis_url)) == 10

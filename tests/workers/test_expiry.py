@@ -124,6 +124,15 @@ async def test_the_state_of_an_attempt_that_was_killed_goes_when_a_later_one_cou
     assert place.state_files(claim.task_id) == [f"{claim.task_id}-2.safetensors"]
 
 
+@pytest.mark.usefixtures("stored")
+async def test_a_later_one_counts_also_where_that_state_cannot_be_deleted(place: Place):
+    claim = await place.claimed()
+    heir = await place.taken_by_another(claim)
+    (place.objects._folder / "states" / f"{claim.task_id}-1.safetensors").mkdir(parents=True)  # unlink refuses it
+    assert await place.settler.settle(place.solved(heir))
+    assert (await place.model(claim)).status == "succeeded"
+
+
 async def test_and_when_the_task_is_given_up_as_poison(place: Place):
     claim = await place.claimed()
     place.objects.put(f"states/{claim.task_id}-1.safetensors", b"stored, and never committed")

@@ -4,13 +4,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from structlog.testing import capture_logs
 
 from kshot.contracts.errors import AdaptationFailed, NotFound
+from kshot.queue.work import WorkQueue
 from kshot.storage.access import ensure_tenant
+from kshot.storage.database import open_database
 from tests.workers.place import Place
 from tests.workers.samples import blobs
 from workers.cold import Damaged
 from workers.models import Models
+from workers.settling import Settler
 from workers.work import Failed
 
 
@@ -81,6 +85,56 @@ async def test_what_needs_a_part_that_is_away_is_given_back_unspent(place: Place
     assert (await place.claim(claim.task_id)).attempt == 1
 
 
+async def test_what_was_given_back_is_held_no_longer(place: Place):
+    claims = [await place.claimed() for _ in range(2)]
+    await place.settler.give_back(claims[:1])
+    assert not place.leases.holds(claims[0]) and place.leases.holds(claims[1])
+
+
+async def test_what_cannot_be_given_back_either_is_left_to_its_lease(place: Place):
+    claim = await place.claimed()
+    away = open_database("postgresql://kshot@127.0.0.1:1/kshot")
+    settler = Settler(replace(place.stack, database=away), place.models, place.leases)
+    assert not await settler.settle([Failed(claim, ConnectionRefusedError())])
+    assert ((await place.row(claim.task_id)).status, len(place.leases)) == ("running", 0)
+
+
+async def test_a_reply_that_cannot_be_sent_changes_nothing(place: Place):
+    claim = replace(await place.claimed(), reply_to="kshot:reply:settling")
+    queue = WorkQueue("redis://127.0.0.1:1", "wrk_me")
+    settler = Settler(replace(place.stack, queue=queue), place.models, place.leases)
+    with capture_logs() as logs:
+        assert await settler.settle(place.solved(claim))
+    await queue.close()
+    assert "replies_lost" in [line["event"] for line in logs]
+    assert ((await place.model(claim)).status, await place.results(claim)) == ("succeeded", 1)
+
+
+@pytest.mark.usefixtures("either_way")
+async def test_a_lease_that_is_lost_just_before_the_commit_leaves_nothing(place: Place):
+    late, failing = await place.claimed(), await place.claimed()
+    endings = await place.settler._endings([*place.solved(late), Failed(failing, AdaptationFailed("diverged"))])
+    for claim, ending in zip((late, failing), endings, strict=True):
+        await place.taken_by_another(claim)
+        await place.settler._end([ending])
+        assert ((await place.row(claim.task_id)).status, await place.states(claim)) == ("running", 0)
+
+
+async def test_the_log_says_what_ended_and_for_which_request(place: Place):
+    claims = [replace(await place.claimed(), request_id=f"req_{number}") for number in range(3)]
+    outcomes = [outcome for claim in claims[:2] for outcome in place.solved(claim)]
+    with capture_logs() as logs:
+        await place.settler.settle([*outcomes, Failed(claims[2], AdaptationFailed("diverged"))])
+    told = {line["event"]: line for line in logs if line["event"].startswith("task")}
+    assert (told["tasks_succeeded"]["tasks"], told["tasks_succeeded"]["requests"]) == (
+        [claim.task_id for claim in claims[:2]], ["req_0", "req_1"],
+    )  # fmt: skip
+    failed = told["task_failed"]
+    assert (failed["task_id"], failed["request_id"], failed["failure"]) == (
+        claims[2].task_id, "req_2", "adaptation_failed",
+    )  # fmt: skip
+
+
 async def test_a_heartbeat_notices_a_lost_claim_and_keeps_the_others(place: Place):
     kept, lost = await place.claimed(), await place.claimed()
     await place.taken_by_another(lost)
@@ -114,6 +168,7 @@ async def test_a_state_that_changed_in_its_row_is_not_used(place: Place):
     await place.settler.settle(place.solved(claim))
     damage = "UPDATE results SET state = set_byte(state, octet_length(state) - 2, 65) WHERE task_id = :id"
     await place.execute(damage, id=claim.task_id)
+    assert await place.models.adapted(claim.tenant, claim.adapted_model, claim.task_id), "whole, in memory"
     read_back = Models(place.stack.database, place.objects, place.stack.device)
     with pytest.raises(Damaged):
         await read_back.adapted(claim.tenant, claim.adapted_model)
