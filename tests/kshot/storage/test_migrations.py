@@ -8,6 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kshot.contracts.ids import new_id
+from kshot.storage import access_tables, flywheel_tables, training_tables  # noqa: F401 - their tables join the metadata
 from kshot.storage.access import audit
 from kshot.storage.adapted_models import (
     get_adapted_model,
@@ -18,7 +19,7 @@ from kshot.storage.checkpoints import register
 from kshot.storage.database import open_database
 from kshot.storage.results import get_support
 from kshot.storage.states import Wanted, read_states
-from kshot.storage.tables import DEFAULT_TENANT
+from kshot.storage.tables import DEFAULT_TENANT, metadata
 from kshot.storage.tasks import insert_task
 from standalone import EmbeddedServers, embedded_servers
 from tests.kshot.storage.conftest import a_manifest, a_model, alembic, its_task
@@ -27,6 +28,24 @@ from tests.kshot.storage.conftest import a_manifest, a_model, alembic, its_task
 def test_migrations_equal_the_tables(migrated: EmbeddedServers):
     done = alembic(migrated, "check")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+_CHECKS = """
+SELECT relname, conname, pg_get_constraintdef(c.oid), convalidated
+FROM pg_constraint c JOIN pg_class t ON t.oid = conrelid
+WHERE contype = 'c' AND relnamespace = CAST(:schema AS regnamespace)"""
+
+
+async def test_checks_equal_those_of_the_tables(database: AsyncEngine):
+    """Alembic compares none: so the tables are made as they are declared, and Postgres is asked of both."""
+    async with database.connect() as connection:  # rolled back
+        migrated = await connection.execute(text(_CHECKS), {"schema": "public"})
+        await connection.execute(text("CREATE SCHEMA declared"))
+        await connection.execute(text("SET LOCAL search_path TO declared"))
+        await connection.run_sync(metadata.create_all)
+        declared = await connection.execute(text(_CHECKS), {"schema": "declared"})
+        found = {tuple(row) for row in migrated}
+    assert found == {tuple(row) for row in declared} and len(found) == 6
 
 
 def test_migrations_go_back_and_forth_again():
