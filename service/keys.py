@@ -4,20 +4,22 @@ from kshot.contracts.errors import Conflict, Unauthenticated
 from kshot.storage.access import Role, any_key, audit, authenticate, ensure_tenant, generate_secret, insert_key
 from kshot.storage.database import open_database
 from kshot.storage.tables import DEFAULT_TENANT
+from kshot.storage.tenancy import grant_again
 from service.database import Database
 from service.settings import Settings
 from service.sizing import check_connections
 
 
 async def prepare(settings: Settings, processes: int) -> bool:
-    """What is done once before ``processes`` of the service start: store KSHOT_ADMIN_KEY where it is set, and look
-    whether Postgres has room for their connections. Returns whether any key exists.
+    """What is done once before ``processes`` of the service start: grant what a restore left out, store KSHOT_ADMIN_KEY
+    where it is set, and look whether Postgres has room for their connections. Returns whether any key exists.
 
     Unavailable: no database. Conflict: the key cannot be used as given.
     """
     database = Database(open_database(settings.database, pool_size=1))
     try:
         async with database.transaction() as connection:
+            await grant_again(connection)
             if settings.admin_key is not None:
                 secret = settings.admin_key.get_secret_value()
                 await insert_key(connection, secret=secret, tenant=DEFAULT_TENANT, name="bootstrap", role="admin")

@@ -18,6 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 ROLE = "pg_database_owner"
 _CONFINE = text("SELECT set_config('role', :role, true), set_config('kshot.tenant', :tenant, true)")
 _ACT_AS = text("SELECT set_config('role', :role, true)")
+_LOCK = 0x67726E74  # "grnt": of two that grant the same at once, Postgres would refuse one
+_MISSING = text("""
+SELECT to_regproc('grant_to_tenants') IS NOT NULL AND NOT has_table_privilege(:role, to_regclass('tenants'), 'SELECT')
+""")
 
 
 async def confine(connection: AsyncConnection, tenant: str) -> None:
@@ -35,6 +39,8 @@ async def unconfined(connection: AsyncConnection) -> AsyncIterator[None]:
 
 
 async def grant_again(connection: AsyncConnection) -> None:
-    """After a restore, which leaves privileges out. Tables from before revision 0008 get theirs when they migrate."""
-    if await connection.scalar(text("SELECT to_regproc('grant_to_tenants') IS NOT NULL")):
+    """After a restore, which leaves privileges out, and before the service starts, since that may have ended before it
+    came to this. Tables from before revision 0008 get theirs when they migrate."""
+    await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    if await connection.scalar(_MISSING, {"role": ROLE}):
         await connection.execute(text("SELECT grant_to_tenants()"))

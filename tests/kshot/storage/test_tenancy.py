@@ -208,11 +208,12 @@ async def test_what_concerns_everyone_is_asked_in_between(database: AsyncEngine,
 
 async def test_what_a_restore_leaves_out_is_granted_again(database: AsyncEngine) -> None:
     async with database.connect() as connection:  # nothing of it is committed
-        await connection.execute(text(f"REVOKE ALL ON adapted_models FROM {ROLE}"))
+        await connection.execute(text(f"REVOKE ALL ON tenants, adapted_models FROM {ROLE}"))
         asked = text(f"SELECT has_table_privilege('{ROLE}', 'adapted_models', 'SELECT')")
         assert not await connection.scalar(asked)
         await grant_again(connection)
         assert await connection.scalar(asked)
+        await connection.execute(text(f"REVOKE ALL ON tenants FROM {ROLE}"))
         await connection.execute(text("DROP FUNCTION grant_to_tenants"))
         await grant_again(connection)  # nothing to call, as before that revision
 
