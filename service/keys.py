@@ -1,7 +1,10 @@
 """Before the start, and keys made outside the API: the bootstrap admin key, and the command line's."""
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from kshot.contracts.errors import Conflict, Unauthenticated
-from kshot.storage.access import Role, any_key, audit, authenticate, ensure_tenant, generate_secret, insert_key
+from kshot.contracts.ids import new_id
+from kshot.storage.access import Key, Role, any_key, audit, authenticate, ensure_tenant, generate_secret, insert_key
 from kshot.storage.database import open_database
 from kshot.storage.tables import DEFAULT_TENANT
 from kshot.storage.tenancy import grant_again
@@ -21,9 +24,7 @@ async def prepare(settings: Settings, processes: int) -> bool:
         async with database.transaction() as connection:
             await grant_again(connection)
             if settings.admin_key is not None:
-                secret = settings.admin_key.get_secret_value()
-                await insert_key(connection, secret=secret, tenant=DEFAULT_TENANT, name="bootstrap", role="admin")
-                await authenticate(connection, secret)
+                await _store_bootstrap(connection, settings.admin_key.get_secret_value())
             await check_connections(connection, settings, processes)
             return await any_key(connection)
     except Unauthenticated:
@@ -40,9 +41,21 @@ async def create_key(settings: Settings, *, tenant: str, role: Role, name: str) 
         async with database.transaction() as connection:
             tenant_id = await ensure_tenant(connection, tenant)
             key = await insert_key(connection, secret=secret, tenant=tenant_id, name=name, role=role)
-            await audit(
-                connection, tenant=tenant_id, key=None, action="api_key.create", object_id=key.id, request_id=None
-            )
+            await _note_made(connection, key)
         return secret
     finally:
         await database.close()
+
+
+async def _store_bootstrap(connection: AsyncConnection, secret: str) -> None:
+    """Raises Conflict, and Unauthenticated where the key that is stored has ended."""
+    new = new_id("key")
+    key = await insert_key(connection, secret=secret, tenant=DEFAULT_TENANT, name="bootstrap", role="admin", id=new)
+    if key.id == new:
+        await _note_made(connection, key)
+    await authenticate(connection, secret)
+
+
+async def _note_made(connection: AsyncConnection, key: Key) -> None:
+    """In the audit log, made with no key and by no request: by the operator."""
+    await audit(connection, tenant=key.tenant, key=None, action="api_key.create", object_id=key.id, request_id=None)

@@ -52,15 +52,17 @@ async def insert_key(
     role: Role,
     expires_in_s: float | None = None,
     replaces: str | None = None,
+    id: str | None = None,
 ) -> Key:
-    """Store a key by its sha256. A key that is stored already (the bootstrap key at every start) stays as it is.
+    """Store a key by its sha256. A key that is stored already (the bootstrap key at every start) stays as it is, under
+    its own id and not the one given here.
 
     Raises Conflict where the prefix is another key's.
     """
     await connection.execute(
         insert(api_keys)
         .values(
-            id=new_id("key"),
+            id=id or new_id("key"),
             tenant_id=tenant,
             name=name,
             role=role,

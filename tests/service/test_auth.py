@@ -1,6 +1,6 @@
 """Who is let in, on real Postgres and Valkey: by key, by the console's cookie, and on a server without keys."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 import httpx
@@ -21,15 +21,8 @@ from service.logs import begin_request
 from service.settings import Settings
 from service.state import State
 from standalone import EmbeddedServers
-from tests.flow.job_stack import migrated_servers
 
 OURS = {"X-Kshot-Console": "1", "Origin": "http://127.0.0.1"}
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[EmbeddedServers]:
-    with migrated_servers() as running:
-        yield running
 
 
 @pytest.fixture
