@@ -161,7 +161,8 @@ class AdaptationWorker:
         except Exception as error:
             _log.error("ending_failed", count=len(outcomes), exc_info=error)
         finally:
-            self._intake.ended([] if isinstance(first, Claim) else [delivered_of(outcome) for outcome in outcomes])
+            if not isinstance(first, Claim):
+                self._intake.ended([delivered_of(outcome) for outcome in outcomes])
             trace_ended(outcomes, computed)
 
     def _wanted(self, batch: Sequence[Work]) -> list[Work]:

@@ -78,6 +78,8 @@ class ColdStates:
                 raise stored
             key = (wanted.tenant, stored.task)
             adapted = self._states.look(key) or await self._adapted(stored)
+        except Damaged as error:
+            return self._end(wanted, await self._reason(wanted, error))
         except Exception as error:
             return self._end(wanted, error)
         self._keep(wanted, key, adapted)
@@ -86,6 +88,14 @@ class ColdStates:
         if stored.state is not None and self._device.type == "cpu":
             return _parsed(stored, stored.state, self._device)  # small: a thread would cost more
         return await asyncio.to_thread(self._fetched, stored)
+
+    async def _reason(self, wanted: Wanted, damaged: Damaged) -> Exception:
+        """Why a state is not what its row says: the model may have been deleted, or have gone on, in this moment."""
+        try:
+            (again,) = await read_states(self._database, [wanted])
+        except Exception as error:
+            return error
+        return again if isinstance(again, KshotError) else damaged
 
     def _fetched(self, stored: StoredState) -> Adapted:
         blob = stored.state

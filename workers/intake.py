@@ -57,7 +57,6 @@ class Intake:
         self._lateness = lateness
         self.steps = Steps()
         self._calls: dict[bytes, int] = {}
-        self._roomier = asyncio.Event()
         self._resume_at = 0.0
         self._pause_s = _FIRST_PAUSE_S
 
@@ -99,7 +98,8 @@ class Intake:
             return None
         async with self._stack.database.connect() as connection:
             claims = await claiming.claim(connection, self._stack.worker, self._stack.lease_s, 1, last_chance=True)
-        works = await self._decoded(claims)
+        works, failed = await self._decoded(claims)
+        await self._refuse(failed)
         return works[0] if works else None
 
     async def take_over(self) -> None:
@@ -118,11 +118,11 @@ class Intake:
         """The object store takes what it is given."""
         self._pause_s = _FIRST_PAUSE_S
 
-    def ended(self, calls: Sequence[Delivered] = ()) -> None:
-        """Items ended: there is room again."""
+    def ended(self, calls: Sequence[Delivered]) -> None:
+        """Calls ended: there is room again."""
         for call in calls:
             self._calls.pop(call.message, None)
-        self._roomier.set()
+        self._leases.roomier.set()
 
     def _task_room(self) -> int:
         if self._leases.bytes >= _BYTES_AHEAD:
@@ -135,8 +135,8 @@ class Intake:
         return room
 
     async def _change(self) -> None:
-        self._roomier.clear()
-        await self._roomier.wait()
+        self._leases.roomier.clear()
+        await self._leases.roomier.wait()
 
     def _call_room(self) -> int:
         if sum(self._calls.values()) >= _BYTES_AHEAD:
@@ -162,8 +162,10 @@ class Intake:
         except Exception as error:
             _log.warning("claim_failed", error=type(error).__name__)
             return []
-        for work in await self._decoded(claims):
+        works, failed = await self._decoded(claims)
+        for work in works:
             self._put(work)
+        await self._refuse(failed)
         return claims
 
     def _put(self, work: Work) -> None:
@@ -171,7 +173,8 @@ class Intake:
             self._models.expect(work.key.checkpoint)
         self._queues.put(work)
 
-    async def _decoded(self, claims: Sequence[Claim]) -> list[Work]:
+    async def _decoded(self, claims: Sequence[Claim]) -> tuple[list[Work], list[Failed]]:
+        """The work of the claims, which are held from now on: each of them must be queued, or ended."""
         self._leases.hold(claims)
         self._stack.counts.claimed(claims)
         works, failed = [], []
@@ -182,12 +185,14 @@ class Intake:
                 if not isinstance(error, KshotError):
                     _log.error("task_not_decoded", task_id=claim.task_id, request_id=claim.request_id, exc_info=error)
                 failed.append(Failed(claim, error))
+        return works, failed
+
+    async def _refuse(self, failed: Sequence[Failed]) -> None:
+        """End the claims that are no work."""
         if failed:
             self._stack.counts.ended(failed)
             await self._settler.settle(failed)
-            self.ended()
             trace_ended(failed)
-        return works
 
     def _accept(self, calls: Sequence[Delivered]) -> Coroutine[Any, Any, None]:
         """Counts them at once, before the next are taken."""

@@ -24,6 +24,8 @@ class Leases:
         self._lease_s = lease_s
         self.writing = asyncio.Lock()
         self._held: dict[tuple[str, int], Claim] = {}
+        self.roomier = asyncio.Event()
+        """Set whenever a claim is held no more, for whatever reason: there is room for others."""
         self.bytes = 0
         """What the payloads of all claims held take in memory."""
         self.background = 0
@@ -44,6 +46,7 @@ class Leases:
         for claim in claims:
             if self._held.pop((claim.task_id, claim.attempt), None) is not None:
                 self._count(claim, -1)
+                self.roomier.set()
 
     def holds(self, claim: Claim) -> bool:
         """Whether the claim was still ours at the last heartbeat."""

@@ -46,7 +46,7 @@ def _place(row: Any) -> int:
 
 _OPEN = "({0}.status = 'queued' OR {0}.status = 'running' AND {0}.lease_until < now())"
 _FIRST = "SELECT {0} FROM tasks AS first WHERE first.adapted_model_id = {1}.adapted_model_id AND NOT first.background"
-"""The task that made a model alone holds the support set, which replays of it read."""
+"""The task that made a model alone holds the support set, which replays of it read; nothing where it was erased."""
 _READABLE = f"t.payload_version IN ({', '.join(map(str, sorted(READABLE_PAYLOADS)))})"
 
 _CLAIM = """
@@ -60,7 +60,7 @@ WITH hasty AS (
     FROM tasks WHERE status IN ('queued', 'running')
 ), picked AS (
     SELECT t.id, t.background, turn, t.created_at, coalesce(octet_length(t.query), 0)
-        + CASE WHEN t.background THEN ({bytes_of_first}) ELSE octet_length(t.payload) END AS bytes
+        + coalesce(CASE WHEN t.background THEN ({bytes_of_first}) ELSE octet_length(t.payload) END, 0) AS bytes
     FROM lined_up JOIN tasks AS t USING (id) WHERE {wanted}
     ORDER BY t.background, turn, t.created_at LIMIT $3 FOR UPDATE OF t SKIP LOCKED
 ), counted AS (
@@ -74,7 +74,8 @@ FROM counted, hasty
 WHERE tasks.id = counted.id AND (counted.bytes <= $4 OR counted.place = 1)
 RETURNING
     counted.place, tasks.id, tasks.attempt, tasks.worker, tasks.tenant_id, tasks.adapted_model_id,
-    tasks.checkpoint_id, tasks.learner, CASE WHEN tasks.background THEN ({first_payload}) ELSE tasks.payload END,
+    tasks.checkpoint_id, tasks.learner,
+    coalesce(CASE WHEN tasks.background THEN ({first_payload}) ELSE tasks.payload END, ''),
     tasks.reply_to, tasks.request_id, (extract(epoch FROM tasks.started_at - tasks.created_at) * 1000)::float8,
     tasks.background, tasks.query, tasks.trace
 """

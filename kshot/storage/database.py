@@ -15,8 +15,12 @@ from sqlalchemy.pool import ConnectionPoolEntry
 POOL_SIZE = 10
 """Connections of a process that asks for nothing else; a worker or a trainer has these."""
 _IDLE_S = 1.0
-_AWAY_STATES = ("08", "40", "53", "55P03", "57", "58")
-"""SQLSTATE classes: connection, rolled back (deadlock), out of resources, locked, operator intervention, system."""
+_LONGEST_PAUSE_S = 60.0
+"""Within a transaction. Postgres ends one that is left open for longer, with all that it has locked: whoever began it
+may have vanished, machine and all, which Postgres would not notice for hours."""
+_AWAY_STATES = ("08", "25P03", "40", "53", "55P03", "57", "58")
+"""SQLSTATE classes: connection, left open too long, rolled back (deadlock), out of resources, locked, operator
+intervention, system."""
 
 
 def driver_url(url: str) -> URL:
@@ -44,7 +48,11 @@ def open_database(url: str, *, pool_size: int = POOL_SIZE, statement_timeout_s: 
         connect_args={
             "timeout": 5,
             "command_timeout": statement_timeout_s,
-            "server_settings": {"application_name": "kshot", "jit": "off"},
+            "server_settings": {
+                "application_name": "kshot",
+                "jit": "off",
+                "idle_in_transaction_session_timeout": f"{1000 * max(_LONGEST_PAUSE_S, statement_timeout_s):.0f}ms",
+            },
         },
     )
     _ping_when_idle(engine)

@@ -23,7 +23,10 @@ async def delete_adapted_model(connection: AsyncConnection, tenant: str, id: str
     for a process that died before. Raises NotFound.
     """
     # The tasks first, as workers and the reaper do: then neither can wait for the other, and once the rows are ours no
-    # worker adds a result that we would not see.
+    # worker adds a result that we would not see. Of them the first one first, by a statement of its own: who moves the
+    # alias that the model follows holds it, and the replay he queues is seen only by a statement that begins later.
+    first = and_(tasks.c.adapted_model_id == id, tasks.c.tenant_id == tenant, ~tasks.c.background)
+    await connection.execute(select(tasks.c.id).where(first).with_for_update())
     attempts = await _cancel(connection, [id], tasks.c.tenant_id == tenant, erase_support=True)
     deleted = await connection.execute(
         update(adapted_models)

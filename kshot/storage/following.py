@@ -55,13 +55,7 @@ async def _start(connection: AsyncConnection, limit: int, *which: ColumnElement[
     wanted = list(await connection.scalars(_led_elsewhere(limit, *which)))
     if not wanted:
         return 0
-    found = await connection.execute(
-        select(adapted_models, aliases.c.checkpoint_id.label("target"))
-        .join(aliases, _ITS_ALIAS)
-        .where(adapted_models.c.id.in_(wanted), _FOLLOWS, aliases.c.checkpoint_id != _LED)  # as they are once locked
-        .order_by(adapted_models.c.id)
-        .with_for_update(of=adapted_models, skip_locked=True)
-    )
+    found = await connection.execute(_locked(wanted))
     models = found.all()
     await _supersede(connection, [model.id for model in models])
     for target in {model.target for model in models}:
@@ -92,6 +86,19 @@ def _led_elsewhere(limit: int, *which: ColumnElement[bool]) -> Select[tuple[str]
 
     sides = union_all(side(aliases.c.checkpoint_id > _LED), side(aliases.c.checkpoint_id < _LED)).lateral()
     return select(sides.c.id).select_from(aliases.join(sides, true())).where(*which).limit(limit)
+
+
+def _locked(ids: Sequence[str]) -> Select[Any]:
+    """Models that still are to be led elsewhere once they are locked. With their first tasks, which hold the support:
+    whoever deletes a model locks that one first, and must see the replays that are queued here, or none be queued."""
+    return (
+        select(adapted_models, aliases.c.checkpoint_id.label("target"))
+        .join(aliases, _ITS_ALIAS)
+        .join(tasks, and_(tasks.c.adapted_model_id == adapted_models.c.id, ~tasks.c.background))
+        .where(adapted_models.c.id.in_(ids), _FOLLOWS, aliases.c.checkpoint_id != _LED)
+        .order_by(adapted_models.c.id)
+        .with_for_update(of=[adapted_models, tasks], key_share=True, skip_locked=True)
+    )
 
 
 async def _supersede(connection: AsyncConnection, models: Sequence[str]) -> None:

@@ -11,9 +11,12 @@ from kshot.storage.database import open_database
 from standalone import EmbeddedServers
 from tests.flow.job_stack import migrated_servers
 from tests.workers import samples
+from tests.workers.moving import Moving
 from tests.workers.place import Place, open_place
 from tests.workers.recorder import Recorder
+from tests.workers.versions import write_versions
 from workers import storing
+from workers.publishing import publish
 
 
 @pytest.fixture(scope="session")
@@ -63,3 +66,14 @@ async def recorder(place: Place, tmp_path: Path) -> AsyncIterator[Recorder]:
     recorder = Recorder(place, tenant, f"r-{tenant[-12:].lower()}", tmp_path / "work")
     await recorder.record()
     yield recorder
+
+
+@pytest.fixture
+async def moving(place: Place, tmp_path: Path) -> AsyncIterator[Moving]:
+    await place.execute("UPDATE adapted_models SET follow = false")  # of tests before
+    found = {}
+    for label, folder in write_versions(tmp_path / "versions").items():
+        found[label] = await publish(place.stack.database, place.objects, folder)
+    moving = Moving(place, found)
+    await moving.move("first")
+    yield moving

@@ -1,8 +1,5 @@
 """Models that follow an alias: the old state answers until a new one is there that is no worse, whatever happens."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -19,21 +16,8 @@ from kshot.storage.revisions import STATES_KEPT, list_revisions
 from kshot.storage.states import Wanted, read_states
 from kshot.storage.tables import DEFAULT_TENANT
 from tests.workers.moving import Moving
-from tests.workers.place import Place
-from tests.workers.versions import NAME, write_versions
-from workers.publishing import publish
+from tests.workers.versions import NAME
 from workers.reaper import erase, reap
-
-
-@pytest.fixture
-async def moving(place: Place, tmp_path: Path) -> AsyncIterator[Moving]:
-    await place.execute("UPDATE adapted_models SET follow = false")  # of tests before
-    found = {}
-    for label, folder in write_versions(tmp_path / "versions").items():
-        found[label] = await publish(place.stack.database, place.objects, folder)
-    moving = Moving(place, found)
-    await moving.move("first")
-    yield moving
 
 
 @pytest.mark.usefixtures("either_way")

@@ -37,9 +37,11 @@ async def test_a_heartbeat_keeps_what_is_its_own_and_says_what_is_not(place: Pla
     await place.taken_by_another(lost)
     await place.execute("UPDATE tasks SET lease_until = now() - interval '1 s' WHERE id = :id", id=kept.task_id)
     place.leases.let_go([told])
+    place.leases.roomier.clear()
     with capture_logs() as logs:
         assert await place.leases.renew([kept, lost]) == [kept]
         assert await place.leases.renew([]) == []
+    assert place.leases.roomier.is_set(), "whoever waits for room hears of it"
     assert [(line["event"], line["task_id"]) for line in logs] == [("lease_lost", lost.task_id)]
     assert place.leases.holds(kept) and not place.leases.holds(lost)
     row = "SELECT lease_until > now() + interval '30 s' FROM tasks WHERE id = :id"

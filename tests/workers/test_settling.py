@@ -1,6 +1,8 @@
 """What ends a claim, on real Postgres and Valkey: once, whoever else tries, and whatever is away meanwhile."""
 
+import asyncio
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,8 @@ from kshot.contracts.errors import AdaptationFailed, NotFound
 from kshot.queue.work import WorkQueue
 from kshot.storage.access import ensure_tenant
 from kshot.storage.database import open_database
+from kshot.storage.expiry import delete_adapted_model
+from kshot.storage.objects import LocalObjects
 from tests.workers.place import Place
 from tests.workers.samples import blobs
 from workers.cold import Damaged
@@ -160,6 +164,26 @@ async def test_a_state_that_changed_on_disk_is_not_used(place: Place):
     place.objects.put(key, place.objects.get(key)[:-4] + b"\x00\x00\x80\x40")  # another float, and a finite one
     read_back = Models(place.stack.database, place.objects, place.stack.device)
     with pytest.raises(Damaged):
+        await read_back.adapted(claim.tenant, claim.adapted_model)
+
+
+@pytest.mark.usefixtures("stored")
+async def test_a_model_deleted_while_its_state_is_read_is_unknown_and_not_damaged(place: Place, tmp_path: Path):
+    claim, loop = await place.claimed(), asyncio.get_running_loop()
+    await place.settler.settle(place.solved(claim))
+
+    async def delete(key: str) -> None:
+        async with place.stack.database.begin() as connection:
+            await delete_adapted_model(connection, claim.tenant, claim.adapted_model)
+        place.objects.delete(key)
+
+    class Slow(LocalObjects):
+        def get(self, key: str) -> bytes:
+            asyncio.run_coroutine_threadsafe(delete(key), loop).result()
+            return super().get(key)
+
+    read_back = Models(place.stack.database, Slow(tmp_path / "objects"), place.stack.device)
+    with pytest.raises(NotFound):
         await read_back.adapted(claim.tenant, claim.adapted_model)
 
 

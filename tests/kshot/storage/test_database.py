@@ -7,7 +7,10 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
+from kshot.storage import database
 from kshot.storage.database import fetch, is_away, open_database
 from kshot.storage.lookups import Lookups, Question
 from standalone import EmbeddedServers
@@ -86,3 +89,21 @@ async def test_a_connection_that_postgres_has_just_ended_is_away_at_every_moment
     finally:
         await engine.dispose()
     assert is_away(ended.value), repr(ended.value)
+
+
+async def test_a_transaction_left_open_holds_nothing_for_long(
+    servers: EmbeddedServers, monkeypatch: pytest.MonkeyPatch
+):
+    """Whoever began it may be gone with his machine, and Postgres would wait for hours."""
+    monkeypatch.setattr(database, "_LONGEST_PAUSE_S", 0.2)
+    vanished, other = open_database(servers.database_url, statement_timeout_s=0.2), open_database(servers.database_url)
+    lock = text("SELECT pg_advisory_xact_lock(112358)")
+    with pytest.raises(DBAPIError) as ended:
+        async with vanished.begin() as connection:
+            await connection.execute(lock)
+            async with other.begin() as next_one:
+                await next_one.execute(lock)
+            await connection.execute(lock)
+    assert is_away(ended.value)
+    await vanished.dispose()
+    await other.dispose()
