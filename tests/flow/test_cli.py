@@ -159,7 +159,12 @@ def test_tenants_are_listed_bounded_and_their_changes_read(run: Run):
     assert own["adapted_models"] == 7 and own["open_jobs"] is None
     assert "requests_per_minute" in run("usage").stdout
     changes = run("audit", "--action", "quotas.set", "--limit", "1", "--json").stdout
-    assert json.loads(changes)[0]["subject"].startswith("ten_")
+    (change,) = json.loads(changes)
+    assert change["subject"].startswith("ten_")
+    one = ["audit", "--json", "--action", "quotas.set", "--request-id", change["request_id"]]
+    assert json.loads(run(*one, "--since", change["at"]).stdout) == [change]
+    assert json.loads(run(*one, "--until", change["at"]).stdout) == []
+    assert run("audit", "--since", "yesterday").exit_code == 2
 
 
 def test_data_sets_are_uploaded_shown_and_deleted(run: Run, tmp_path: Path):

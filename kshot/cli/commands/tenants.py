@@ -1,7 +1,8 @@
 """``kshot tenants``, ``kshot usage`` and ``kshot audit``: who has what, and who did what."""
 
+from datetime import datetime
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -77,17 +78,32 @@ def quotas(
     _print_usage(found.usage)
 
 
+def _read_time(text: str) -> datetime:
+    """A ValueError is told as a wrong use of the option."""
+    return datetime.fromisoformat(text).astimezone()
+
+
+def _time(help: str) -> Any:
+    return typer.Option(parser=_read_time, metavar="TIME", help=help)
+
+
 def audit(
     ctx: typer.Context,
     tenant: Annotated[str | None, typer.Option(help="Only what callers of this tenant did")] = None,
     key: Annotated[str | None, typer.Option(metavar="ID", help="Only what was done with this key (key_...)")] = None,
     action: Annotated[str | None, typer.Option(help="Only this, such as adapted_model.delete")] = None,
     subject: Annotated[str | None, typer.Option(metavar="ID", help="Only what was done to this")] = None,
+    request_id: Annotated[str | None, typer.Option(metavar="ID", help="Only what this request did")] = None,
+    since: Annotated[datetime | None, _time(help="Only from this time on, such as 2026-01-31T12:00Z")] = None,
+    until: Annotated[datetime | None, _time(help="Only before this time")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many lines")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Show who changed what (administrators), newest first."""
-    entries = list(islice(connect(ctx).audit(tenant=tenant, key=key, action=action, subject=subject), limit))
+    """Show who changed what (administrators), newest first. A time without a zone is this computer's."""
+    found = connect(ctx).audit(
+        tenant=tenant, key=key, action=action, subject=subject, request_id=request_id, since=since, until=until
+    )
+    entries = list(islice(found, limit))
     if as_json:
         show_json(entries)
         return
