@@ -14,7 +14,6 @@ class Target:
 _STORAGE, _WORKERS = "tests/kshot/storage", "tests/workers"
 _LIFE = (f"{_STORAGE}/test_claiming.py", f"{_STORAGE}/test_task_life.py")
 _ENDS = (f"{_WORKERS}/test_settling.py", f"{_WORKERS}/test_endings.py")
-_ENTRY = (f"{_STORAGE}/test_access_and_reuse.py", f"{_STORAGE}/test_lookups.py", f"{_STORAGE}/test_sessions.py")
 
 TARGETS = (
     Target("kshot/storage/claiming.py", (*_LIFE, f"{_WORKERS}/test_last_chance.py")),
@@ -22,8 +21,8 @@ TARGETS = (
     Target("workers/leases.py", (f"{_WORKERS}/test_leases.py", *_ENDS)),
     Target("service/auth.py", ("tests/service/test_auth.py",)),
     Target("service/sessions.py", ("tests/service/test_auth.py",)),
-    Target("kshot/storage/tasks.py", (f"{_STORAGE}/test_task_life.py", *_ENDS, f"{_WORKERS}/test_expiry.py")),
-    Target("kshot/storage/lookups.py", _ENTRY),
+    Target("kshot/storage/tasks.py", (f"{_STORAGE}/test_task_rows.py", f"{_STORAGE}/test_task_life.py", *_ENDS)),
+    Target("kshot/storage/lookups.py", (f"{_STORAGE}/test_lookups.py", f"{_STORAGE}/test_sessions.py")),
     Target("kshot/storage/sessions.py", (f"{_STORAGE}/test_sessions.py",)),
     Target("kshot/storage/tenancy.py", (f"{_STORAGE}/test_tenancy.py",)),
     Target("kshot/storage/access.py", (f"{_STORAGE}/test_access.py", f"{_STORAGE}/test_access_and_reuse.py")),
