@@ -61,6 +61,12 @@ class Encoder(nn.Module):
         many: Tensor = vmap(lambda own, rows: functional_call(self, own, (rows,)))(dict(weights), x)
         return many
 
+    def perceptron(self, x: Tensor) -> tuple[Tensor, list[str]] | None:
+        """For an encoder that is nothing but linear layers, a ReLU after each: what the first of them reads where the
+        prepared inputs are ``x`` (B, N, ...), and their names, the first one's first. Else None.
+        """
+        return None
+
     def pulled(self, weights: Tensors, x: Tensor) -> tuple[Tensor, Pull] | None:
         """What :meth:`stacked` gives, and what turns a loss's derivative in it (B, N, out_dim) into those in
         ``weights``, by name; for encoders that write their derivative out. None: autograd has to find it.

@@ -64,6 +64,11 @@ class Mlp(Encoder):
             x = torch.relu(x)
         return x
 
+    def perceptron(self, x: Tensor) -> tuple[Tensor, list[str]] | None:
+        if self.layer_norm:
+            return None
+        return self.columns(x) if self.standardised else x, [f"layers.{i}" for i in range(self.depth)]
+
     def pulled(self, weights: Mapping[str, Tensor], x: Tensor) -> tuple[Tensor, Pull] | None:
         """Backpropagation by hand: of so small a network, autograd's own work would be most of it."""
         if self.layer_norm or len(weights) < 2 * self.depth:

@@ -9,6 +9,7 @@ each task takes the very steps it would take alone. Everything is differentiable
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from kshot.contracts.checkpoints import TaskKind
 from kshot.encoders.base import Encoder, Pull
 from kshot.learners.batching import Packed
 from kshot.learners.losses import NEVER, balanced_weights
+from kshot.learners.perceptron import Perceptrons
 
 Weights = dict[str, Tensor]
 Embed = Callable[[Weights, Tensor], Tensor]
@@ -106,6 +108,11 @@ class StackedEncoder:
         with self._precision(x):
             found = self.encoder.statistics(_own(weights), x)
         return {encoder_name(name): statistic.to(x.dtype) for name, statistic in found.items()}
+
+    def perceptron(self, x: Tensor) -> tuple[Tensor, list[str]] | None:
+        """See :meth:`Encoder.perceptron`; the layers by the names that states give them."""
+        read = None if self.reduced else self.encoder.perceptron(x)
+        return None if read is None else (read[0], [encoder_name(name) for name in read[1]])
 
     def pulled(self, weights: Weights, x: Tensor) -> tuple[Tensor, Pull] | None:
         """See :meth:`Encoder.pulled`."""
@@ -236,9 +243,43 @@ def stack_of(shared: Mapping[str, Tensor], tasks: int) -> Weights:
 
 def paths(embed: Embed, start: Weights, packed: Packed, loop: InnerLoop, kept: Sequence[int]) -> list[Weights]:
     """The stacked weights of B tasks after each of the ``kept`` steps (0 is the first). ``start``: (B, ...) each."""
-    batches = [rows_of(packed, balanced_weights(packed))] * loop.steps
-    steps = enumerate(descend(embed, start, packed.task, loop, batches))
+    rows = rows_of(packed, balanced_weights(packed))
+    if list(kept) == [loop.steps - 1] and (end := _end_in_place(embed, start, packed.task, loop, rows)):
+        return [end]
+    steps = enumerate(descend(embed, start, packed.task, loop, [rows] * loop.steps))
     return [weights for step, weights in steps if step in kept]
+
+
+def _end_in_place(embed: Embed, start: Weights, task: TaskKind, loop: InnerLoop, rows: Rows) -> Weights | None:
+    """The weights after the last step, where no derivative passes through the steps, each is plain descent at one rate,
+    and all that moves is linear layers; else None."""
+    through, read = torch.is_grad_enabled() and not loop.first_order, _linear_layers(embed, rows.x)
+    if read is None or through or loop.adam or loop.rates or loop.fixed:
+        return None
+    x, names = read
+    if start.keys() != set(chain(*names)):
+        return None
+    with torch.no_grad():
+        net = Perceptrons(x, [(start[weight], start[bias]) for weight, bias in names])
+        moves = rows._replace(share=rows.share * -loop.lr)
+        for step in range(loop.steps):
+            head_only = step == 0 and loop.head_first and task == "classification"
+            net.step(slopes(task, net.outputs(), moves), head_only=head_only)
+    end = dict(zip(chain(*names), chain(*net.weights()), strict=True))
+    if torch.is_grad_enabled():  # where the steps are constants, the end follows its start
+        end = {name: start[name] + (tensor - start[name]).detach() for name, tensor in end.items()}
+    return end
+
+
+def _linear_layers(embed: Embed, x: Tensor) -> tuple[Tensor, list[tuple[str, str]]] | None:
+    """What the first linear layer of a model reads and all their names, the head's last; None for a model of others."""
+    if embed is as_they_are:
+        own = list[str]()
+    elif isinstance(embed, StackedEncoder) and (found := embed.perceptron(x)):
+        x, own = found
+    else:
+        return None
+    return x, [(f"{name}.{HEAD_WEIGHT}", f"{name}.{HEAD_BIAS}") for name in own] + [(HEAD_WEIGHT, HEAD_BIAS)]
 
 
 def head_for(head: Mapping[str, Tensor], task: TaskKind, n_outputs: int) -> Weights:
