@@ -13,7 +13,6 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +20,7 @@ from kshot.checkpoints import Checkpoint
 from kshot.contracts.checkpoints import TaskKind
 from kshot.contracts.errors import AdaptationFailed, Invalid
 from kshot.contracts.tasks import LearnerOptions, Quality
-from kshot.contracts.wire import Array, Inputs
+from kshot.contracts.wire import Inputs
 from kshot.device import CPU
 from kshot.encoders.base import Encoder
 
@@ -154,20 +153,14 @@ def check_supports(learner: Learner, supports: Sequence[Support]) -> None:
         n = support.targets.shape[0]
         if n == 0 or n != len(support.inputs):
             raise Invalid("a support needs as many labels as inputs, and at least one", param="support.labels")
-    if not _every_class_occurs([(s.targets.cpu().numpy(), s.n_way) for s in supports if s.n_way is not None]):
-        raise Invalid("every class of the support needs at least one example", param="support.labels")
+        if support.n_way is not None and not _every_class_occurs(support.targets, support.n_way):
+            raise Invalid("every class of the support needs at least one example", param="support.labels")
 
 
-def _every_class_occurs(tasks: Sequence[tuple[Array, int]]) -> bool:
-    """For all tasks at once: whether the labels (n,) are those from 0 to the number of ways, and no others."""
-    if not tasks:
-        return True
-    labels, lengths = np.concatenate([own for own, _ in tasks]), [len(own) for own, _ in tasks]
-    ways = np.array([n_way for _, n_way in tasks])
-    if labels.min() < 0 or bool((labels >= np.repeat(ways, lengths)).any()):
-        return False
-    places = labels + np.repeat(ways.cumsum() - ways, lengths)
-    return bool(np.bincount(places, minlength=ways.sum()).all())
+def _every_class_occurs(labels: Tensor, n_way: int) -> bool:
+    """Whether the labels (n,) are the numbers from 0 to ``n_way``, and no others."""
+    found = set(labels.tolist())
+    return len(found) == n_way and min(found) == 0 and max(found) == n_way - 1
 
 
 def check_finite(states: list[State]) -> list[State]:

@@ -1,7 +1,8 @@
 """Ragged tasks as rectangular tensors and back: embed many at once, group by size, pad and mask, take apart."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ class Packed:
 
     ``x``: (B, N, ...) embeddings or prepared inputs, zero in padded rows. ``targets``: (B, N, C), one-hot for
     classification, zero in padded rows and columns. ``rows``: (B, N) and ``outputs``: (B, C), True where real.
+    The properties are found once, whoever asks; those about classes mean nothing for values.
     """
 
     task: TaskKind
@@ -32,6 +34,26 @@ class Packed:
     targets: Tensor
     rows: Tensor
     outputs: Tensor
+
+    @cached_property
+    def ways(self) -> Tensor:
+        """(B, 1): the number of real outputs."""
+        return self.outputs.sum(-1, keepdim=True)
+
+    @cached_property
+    def class_sizes(self) -> Tensor:
+        """(B, C): how many rows each class has; 0 for padded classes."""
+        return self.targets.sum(-2)
+
+    @cached_property
+    def same_class(self) -> Tensor:
+        """(B, N): how many rows each row's class has, itself among them; 0 in padding."""
+        return torch.bmm(self.targets, self.class_sizes.unsqueeze(2)).squeeze(2)
+
+    @cached_property
+    def several(self) -> Tensor:
+        """(B, C): True for the classes of a task in which some class has two rows or more."""
+        return (self.class_sizes > 1.5).any(-1, keepdim=True) & self.outputs
 
 
 @dataclass(frozen=True)
@@ -48,11 +70,11 @@ class Embeddings:
     def padded(self, group: Sequence[int]) -> Tensor:
         """The blocks of these numbers, ascending, as :func:`pad` makes them; neighbours of one length are no copy."""
         n = self.lengths[group[0]]
-        if any(self.lengths[i] != n for i in group) or group[-1] - group[0] >= len(group):
+        if group[-1] - group[0] >= len(group) or any(self.lengths[i] != n for i in group):
             blocks = self.blocks()
             return pad([blocks[i] for i in group])
         start = sum(self.lengths[: group[0]])
-        return self.flat[start : start + n * len(group)].reshape(len(group), n, -1)
+        return self.flat.narrow(0, start, n * len(group)).reshape(len(group), n, -1)
 
 
 def embed(encoder: Encoder, blocks: Sequence[Inputs], device: torch.device) -> list[Tensor]:
@@ -116,7 +138,7 @@ def _targets(supports: Sequence[Support], width: int) -> Tensor:
 
 def pad(blocks: Sequence[Tensor], filler: float = 0.0) -> Tensor:
     """(n_i, ...) each -> (B, max n, ...), ``filler`` after each block's rows."""
-    if all(block.shape == blocks[0].shape for block in blocks):
+    if len({block.shape for block in blocks}) == 1:
         return torch.stack(list(blocks))
     return pad_sequence(list(blocks), batch_first=True, padding_value=filler)
 
@@ -126,8 +148,15 @@ def unpadded(stacked: Mapping[str, Tensor], rows: Mapping[str, Sequence[int]]) -
 
     In memory of their own: they outlive the call, and views would keep the whole batch, or be the checkpoint's weights.
     """
-    parts = [cut(tensor, [rows[name]] if name in rows else []) for name, tensor in stacked.items()]
-    return [{name: part.clone() for name, part in zip(stacked, own, strict=True)} for own in zip(*parts, strict=True)]
+    parts = [_copies(tensor, rows.get(name)) for name, tensor in stacked.items()]
+    return [dict(zip(stacked, own, strict=True)) for own in zip(*parts, strict=True)]
+
+
+def _copies(stacked: Tensor, rows: Sequence[int] | None) -> Sequence[Tensor]:
+    if rows is None or min(rows) == stacked.shape[1]:
+        copies: Sequence[Tensor] = torch.unbind_copy(stacked)  # type: ignore[func-returns-value]  # it does return
+        return copies
+    return [part.clone() for part in cut(stacked, [rows])]
 
 
 def cut(stacked: Tensor, sizes: Sequence[Sequence[int]]) -> Sequence[Tensor]:
@@ -139,10 +168,12 @@ def cut(stacked: Tensor, sizes: Sequence[Sequence[int]]) -> Sequence[Tensor]:
     return own
 
 
-def mask(lengths: Iterable[int], device: torch.device) -> Tensor:
+def mask(lengths: Sequence[int], device: torch.device) -> Tensor:
     """(B, max length), True in the first ``length`` places of each row."""
-    counts = torch.tensor(list(lengths), device=device)
-    return torch.arange(int(counts.max()), device=device) < counts[:, None]
+    longest = max(lengths)
+    if min(lengths) == longest:
+        return torch.ones(len(lengths), longest, dtype=torch.bool, device=device)
+    return torch.arange(longest, device=device) < torch.tensor(lengths, device=device).unsqueeze(1)
 
 
 def groups(supports: Sequence[Support]) -> list[list[int]]:

@@ -32,12 +32,11 @@ def balanced_weights(packed: Packed, dtype: torch.dtype | None = None) -> Tensor
 
     Imbalanced supports cost gradient methods up to 18 points without it (learning.md, pitfalls).
     """
-    rows, targets = packed.rows.to(dtype or packed.x.dtype), packed.targets.to(dtype or packed.x.dtype)
+    dtype = dtype or packed.x.dtype
+    rows = packed.rows.to(dtype)
     if packed.task == "regression":
         return rows / rows.sum(1, keepdim=True)
-    per_row = (targets @ targets.sum(1).unsqueeze(-1)).squeeze(-1)  # size of the row's class
-    ways = packed.outputs.sum(1, keepdim=True)
-    return rows / (per_row.clamp(min=1) * ways)
+    return rows / (packed.same_class.to(dtype).clamp(min=1) * packed.ways)
 
 
 def embedding_meta_loss(

@@ -98,8 +98,8 @@ class Protonet(Learner):
 
 def class_means(packed: Packed) -> Tensor:
     """The mean embedding of each class, (B, C, d); zero for padded classes."""
-    counts = packed.targets.sum(1).clamp(min=1)
-    return packed.targets.transpose(1, 2) @ packed.x / counts.unsqueeze(-1)
+    sums = torch.bmm(packed.targets.transpose(1, 2), packed.x)
+    return sums / packed.class_sizes.clamp(min=1).unsqueeze(2)
 
 
 def squared_distances(x: Tensor, prototypes: Tensor) -> Tensor:
@@ -107,10 +107,11 @@ def squared_distances(x: Tensor, prototypes: Tensor) -> Tensor:
 
     By the binomial formula, whose round-off grows with the distance from the origin: hence moved to a prototype.
     """
-    origin = prototypes[:, :1]
+    origin = prototypes.narrow(1, 0, 1)
     x, prototypes = x - origin, prototypes - origin
-    crossed = x @ prototypes.transpose(1, 2)
-    return x.square().sum(-1, keepdim=True) - 2 * crossed + prototypes.square().sum(-1).unsqueeze(1)
+    own: Tensor = torch.linalg.vector_norm(x, dim=2, keepdim=True).square()
+    others: Tensor = torch.linalg.vector_norm(prototypes, dim=2).square().unsqueeze(1)
+    return own + torch.baddbmm(others, x, prototypes.transpose(1, 2), alpha=-2)
 
 
 def leave_one_out(packed: Packed, prototypes: Tensor) -> Tensor:
@@ -118,15 +119,15 @@ def leave_one_out(packed: Packed, prototypes: Tensor) -> Tensor:
 
     Only the row's own class mean moves: x - c' = (x - c) n / (n - 1). Means nothing for the only row of a class.
     """
-    counts = packed.targets @ packed.targets.sum(1).unsqueeze(-1)
-    away = (counts / (counts - 1).clamp(min=1)).square()
-    return squared_distances(packed.x, prototypes) * torch.where(packed.targets > 0, away, 1.0)
+    counts = packed.same_class
+    farther = (counts / (counts - 1).clamp(min=1)).square() - 1
+    return squared_distances(packed.x, prototypes) * (packed.targets * farther.unsqueeze(2) + 1)
 
 
 def negative_distances(states: Sequence[State], query: Tensor) -> Tensor:
     """-scale * ||x - c_k||^2 (B, Q, C) of query embeddings (B, Q, d), by the states' ``prototypes`` and ``scale``."""
     prototypes, scales = (pad([state.tensors[name] for state in states]) for name in ("prototypes", "scale"))
-    return squared_distances(query, prototypes) * -scales[:, None, None]
+    return squared_distances(query, prototypes) * scales.neg().view(-1, 1, 1)
 
 
 def nearest_means(packed: Packed, log_scale: Tensor | None, *, measured: bool) -> list[State]:
@@ -134,7 +135,7 @@ def nearest_means(packed: Packed, log_scale: Tensor | None, *, measured: bool) -
 
     Raises AdaptationFailed where a number is not finite.
     """
-    prototypes, ways = class_means(packed), packed.outputs.sum(1).tolist()
+    prototypes, ways = class_means(packed), packed.ways.squeeze(1).tolist()
     scales = torch.ones_like(prototypes[:, 0, 0]) if log_scale is None else log_scale.exp().expand(len(prototypes))
     qualities: Sequence[Quality | None] = [None] * len(prototypes)
     if measured or log_scale is None:
@@ -151,7 +152,7 @@ def nearest_means(packed: Packed, log_scale: Tensor | None, *, measured: bool) -
 
 def _usual_scale(packed: Packed, prototypes: Tensor) -> Tensor:
     """(B,), see ``_USUAL_MARGIN``."""
-    ways = packed.outputs.sum(1)
+    ways = packed.ways.squeeze(1)
     between = squared_distances(prototypes, prototypes) * packed.outputs[:, None] * packed.outputs[:, :, None]
     mean = between.sum((1, 2)) / (ways * (ways - 1)).clamp(min=1)
     size = packed.x.square().sum((1, 2)) / packed.rows.sum(1)
