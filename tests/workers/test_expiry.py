@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from kshot.contracts.errors import Expired
 from kshot.contracts.ids import new_id
@@ -54,7 +55,9 @@ async def test_an_expired_model_is_erased_and_still_said_to_have_expired(place: 
         await expire(place, claim)
     await expire(place, kept["pinned"], pinned=True)
     await expire(place, kept["just expired"], seconds_ago=1)
-    await erase(place.stack.database, place.objects)
+    with capture_logs() as logs:
+        await erase(place.stack.database, place.objects)
+    assert [line["event"] for line in logs] == ["states_erased"] * 2 + ["supports_erased"] * 2
     for claim in gone:
         assert ((await place.row(claim.task_id)).payload, await predictions(place, claim)) == (None, None)
         assert await place.states(claim) == 0
@@ -137,7 +140,9 @@ async def test_and_when_the_task_is_given_up_as_poison(place: Place):
     claim = await place.claimed()
     place.objects.put(f"states/{claim.task_id}-1.safetensors", b"stored, and never committed")
     await place.execute("UPDATE tasks SET attempt = 3, lease_until = now() WHERE id = :id", id=claim.task_id)
-    await reap(place.stack.database, place.objects)
+    with capture_logs() as logs:
+        await reap(place.stack.database, place.objects)
+    assert [(line["event"], line["task_id"]) for line in logs] == [("task_poisoned", claim.task_id)]
     assert (await place.row(claim.task_id)).failure["code"] == "poison"
     assert place.state_files(claim.task_id) == []
     told = "SELECT count(*) FROM adapted_model_history WHERE adapted_model_id = :id"
