@@ -62,12 +62,11 @@ async def answer_order(
     call = call_of(request)
     call.require_caller()  # what is recorded stays, whoever leaves
     with expecting(state, new.task.id) as reply:
-        call.watch(reply)
         with tracing.span("record"):
             accepted = await accept(state, caller, prepared, new, key)
         own_reply = reply if accepted.model.task_id == new.task.id else None
         with tracing.span("await worker"):
-            model = await wait_until_done(state, accepted.model, preference.wait_s, own_reply)
+            model = await wait_until_done(state, call, accepted.model, preference.wait_s, own_reply)
     headers = {"Location": f"/v1/adapted-models/{model.id}", **preference.headers}
     if model.status in views.PENDING:
         body = await pending_answer(state, model)

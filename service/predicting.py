@@ -119,7 +119,7 @@ async def _send(state: State, call: Call, message: PredictCall, payload: bytes, 
     finally:
         timer.cancel()
         sent.cancel()
-        state.queue.forget(message.id)
+        state.queue.forget(message.id, future)
 
 
 def _end(future: "asyncio.Future[Reply]", error: KshotError) -> None:

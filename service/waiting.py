@@ -13,6 +13,7 @@ from kshot.contracts.tasks import Reply
 from kshot.storage.adapted_models import AdaptedModel, get_adapted_model
 from kshot.storage.admission import queue_position
 from service import views
+from service.calls import Call
 from service.state import State
 from service.views import PENDING
 
@@ -24,24 +25,28 @@ _EXPONENT_FROM = 1e16
 @contextmanager
 def expecting(state: State, task_id: str) -> Iterator["asyncio.Future[Reply]"]:
     """The reply to a task. Begin before it is recorded: a worker may be faster than whoever waits."""
+    reply = state.queue.expect(task_id)
     try:
-        yield state.queue.expect(task_id)
+        yield reply
     finally:
-        state.queue.forget(task_id)
+        state.queue.forget(task_id, reply)
 
 
 async def wait_until_done(
-    state: State, model: AdaptedModel, wait_s: float, reply: "asyncio.Future[Reply] | None" = None
+    state: State, call: Call, model: AdaptedModel, wait_s: float, reply: "asyncio.Future[Reply] | None" = None
 ) -> AdaptedModel:
     """The model once it is no longer pending, or as it is after ``wait_s`` seconds. ``reply``: to its task, where that
-    is expected already."""
+    is expected already.
+
+    Unavailable: Postgres is away when that time is over. ClientDisconnect: the caller left.
+    """
     if model.status not in PENDING or wait_s <= 0:
         return model
     deadline = time.monotonic() + wait_s
     if reply is not None:
-        return await _look_until_done(state, model, reply, deadline)
+        return await _look_until_done(state, call, model, reply, deadline)
     with expecting(state, model.task_id) as its_reply:
-        return await _look_until_done(state, model, its_reply, deadline)
+        return await _look_until_done(state, call, model, its_reply, deadline)
 
 
 async def pending_answer(state: State, model: AdaptedModel) -> api.AdaptedModel:
@@ -55,12 +60,14 @@ async def pending_answer(state: State, model: AdaptedModel) -> api.AdaptedModel:
 
 
 async def _look_until_done(
-    state: State, model: AdaptedModel, reply: "asyncio.Future[Reply]", deadline: float
+    state: State, call: Call, model: AdaptedModel, reply: "asyncio.Future[Reply]", deadline: float
 ) -> AdaptedModel:
+    call.watch(reply)
     pause, heard = _FIRST_LOOK_S, False
     while model.status in PENDING and (left := deadline - time.monotonic()) > 0:
         if heard:  # but the row is not final yet: the attempt was lost and another one runs
             await asyncio.sleep(min(pause, left))
+            call.require_caller()
         else:
             await asyncio.wait([reply], timeout=min(pause, left))
             heard = reply.done()

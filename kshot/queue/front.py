@@ -26,7 +26,7 @@ _log = structlog.get_logger()
 
 
 class FrontQueue:
-    """One per API process: its own reply stream, and futures matched to replies by id.
+    """One per API process: its own reply stream, and futures matched to replies by id: each waiter's its own.
 
     What is asked for in one turn of the event loop goes out together, through ``link``; large payloads go beside it.
     """
@@ -37,7 +37,7 @@ class FrontQueue:
         self._together = Together(self.link)
         self._bulk = Link(url)
         self._reader = Link(url, timeout_s=_READER_TIMEOUT_S)
-        self._waiting: dict[str, asyncio.Future[Reply]] = {}
+        self._waiting: dict[str, list[asyncio.Future[Reply]]] = {}
         self._posted: dict[str, tuple[Link, tuple[Word, ...]]] = {}
         self._server: bytes | None = None
         self._task: asyncio.Task[None] | None = None
@@ -63,12 +63,18 @@ class FrontQueue:
 
     def expect(self, id: str) -> "asyncio.Future[Reply]":
         """A future for the reply to ``id``; call before sending, and `forget` it when done."""
-        return self._waiting.setdefault(id, asyncio.get_running_loop().create_future())
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(id, []).append(future)
+        return future
 
-    def forget(self, id: str) -> None:
-        """Nobody waits for ``id`` any more."""
-        self._waiting.pop(id, None)
-        self._posted.pop(id, None)
+    def forget(self, id: str, future: "asyncio.Future[Reply]") -> None:
+        """Whoever had this future waits no more; others may."""
+        waiting = self._waiting.get(id, [])
+        if future in waiting:
+            waiting.remove(future)
+        if not waiting:
+            self._waiting.pop(id, None)
+            self._posted.pop(id, None)
 
     async def ring(self, task_id: str) -> bool:
         """Ring the doorbell for a committed task. False where Redis is away: workers will find the row by polling."""
@@ -175,7 +181,7 @@ class FrontQueue:
         reply = read_message(Reply, fields, b"reply")
         if reply is None:
             return
-        future = self._waiting.pop(reply.id, None)
         self._posted.pop(reply.id, None)
-        if future is not None and not future.done():
-            future.set_result(reply)
+        for future in self._waiting.pop(reply.id, ()):
+            if not future.done():
+                future.set_result(reply)

@@ -20,8 +20,8 @@ from kshot.storage.checkpoints import StoredCheckpoint
 from kshot.storage.expiry import delete_adapted_model
 from kshot.storage.fingerprints import renew_fingerprint
 from kshot.storage.objects import ObjectStore, state_keys
-from kshot.storage.results import get_support
 from kshot.storage.revisions import list_revisions
+from kshot.storage.supports import StoredSupport, get_support
 from service import flywheel_views, views
 from service.adapting import RESPONSES, IdempotencyDep, answer_order
 from service.auditing import note
@@ -29,13 +29,14 @@ from service.auth import CallerDep
 from service.bodies.requests import Parsed, parse_examples, validate
 from service.bodies.stream import ANY, SMALL_BYTES, read_raw
 from service.bodies.strict_json import strict_object
+from service.calls import call_of
 from service.finding import find_adapted_model
-from service.meaning import extend_support, read_query
+from service.meaning import read_added, read_query
 from service.openapi import body_of, problems
 from service.pages import CursorDep, page_of
 from service.predicting import require_ready
 from service.prefer import MAX_WAIT_S, PreferenceDep
-from service.preparing import Order, Prepared, prepare
+from service.preparing import Growth, Order, Prepared, prepare
 from service.settings import Settings
 from service.state import State, StateDep
 from service.waiting import pending_answer, wait_until_done
@@ -55,12 +56,13 @@ async def list_models(state: StateDep, caller: CallerDep, cursor: CursorDep) -> 
 @router.get("/{id}", summary="Get an adapted model", response_model=api.AdaptedModel, responses=problems(404, 410, 422))
 async def get_model(
     id: str,
+    request: Request,
     state: StateDep,
     caller: CallerDep,
     wait: Annotated[int, Query(ge=0, le=MAX_WAIT_S, description="Seconds to wait while it is pending")] = 0,
 ) -> Response:
     """While pending it says `queue_state`, `position` and `retry_after_ms`."""
-    model = await wait_until_done(state, await find_adapted_model(state, caller, id), wait)
+    model = await wait_until_done(state, call_of(request), await find_adapted_model(state, caller, id), wait)
     return views.respond(await _shown(state, model))
 
 
@@ -138,13 +140,14 @@ async def add_examples(
     there."""
     raw = await read_raw(request, state.settings.max_body_bytes, ANY)
     parsed = await state.read(raw, parse_examples)
-    parent = await wait_until_done(state, await find_adapted_model(state, caller, id), preference.wait_s)
+    model = await find_adapted_model(state, caller, id)
+    parent = await wait_until_done(state, call_of(request), model, preference.wait_s)
     require_ready(parent)
     checkpoint = await state.checkpoint(parent.made_with.id)
     async with state.database.of_tenant(caller.tenant) as connection:
         stored = await get_support(connection, caller.tenant, id)
     prepared = await state.compute(
-        raw.cost + len(stored),
+        raw.cost + stored.n_bytes,
         lambda: _prepare(parsed, parent, stored, checkpoint, state.settings),
         images=checkpoint.manifest.input.modality == "image",
     )
@@ -154,15 +157,15 @@ async def add_examples(
 def _prepare(
     parsed: Parsed[api.ExamplesSettings],
     parent: AdaptedModel,
-    stored: bytes,
+    stored: StoredSupport,
     checkpoint: StoredCheckpoint,
     limits: Settings,
 ) -> Prepared:
-    before = Payload.decode(stored).support
+    before = Payload.joined(stored.parts).support
     assert before is not None
     if parsed.support is None:
         raise Invalid("examples are missing", param="support")
-    support = extend_support(before, parsed.support, checkpoint.manifest, limits)
+    added = read_added(before, parsed.support, checkpoint.manifest, limits)
     query = None
     if parsed.query is not None:
         query = read_query(parsed.query, checkpoint.manifest.input, parent.input_shape, limits)
@@ -173,12 +176,13 @@ def _prepare(
             alias=parent.alias,
             learner=parent.learner,
             options=LearnerOptions.model_validate(parent.options, strict=False),
-            support=support,
+            support=added.after(before),
             query=query,
             ttl_s=parsed.settings.ttl_seconds,
             metadata=parsed.settings.metadata,
             parent=parent.id,
             follow=parent.follow,
+            growth=Growth(stored, added),
         )
     )
 

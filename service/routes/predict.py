@@ -20,6 +20,7 @@ from service.auth import Caller, enter, expected_tenant
 from service.bodies.raw_inputs import RawInputs, RawSupport
 from service.bodies.requests import Parsed, parse_predict
 from service.bodies.stream import ANY, announced_small, read_raw
+from service.calls import Call, call_of
 from service.choosing import read_open
 from service.finding import find_adapted_model, find_checkpoint, find_promoted
 from service.meaning import read_query, read_support
@@ -52,7 +53,7 @@ async def predict(request: Request) -> Response:
     preference = parse_prefer(request.headers.get("prefer"))
     caller, parsed, found, n_bytes = await _read(request, state)
     if parsed.settings.model is not None:
-        question, named = await _stored(state, caller, parsed, found, preference, n_bytes)
+        question, named = await _stored(state, caller, call_of(request), parsed, found, preference, n_bytes)
     else:
         question, named = await _one_shot(state, parsed, n_bytes)
     prediction_id, reply = await ask(state, caller, question, request, preference.deadline_s)
@@ -98,6 +99,7 @@ async def _read(request: Request, state: State) -> tuple[Caller, Parsed[PredictS
 async def _stored(
     state: State,
     caller: Caller,
+    call: Call,
     parsed: Parsed[PredictSettings],
     found: Found,
     preference: Preference,
@@ -108,7 +110,7 @@ async def _stored(
         raise Invalid("either model, or checkpoint, options and support", param="model")
     if query is None:
         raise Invalid("inputs are missing", param="inputs")
-    model = await _ready(state, caller, found, preference)
+    model = await _ready(state, caller, call, found, preference)
     answer = _answer(settings, model.task, model.targets)
     ref = model.made_with
     spec = (await state.checkpoint(ref.id)).manifest.input
@@ -121,7 +123,9 @@ async def _stored(
     return Question(ref.id, model.id, payload, settings.store, model.task_id), ref
 
 
-async def _ready(state: State, caller: Caller, found: Found, preference: Preference) -> AdaptedModel | Servable:
+async def _ready(
+    state: State, caller: Caller, call: Call, found: Found, preference: Preference
+) -> AdaptedModel | Servable:
     """The model, once it is made where the caller is willing to wait."""
     try:
         model: AdaptedModel | Servable = found.model()
@@ -130,7 +134,7 @@ async def _ready(state: State, caller: Caller, found: Found, preference: Prefere
         raise NotFound(f"{error.message}; {remedy}", param="model") from None
     if model.status in views.PENDING:
         pending = await find_adapted_model(state, caller, model.id)
-        model = await wait_until_done(state, pending, preference.wait_s)
+        model = await wait_until_done(state, call, pending, preference.wait_s)
     require_ready(model)
     return model
 

@@ -193,15 +193,22 @@ async def test_what_a_caller_asked_who_left_is_withdrawn(crowd: Crowd) -> None:
 
 
 async def test_an_accepted_order_stays_though_its_caller_left_and_asking_again_finds_it(crowd: Crowd) -> None:
+    """Also while it waits: one who asked the same leaves as well, and another is answered all the same."""
     key, _ = crowd.tenant("returning")
     body = '{"checkpoint": "plain", "support": {"inputs": [[0], [9]], "labels": ["a", "b"]}}'
     async with crowd.asking(key) as client:
         with crowd.held():
             left = ask(crowd, "/adapt", key, body)
             await crowd.until("kshot_queue_depth", 1, kind="adapt")
-            left.close()
-            await crowd.until("kshot_http_requests_total", 1, status="499")
-        again = await client.post("/adapt", content=body, headers={"Content-Type": "application/json"})
+            before = crowd.figure("kshot_http_requests_total", status="499")
+            equal = ask(crowd, "/adapt", key, body)
+            headers = {"Content-Type": "application/json", "Prefer": "wait=60"}
+            staying = asyncio.create_task(client.post("/adapt", content=body, headers=headers))
+            await crowd.until("kshot_http_requests_in_flight", 4)  # and the one that asks for this
+            for one in (equal, left):
+                one.close()
+            await crowd.until("kshot_http_requests_total", before + 2, status="499")
+        again = await staying
         assert again.status_code == 200, "made by the order whose caller left"
         listed: dict[str, Any] = (await client.get("/v1/adapted-models")).json()
         assert [model["id"] for model in listed["data"]].count(again.json()["id"]) == 1 and len(listed["data"]) == 2
@@ -211,5 +218,5 @@ def ask(crowd: Crowd, path: str, key: str, body: str) -> socket.socket:
     """A call whose caller can hang up."""
     made = socket.create_connection(("127.0.0.1", crowd.stack.api.port))
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\nContent-Length: {len(body)}\r\n"
-    made.sendall(f"{head}Content-Type: application/json\r\n\r\n{body}".encode())
+    made.sendall(f"{head}Prefer: wait=60\r\nContent-Type: application/json\r\n\r\n{body}".encode())
     return made
