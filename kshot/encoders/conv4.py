@@ -1,6 +1,7 @@
 """Four convolution blocks, as in Vinyals et al. (2016), Finn et al. (2017) and Snell et al. (2017)."""
 
 from collections.abc import Mapping
+from functools import cached_property, partial
 from typing import Literal
 
 import torch
@@ -9,10 +10,12 @@ from torch import Tensor, nn
 from kshot.contracts.checkpoints import ImageInput
 from kshot.contracts.errors import Invalid
 from kshot.contracts.wire import Inputs
-from kshot.encoders.base import Encoder
+from kshot.encoders import unrolled
+from kshot.encoders.base import Encoder, Pull
 from kshot.encoders.grouped import (
     EPSILON,
     NORMS,
+    Affine,
     Given,
     NormKind,
     TaskNorm,
@@ -31,6 +34,7 @@ Norm = NormKind
 Pooling = Literal["max", "stride"]
 
 _BLOCKS = 4
+_UNROLLED = frozenset({"affine", "task"})
 _STATISTICS = tuple(f"norm.{name}" for name in TaskNorm.STATISTICS)
 
 
@@ -76,6 +80,33 @@ class Conv4(Encoder):
             self._maps(side_by_side(x), weights, len(x), found)
         return found
 
+    def pulled(self, weights: Mapping[str, Tensor], x: Tensor) -> tuple[Tensor, Pull] | None:
+        """Where no graph is wanted; the first block's norm by the patches of the pictures."""
+        if torch.is_grad_enabled() or self.norm not in _UNROLLED or set(weights) != self._moving:
+            return None
+        maps, backs = side_by_side(x), list[unrolled.Back]()
+        for i, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            own = block.written_out(below(f"blocks.{i}", weights), None if i else x)
+            maps, back = unrolled.forward(own, maps)
+            backs.append(back)
+        shape = one_by_one(maps, len(x)).shape
+
+        def pull(slope: Tensor) -> dict[str, Tensor]:
+            found: dict[str, Tensor] = {}
+            of_maps: Tensor | None = side_by_side(slope.reshape(shape))
+            for i, back in reversed(list(enumerate(backs))):
+                assert of_maps is not None
+                of_maps, own = back(of_maps)
+                found |= {f"blocks.{i}.{name}": of_weight for name, of_weight in own.items()}
+            return found
+
+        return one_by_one(maps, len(x)).flatten(2), pull
+
+    @cached_property
+    def _moving(self) -> set[str]:
+        return {name for name, _ in self.named_parameters()}
+
     def _maps(self, maps: Tensor, weights: Given, tasks: int, found: dict[str, Tensor] | None = None) -> Tensor:
         """Maps (N, B * C, H, W) -> those after the last block; ``found`` takes the statistics before each norm."""
         for i, block in enumerate(self.blocks):
@@ -111,6 +142,18 @@ class Block(nn.Module):
         found = dict(zip(TaskNorm.STATISTICS, moments(maps, tasks), strict=True))
         scale, shift = self.norm.by(*TaskNorm.STATISTICS, below("norm", given) | found, tasks)
         return self._halved(torch.addcmul(shift[:, None, None], maps, scale[:, None, None])), found
+
+    def written_out(self, weights: Given, pictures: Tensor | None) -> unrolled.Block:
+        """The block without autograd, under its weights (B, ...). ``pictures``: (B, N, ...), given to the first one."""
+        fold = None
+        if isinstance(self.norm, Affine):
+            fold = unrolled.folded
+        elif pictures is not None:
+            fold = partial(unrolled.normed, patches=unrolled.patches_of(pictures, self.conv), epsilon=EPSILON)
+        kernel, scale, shift = (weights[name] for name in (unrolled.KERNEL, unrolled.SCALE, unrolled.SHIFT))
+        return unrolled.Block(
+            self.conv, kernel, scale, shift, self.pooling == "max", pictures is not None, fold, EPSILON
+        )
 
     def _halved(self, maps: Tensor) -> Tensor:
         return nn.functional.relu(nn.functional.max_pool2d(maps, 2) if self.pooling == "max" else maps)

@@ -21,7 +21,7 @@ def convolution(x: Tensor, kernel: Tensor, bias: Tensor | None, shape: Shape) ->
     """``conv2d``, by these derivatives where any are wanted; not under autocast, whose types they do not follow."""
     wanted = torch.is_grad_enabled() and (x.requires_grad or kernel.requires_grad)
     if not wanted or _under_autocast(x):
-        return _convolved(x, kernel, bias, shape)
+        return convolved(x, kernel, bias, shape)
     y: Tensor = Convolution.apply(x, kernel, bias, shape)  # type: ignore[no-untyped-call]
     return y
 
@@ -39,12 +39,12 @@ def _under_autocast(x: Tensor) -> bool:
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
-def _convolved(x: Tensor, kernel: Tensor, bias: Tensor | None, shape: Shape) -> Tensor:
+def convolved(x: Tensor, kernel: Tensor, bias: Tensor | None, shape: Shape) -> Tensor:
     stride, padding, groups = shape
     return torch.conv2d(x, kernel, bias, stride, padding, 1, groups)
 
 
-def _pulled(slope: Tensor, x: Tensor, kernel: Tensor, shape: Shape, wanted: Sequence[bool]) -> _Three:
+def pulled(slope: Tensor, x: Tensor, kernel: Tensor, shape: Shape, wanted: Sequence[bool]) -> _Three:
     """The derivatives in x, kernel and bias, as far as they are ``wanted``."""
     stride, padding, groups = shape
     slope = slope.contiguous(memory_format=torch.channels_last)
@@ -60,12 +60,12 @@ class Convolution(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, kernel: Tensor, bias: Tensor | None, shape: Shape) -> Tensor:
         ctx.save_for_backward(x, kernel)
         ctx.shape = shape
-        return _convolved(x, kernel, bias, shape)
+        return convolved(x, kernel, bias, shape)
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Any:
         x, kernel = ctx.saved_tensors
-        find = ConvolutionSlopes.apply if torch.is_grad_enabled() else _pulled
+        find = ConvolutionSlopes.apply if torch.is_grad_enabled() else pulled
         return *find(slope, x, kernel, ctx.shape, ctx.needs_input_grad[:3]), None
 
 
@@ -77,7 +77,7 @@ class ConvolutionSlopes(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(slope, x, kernel)
         ctx.shape = shape
-        return _pulled(slope, x, kernel, shape, wanted)
+        return pulled(slope, x, kernel, shape, wanted)
 
     @staticmethod
     @once_differentiable
@@ -87,12 +87,12 @@ class ConvolutionSlopes(torch.autograd.Function):
         in_slope = None if of_bias is None else of_bias[:, None, None]
         in_x = in_kernel = None
         if of_x is not None:
-            in_slope = _sum(_convolved(of_x, kernel, None, shape), in_slope)
-            in_kernel = _pulled(slope, of_x, kernel, shape, [False, True, False])[1] if needs[2] else None
+            in_slope = _sum(convolved(of_x, kernel, None, shape), in_slope)
+            in_kernel = pulled(slope, of_x, kernel, shape, [False, True, False])[1] if needs[2] else None
         if of_kernel is not None:
             of_kernel = of_kernel.contiguous(memory_format=torch.channels_last)
-            in_slope = _sum(_convolved(x, of_kernel, None, shape), in_slope)
-            in_x = _pulled(slope, x, of_kernel, shape, [True, False, False])[0] if needs[1] else None
+            in_slope = _sum(convolved(x, of_kernel, None, shape), in_slope)
+            in_x = pulled(slope, x, of_kernel, shape, [True, False, False])[0] if needs[1] else None
         in_slope = None if in_slope is None else in_slope.expand_as(slope)
         return in_slope, in_x, in_kernel, None, None
 
@@ -112,7 +112,7 @@ class NormByRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Any:
         x, weight, mean, rate = ctx.saved_tensors
-        find = NormSlopes.apply if torch.is_grad_enabled() else _norm_pulled
+        find = NormSlopes.apply if torch.is_grad_enabled() else norm_pulled
         return *find(slope, x, weight, mean, rate, ctx.epsilon), None
 
 
@@ -123,7 +123,7 @@ class NormSlopes(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, slope: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rate: Tensor, epsilon: float) -> Any:
-        found = _norm_pulled(slope, x, weight, mean, rate, epsilon)
+        found = norm_pulled(slope, x, weight, mean, rate, epsilon)
         ctx.save_for_backward(slope, x, weight, mean, rate, found[1], found[2])
         ctx.epsilon = epsilon
         return found
@@ -134,7 +134,7 @@ class NormSlopes(torch.autograd.Function):
         """The map from g to the slope in x is symmetric: in g its derivative is that map of ``of_x``."""
         slope, x, weight, mean, rate, in_weight, in_bias = ctx.saved_tensors
         n = x.numel() // x.shape[1]
-        mapped, along, total = _norm_pulled(of_x, x, weight, mean, rate, ctx.epsilon)
+        mapped, along, total = norm_pulled(of_x, x, weight, mean, rate, ctx.epsilon)
         both = (of_x * slope).sum((0, 2, 3)) - total * in_bias / n - along * in_weight / n
         of_slope = rate * (of_weight - weight * rate * along / n)
         of_x_hat = -(of_slope * in_weight + weight * rate.square() * both) / n
@@ -144,7 +144,7 @@ class NormSlopes(torch.autograd.Function):
         return in_slope, in_x, rate * both, None, None, None
 
 
-def _norm_pulled(
+def norm_pulled(
     slope: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rate: Tensor, epsilon: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     slope = slope.contiguous(memory_format=torch.channels_last)
