@@ -156,7 +156,8 @@ class Block(nn.Module):
         )
 
     def _halved(self, maps: Tensor) -> Tensor:
-        return nn.functional.relu(nn.functional.max_pool2d(maps, 2) if self.pooling == "max" else maps)
+        """In memory that is the caller's: what comes here is new, and no derivative looks at it but ReLU's own."""
+        return torch.relu_(nn.functional.max_pool2d(maps, 2) if self.pooling == "max" else maps)
 
 
 def fold_batch_norm(state: dict[str, Tensor], gain: float = 1.0) -> dict[str, Tensor]:

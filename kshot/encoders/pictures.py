@@ -21,4 +21,4 @@ def picture_tensor(inputs: Inputs, spec: ImageInput, device: torch.device) -> Te
     x = torch.tensor(np.ascontiguousarray(inputs), device=device).permute(0, 3, 1, 2).float()
     mean = torch.tensor(spec.mean, device=device)[:, None, None]
     std = torch.tensor(spec.std, device=device)[:, None, None]
-    return (x / 255 - mean) / std
+    return x.div_(255).sub_(mean).div_(std)
