@@ -26,6 +26,8 @@ TARGETS = (
     Target("kshot/storage/sessions.py", (f"{_STORAGE}/test_sessions.py",)),
     Target("kshot/storage/tenancy.py", (f"{_STORAGE}/test_tenancy.py",)),
     Target("kshot/storage/access.py", (f"{_STORAGE}/test_access.py", f"{_STORAGE}/test_access_and_reuse.py")),
-    Target("workers/settling.py", (*_ENDS, f"{_WORKERS}/test_expiry.py", f"{_WORKERS}/test_following.py")),
+    Target(
+        "workers/settling.py", (*_ENDS, *(f"{_WORKERS}/test_{of}.py" for of in ("expiry", "following", "sweeping")))
+    ),
     Target("workers/reaper.py", tuple(f"{_WORKERS}/test_{of}.py" for of in ("expiry", "following", "withdrawn_tasks"))),
 )

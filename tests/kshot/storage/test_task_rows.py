@@ -61,6 +61,14 @@ async def test_a_claim_brings_what_was_recorded(connection: AsyncConnection, che
     assert (await row(connection, await held(connection, checkpoint))).payload_version == PAYLOAD_VERSION
 
 
+async def test_what_is_kept_of_a_payload_is_the_results_to_say(connection: AsyncConnection, checkpoint: str):
+    whole, less = [await held(connection, checkpoint, query=b"asked") for _ in range(2)]
+    assert await complete(connection, whole, RESULT)
+    assert await complete(connection, less, replace(RESULT, payload=b"less"))
+    assert [(await row(connection, claim)).payload for claim in (whole, less)] == [PAYLOAD, b"less"]
+    assert [(await row(connection, claim)).query for claim in (whole, less)] == [None, None]
+
+
 async def test_who_failed_leaves_nothing_to_be_made_again(connection: AsyncConnection, checkpoint: str):
     failed, neighbour = await held(connection, checkpoint, query=b"asked"), await held(connection, checkpoint)
     assert await fail(connection, failed, FAILURE)
