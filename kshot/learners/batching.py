@@ -1,8 +1,9 @@
 """Ragged tasks as rectangular tensors and back: embed many at once, group by size, pad and mask, take apart."""
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,52 +20,72 @@ _ROWS_PER_PASS = 256
 _VECTORS_PER_PASS = 1 << 14
 _NO_CLASS = -1
 
+Answer = TypeVar("Answer")
+
 
 @dataclass(frozen=True)
 class Packed:
     """B tasks of one kind, padded to N rows and C outputs.
 
     ``x``: (B, N, ...) embeddings or prepared inputs, zero in padded rows. ``targets``: (B, N, C), one-hot for
-    classification, zero in padded rows and columns. ``rows``: (B, N) and ``outputs``: (B, C), True where real.
-    The properties are found once, whoever asks; those about classes mean nothing for values.
+    classification, zero in padded rows and columns. ``lengths`` and ``widths``: how many rows and outputs each task
+    came with, which come first. The properties are made once, when they are asked for; those about classes mean nothing
+    for values.
     """
 
     task: TaskKind
     x: Tensor
     targets: Tensor
-    rows: Tensor
-    outputs: Tensor
+    lengths: Sequence[int]
+    widths: Sequence[int]
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """(B, N), True where real."""
+        return mask(self.lengths, self.x.device)
+
+    @cached_property
+    def outputs(self) -> Tensor:
+        """(B, C), True where real."""
+        return mask(self.widths, self.x.device)
 
     @cached_property
     def ways(self) -> Tensor:
-        """(B, 1): the number of real outputs."""
+        """(B, 1), the number of real outputs."""
         return self.outputs.sum(-1, keepdim=True)
 
     @cached_property
     def class_sizes(self) -> Tensor:
-        """(B, C): how many rows each class has; 0 for padded classes."""
+        """(B, C), how many rows each class has; 0 for padded classes."""
         return self.targets.sum(-2)
 
     @cached_property
     def same_class(self) -> Tensor:
-        """(B, N): how many rows each row's class has, itself among them; 0 in padding."""
+        """(B, N), how many rows each row's class has, itself among them; 0 in padding."""
         return torch.bmm(self.targets, self.class_sizes.unsqueeze(2)).squeeze(2)
 
     @cached_property
     def several(self) -> Tensor:
-        """(B, C): True for the classes of a task in which some class has two rows or more."""
+        """(B, C), True for the classes of a task in which some class has two rows or more."""
         return (self.class_sizes > 1.5).any(-1, keepdim=True) & self.outputs
+
+    def holding(self, x: Tensor, targets: Tensor, rows: Tensor) -> "Packed":
+        """The same tasks with other rows, those of ``x`` and ``targets`` that ``rows`` says are real."""
+        other = replace(self, x=x, targets=targets)
+        vars(other)["rows"] = rows  # where a cached property keeps what it found
+        return other
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Blocks of embeddings, one after the other: ``flat`` (n, d), the rows of each block in ``lengths``."""
+    """Blocks of embeddings, or of prepared inputs, one after the other: ``flat`` (n, ...), the rows of each block in
+    ``lengths``."""
 
     flat: Tensor
     lengths: list[int]
 
     def blocks(self) -> list[Tensor]:
-        """Each block (n_i, d)."""
+        """Each block (n_i, ...)."""
         return list(torch.split(self.flat, self.lengths))
 
     def padded(self, group: Sequence[int]) -> Tensor:
@@ -73,8 +94,10 @@ class Embeddings:
         if group[-1] - group[0] >= len(group) or any(self.lengths[i] != n for i in group):
             blocks = self.blocks()
             return pad([blocks[i] for i in group])
-        start = sum(self.lengths[: group[0]])
-        return self.flat.narrow(0, start, n * len(group)).reshape(len(group), n, -1)
+        rows = self.flat
+        if len(group) < len(self.lengths):
+            rows = rows.narrow(0, sum(self.lengths[: group[0]]), n * len(group))
+        return rows.reshape(len(group), n, *rows.shape[1:])
 
 
 def embed(encoder: Encoder, blocks: Sequence[Inputs], device: torch.device) -> list[Tensor]:
@@ -118,13 +141,9 @@ def concatenate(blocks: Sequence[Inputs]) -> Inputs:
 def pack(supports: Sequence[Support], x: Sequence[Tensor] | Tensor) -> Packed:
     """Tasks of one kind, with one tensor (n, ...) each, padded to the largest among them; or padded already."""
     x = x if isinstance(x, Tensor) else pad(x)
-    return Packed(
-        task=supports[0].task,
-        x=x,
-        targets=_targets(supports, max(support.n_outputs for support in supports)).to(x),
-        rows=mask([support.targets.shape[0] for support in supports], x.device),
-        outputs=mask([support.n_outputs for support in supports], x.device),
-    )
+    widths = [support.n_outputs for support in supports]
+    targets = _targets(supports, max(widths)).to(x)
+    return Packed(supports[0].task, x, targets, [support.targets.shape[0] for support in supports], widths)
 
 
 def _targets(supports: Sequence[Support], width: int) -> Tensor:
@@ -154,8 +173,7 @@ def unpadded(stacked: Mapping[str, Tensor], rows: Mapping[str, Sequence[int]]) -
 
 def _copies(stacked: Tensor, rows: Sequence[int] | None) -> Sequence[Tensor]:
     if rows is None or min(rows) == stacked.shape[1]:
-        copies: Sequence[Tensor] = torch.unbind_copy(stacked)  # type: ignore[func-returns-value]  # it does return
-        return copies
+        return tuple[Tensor, ...](torch.unbind_copy(stacked))  # type: ignore[arg-type, func-returns-value]
     return [part.clone() for part in cut(stacked, [rows])]
 
 
@@ -192,6 +210,14 @@ def grouped(keys: Sequence[Hashable]) -> list[list[int]]:
     for i, key in enumerate(keys):
         found.setdefault(key, []).append(i)
     return list(found.values())
+
+
+def in_groups(found: Sequence[list[int]], work: Callable[[list[int]], Sequence[Answer]]) -> list[Answer]:
+    """What ``work`` makes of each group of indices, in the order of the indices."""
+    if len(found) == 1:
+        return list(work(found[0]))
+    made = {i: own for group in found for i, own in zip(group, work(group), strict=True)}
+    return [made[i] for i in range(len(made))]
 
 
 def alike(size: int) -> int:

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from kshot.learners.base import State
-from kshot.learners.batching import Packed, mask, pad
+from kshot.learners.batching import Packed, pad
 
 
 def kept_support(x: Tensor, classes: Tensor) -> dict[str, Tensor]:
@@ -20,5 +20,4 @@ def packed_support(states: Sequence[State]) -> Packed:
     ways = [state.n_way or 0 for state in states]
     classes = [state.tensors["classes"].long() for state in states]
     targets = [one_hot(own, max(ways)).to(rows) for own, rows in zip(classes, x, strict=True)]
-    rows = mask([len(block) for block in x], x[0].device)
-    return Packed("classification", pad(x), pad(targets), rows, mask(ways, x[0].device))
+    return Packed("classification", pad(x), pad(targets), [len(block) for block in x], ways)

@@ -1,6 +1,7 @@
 """The ridge penalty where none was meta-learned: by exact leave-one-out, with a prior where the support is small."""
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -58,10 +59,22 @@ def _classes_evidence(problem: Problem, packed: Packed, believed: Tensor, norm: 
     return torch.cat(evidence, 1)
 
 
+class _ForEachPenalty(Packed):
+    """With a dimension for penalties after the first."""
+
+    @cached_property
+    def rows(self) -> Tensor:
+        return super().rows.unsqueeze(1)
+
+    @cached_property
+    def outputs(self) -> Tensor:
+        return super().outputs.unsqueeze(1)
+
+
 def _for_each_penalty(packed: Packed) -> Packed:
-    """With a dimension for penalties after the first; targets lie in memory as the fits do, rows last."""
+    """Targets lie in memory as the fits do, rows last."""
     targets = packed.targets.double().transpose(1, 2).contiguous().transpose(1, 2)
-    return Packed(packed.task, packed.x, targets[:, None], packed.rows[:, None], packed.outputs[:, None])
+    return _ForEachPenalty(packed.task, packed.x, targets.unsqueeze(1), packed.lengths, packed.widths)
 
 
 def _values_evidence(problem: Problem, packed: Packed, believed: Tensor, norm: Tensor, grid: Tensor) -> Tensor:

@@ -22,10 +22,10 @@ from kshot.learners.base import (
     check_supports,
     device_of,
 )
-from kshot.learners.batching import Packed, cut, embed_all, groups, pack, pad, prediction_groups, unpadded
+from kshot.learners.batching import Packed, cut, embed_all, groups, in_groups, pack, pad, prediction_groups, unpadded
 from kshot.learners.calibration import ROUND_OFF, fit_scale, scale_of_margin
 from kshot.learners.losses import embedding_meta_loss
-from kshot.learners.quality import accuracy_qualities, can_leave_out
+from kshot.learners.quality import accuracy_qualities
 
 _USUAL_MARGIN = 4.0  # where no scale was meta-learned: two prototypes' mean distance is worth this many nats
 
@@ -76,24 +76,25 @@ class Protonet(Learner):
         check_supports(self, supports)
         device = device_of(checkpoint.encoder, checkpoint.head)
         features = embed_all(checkpoint.encoder, [support.inputs for support in supports], device)
-        states: dict[int, State] = {}
-        for group in groups(supports):
+
+        def adapted(group: list[int]) -> list[State]:
             packed = pack([supports[i] for i in group], features.padded(group))
-            adapted = nearest_means(packed, checkpoint.head.get("log_scale"), measured=measured)
-            states.update(zip(group, adapted, strict=True))
-        return [states[i] for i in range(len(supports))]
+            return nearest_means(packed, checkpoint.head.get("log_scale"), measured=measured)
+
+        return in_groups(groups(supports), adapted)
 
     @torch.no_grad()
     def predict(self, checkpoint: Checkpoint, states: Sequence[State], queries: Sequence[Inputs]) -> list[Output]:
         device = device_of(checkpoint.encoder, checkpoint.head)
         features = embed_all(checkpoint.encoder, queries, device)
-        outputs: dict[int, Output] = {}
-        for group in prediction_groups(states, queries):
+
+        def answers(group: list[int]) -> list[Output]:
             own = [states[i] for i in group]
             logits = negative_distances(own, features.padded(group))
             sizes = [[features.lengths[i] for i in group], [state.tensors["prototypes"].shape[0] for state in own]]
-            outputs.update(zip(group, map(Output, cut(logits, sizes)), strict=True))
-        return [outputs[i] for i in range(len(states))]
+            return [Output(rows) for rows in cut(logits, sizes)]
+
+        return in_groups(prediction_groups(states, queries), answers)
 
 
 def class_means(packed: Packed) -> Tensor:
@@ -135,11 +136,11 @@ def nearest_means(packed: Packed, log_scale: Tensor | None, *, measured: bool) -
 
     Raises AdaptationFailed where a number is not finite.
     """
-    prototypes, ways = class_means(packed), packed.ways.squeeze(1).tolist()
+    prototypes, ways = class_means(packed), packed.widths
     scales = torch.ones_like(prototypes[:, 0, 0]) if log_scale is None else log_scale.exp().expand(len(prototypes))
     qualities: Sequence[Quality | None] = [None] * len(prototypes)
     if measured or log_scale is None:
-        logits, left_out = -leave_one_out(packed, prototypes), can_leave_out(packed.targets, packed.rows)
+        logits, left_out = -leave_one_out(packed, prototypes), packed.same_class > 1.5
         if log_scale is None:
             scales = fit_scale(logits, packed, left_out, _usual_scale(packed, prototypes))
         if measured:

@@ -71,8 +71,8 @@ class Reptile(GradientLearner):
         seeds = options.get("seeds", torch.randint(1 << 62, (len(supports),)))
         sizes = [(s.task, len(s.targets), len(q.targets), s.n_outputs) for s, q in zip(supports, asked, strict=True)]
         for group in self._shares(encoder, grouped(sizes), x, queries):
-            support = pack([supports[i] for i in group], [x[i] for i in group])
-            query = pack([asked[i] for i in group], [x[len(supports) + i] for i in group])
+            support = pack([supports[i] for i in group], x.padded(group))
+            query = pack([asked[i] for i in group], x.padded([len(supports) + i for i in group]))
             with torch.no_grad():
                 batches = _batches(_together(support, query), loop.steps, size, seeds[group])
                 adapted = self._ends(encoder, head, batches, loop)
@@ -97,7 +97,7 @@ class Reptile(GradientLearner):
 
 def _together(support: Packed, query: Packed) -> Packed:
     x, targets = torch.cat([support.x, query.x], 1), torch.cat([support.targets, query.targets], 1)
-    return replace(support, x=x, targets=targets, rows=torch.cat([support.rows, query.rows], 1))
+    return support.holding(x, targets, torch.cat([support.rows, query.rows], 1))
 
 
 def _batches(pool: Packed, steps: int, size: int, seeds: Tensor) -> Packed:
@@ -110,7 +110,7 @@ def _batches(pool: Packed, steps: int, size: int, seeds: Tensor) -> Packed:
         [torch.cat([torch.randperm(n, generator=own) for _ in range(rounds)])[: steps * size] for own in chances]
     )
     task, row = torch.arange(len(order))[:, None, None], order.reshape(len(order), steps, size)
-    return replace(pool, x=pool.x[task, row], targets=pool.targets[task, row], rows=pool.rows[task, row])
+    return pool.holding(pool.x[task, row], pool.targets[task, row], pool.rows[task, row])
 
 
 def _gaps(theta: Weights, adapted: Weights, task: TaskKind) -> list[tuple[str, Tensor]]:
