@@ -48,13 +48,17 @@ def class_scores(answers: Array, truth: Array) -> ClassScores:
 def counted_scores(both: Array, answered: Array, true: Array) -> list[ClassScores]:
     """The scores of B tasks from numbers of rows (B, C) by class: answered rightly, answered so, truly so."""
     counts = (answered + true > 0).sum(1)
-    figures = (
-        both.sum(1) / true.sum(1),
-        (2 * both / np.maximum(answered + true, 1)).sum(1) / counts,
-        (both / np.maximum(true, 1)).sum(1) / counts,
-        (both / np.maximum(answered, 1)).sum(1) / counts,
-    )
-    return [ClassScores(*own) for own in zip(*(figure.tolist() for figure in figures), strict=True)]
+    recall = (both / np.maximum(true, 1)).sum(1) / counts
+    precision = (both / np.maximum(answered, 1)).sum(1) / counts
+    figures = (*accuracy_and_f1(both, answered, true), recall.tolist(), precision.tolist())
+    return [ClassScores(*own) for own in zip(*figures, strict=True)]
+
+
+def accuracy_and_f1(both: Array, answered: Array, true: Array) -> tuple[list[float], list[float]]:
+    """The first two figures of :func:`counted_scores` alone; 0 for a task without rows."""
+    either = answered + true
+    f1 = (2 * both / np.maximum(either, 1)).sum(1) / np.maximum(np.count_nonzero(either, axis=1), 1)
+    return (both.sum(1) / np.maximum(true.sum(1), 1)).tolist(), f1.tolist()
 
 
 def value_scores(values: Array, truth: Array) -> ValueScores:

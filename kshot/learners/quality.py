@@ -3,11 +3,13 @@
 from math import sqrt
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kshot.contracts.tasks import Quality
-from kshot.metrics import ClassScores, counted_scores, error_scores, wilson_interval
+from kshot.contracts.wire import Array
+from kshot.metrics import accuracy_and_f1, error_scores, wilson_interval
 
 _Z = 1.96
 _WIDEST_ACCURACY_INTERVAL = 0.2
@@ -33,28 +35,34 @@ def accuracy_qualities(
     ``classes``: (B, C), True where real. Reliable where every row was left out and the 95% Wilson interval is at most
     0.2 wide; without any such row there is no figure at all.
     """
-    answers = torch.where(classes.unsqueeze(1), logits, -torch.inf).argmax(2, keepdim=True)
-    counted = left_out.unsqueeze(2)
-    answered = (answers == torch.arange(logits.shape[2], device=logits.device)) & counted
-    true = (targets > 0) & counted
-    counts = torch.stack([answered & true, answered, true]).sum(2).cpu().numpy()
-    n_rows = targets.sum((1, 2)).long().tolist()
-    numbers = counts[2].sum(1).tolist()
-    tell = [n > 0 for n in numbers]
-    scores = iter(counted_scores(*counts[:, tell]))
-    return [
-        _accuracy(next(scores), n, n == rows, folds) if n else _nothing(folds)
-        for n, rows in zip(numbers, n_rows, strict=True)
-    ]
+    answers = torch.where(classes.unsqueeze(1), logits, -torch.inf).argmax(2)
+    numbers = torch.stack([answers, targets.argmax(2), left_out]).cpu().numpy()  # one journey from another device
+    counts = _counts(numbers, logits.shape[2])
+    figures = zip(*accuracy_and_f1(*counts), counts[2].sum(1).tolist(), targets.sum((1, 2)).tolist(), strict=True)
+    return [_accuracy(accuracy, f1, n, n == rows, folds) if n else _nothing(folds) for accuracy, f1, n, rows in figures]
 
 
-def _accuracy(scores: ClassScores, n: int, all_left_out: bool, folds: int | None) -> Quality:
-    low, high = wilson_interval(round(scores.accuracy * n), n)
+def _counts(numbers: Array, n_classes: int) -> tuple[Array, Array, Array]:
+    """By class, (B, C) each: how many rows were answered rightly, were answered so, are truly so.
+
+    ``numbers``: (3, B, N), each row's answer, its truth, and whether it counts.
+    """
+    places = numbers[:2] + n_classes * np.arange(numbers.shape[1])[:, None]
+    counted = numbers[2] > 0
+    answers, truth = places[0][counted], places[1][counted]
+    shape = (numbers.shape[1], n_classes)
+    right = truth[answers == truth]
+    both, answered, true = (np.bincount(rows, minlength=shape[0] * shape[1]) for rows in (right, answers, truth))
+    return both.reshape(shape), answered.reshape(shape), true.reshape(shape)
+
+
+def _accuracy(accuracy: float, macro_f1: float, n: int, all_left_out: bool, folds: int | None) -> Quality:
+    low, high = wilson_interval(round(accuracy * n), n)
     return Quality(
         method=_method(folds),
         folds=folds,
-        accuracy=scores.accuracy,
-        macro_f1=scores.macro_f1,
+        accuracy=accuracy,
+        macro_f1=macro_f1,
         n=n,
         reliable=all_left_out and high - low <= _WIDEST_ACCURACY_INTERVAL,
     )
