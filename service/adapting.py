@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from kshot import tracing
 from kshot.contracts import api
-from kshot.contracts.errors import KshotError, NotFound, rebuild
+from kshot.contracts.errors import KshotError, NotFound, Unavailable, rebuild
 from kshot.contracts.tasks import Payload
 from kshot.storage.adapted_models import AdaptedModel
 from service import views
@@ -57,7 +57,10 @@ IdempotencyDep = Annotated[str | None, Depends(get_idempotency_key)]
 async def answer_order(
     request: Request, state: State, caller: Caller, prepared: Prepared, key: str | None, preference: Preference
 ) -> Response:
-    """Accept, wait as long as the caller prefers, answer. Raises what accepting raises, and the worker's failure."""
+    """Accept, wait as long as the caller prefers, answer. Raises what accepting raises, and the worker's failure.
+
+    What was accepted is said to be, though Postgres leaves before it is made: a 202 then, as where it takes longer.
+    """
     new = as_order(state, caller, prepared, request_id_of(request))
     call = call_of(request)
     call.require_caller()  # what is recorded stays, whoever leaves
@@ -66,10 +69,13 @@ async def answer_order(
             accepted = await accept(state, caller, prepared, new, key)
         own_reply = reply if accepted.model.task_id == new.task.id else None
         with tracing.span("await worker"):
-            model = await wait_until_done(state, call, accepted.model, preference.wait_s, own_reply)
+            try:
+                model = await wait_until_done(state, call, accepted.model, preference.wait_s, own_reply)
+            except Unavailable:
+                model = accepted.model
     headers = {"Location": f"/v1/adapted-models/{model.id}", **preference.headers}
     if model.status in views.PENDING:
-        body = await pending_answer(state, model)
+        body = await _pending(state, model)
         return views.respond(body, 202, {**headers, "Retry-After": "1"})
     if model.failure is not None:
         raise rebuild(model.failure.code, model.failure.message, model.failure.param)
@@ -80,6 +86,14 @@ async def answer_order(
         predictions = await _predict_again(request, state, caller, model, prepared)
         body = body.model_copy(update={"predictions": predictions})
     return views.respond(body, 201 if accepted.own else 200, headers)
+
+
+async def _pending(state: State, model: AdaptedModel) -> api.AdaptedModel:
+    """With what the caller may expect, where Postgres can be asked."""
+    try:
+        return await pending_answer(state, model)
+    except Unavailable:
+        return views.adapted_model(model)
 
 
 async def _predict_again(

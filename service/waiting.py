@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from kshot.contracts import api
+from kshot.contracts.errors import Unavailable
 from kshot.contracts.tasks import Reply
 from kshot.storage.adapted_models import AdaptedModel, get_adapted_model
 from kshot.storage.admission import queue_position
@@ -63,7 +64,7 @@ async def _look_until_done(
     state: State, call: Call, model: AdaptedModel, reply: "asyncio.Future[Reply]", deadline: float
 ) -> AdaptedModel:
     call.watch(reply)
-    pause, heard = _FIRST_LOOK_S, False
+    pause, heard, away = _FIRST_LOOK_S, False, None
     while model.status in PENDING and (left := deadline - time.monotonic()) > 0:
         if heard:  # but the row is not final yet: the attempt was lost and another one runs
             await asyncio.sleep(min(pause, left))
@@ -74,8 +75,13 @@ async def _look_until_done(
             if heard and (made := _made(model, reply.result())) is not None:
                 return made
         pause = min(_LAST_LOOK_S, 2 * pause)
-        async with state.database.of_tenant(model.tenant) as connection:
-            model = await get_adapted_model(connection, model.tenant, model.id)
+        try:
+            async with state.database.of_tenant(model.tenant) as connection:
+                model, away = await get_adapted_model(connection, model.tenant, model.id), None
+        except Unavailable as error:  # it may come back within the time, and so may the reply
+            away = error
+    if away is not None:
+        raise away
     return model
 
 

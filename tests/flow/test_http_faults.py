@@ -6,12 +6,15 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from redis import Redis
 
+from kshot.queue.streams import ADAPT_STREAM
 from standalone import EmbeddedServers, embedded_servers
 from tests.flow.http_stack import (
     ADMIN_KEY,
@@ -171,6 +174,11 @@ def test_valkey_hung_adapt_is_accepted_under_1_s(bare: Bare) -> None:
 
 @pytest.mark.reliability("faults: Postgres down 10 s", "adapt", "predict")
 def test_postgres_down_is_503_with_retry_after_never_202_and_recovers_unaided(bare: Bare) -> None:
+    """Never 202 to what comes while it is down; who was accepted before hears that he was."""
+    with Redis.from_url(bare.servers.redis_url) as redis:
+        bells, thread = redis.xlen(ADAPT_STREAM), ThreadPoolExecutor(1)
+        accepted = thread.submit(bare.client.post, "/adapt", json=vector_task(410), headers={"Prefer": "wait=3"})
+        bare.until(lambda: redis.xlen(ADAPT_STREAM) > bells)
     bare.servers.stop("postgres")
     try:
         for i in range(3):
@@ -183,9 +191,12 @@ def test_postgres_down_is_503_with_retry_after_never_202_and_recovers_unaided(ba
                 assert int(answer.headers["retry-after"]) >= 1
         assert bare.ready() == (503, "unavailable")
         assert bare.client.get("/healthz").status_code == 200
+        told = accepted.result()
+        assert told.status_code == 202, told.text
     finally:
         bare.servers.start("postgres")
     bare.until(lambda: bare.ready()[0] == 200)
+    assert bare.client.get(told.headers["location"]).json()["status"] == "queued"
     assert bare.client.post("/adapt", json=vector_task(400), headers=ASYNC).status_code == 202
 
 
