@@ -21,7 +21,7 @@ class Together:
         self._asked: _Asked = []
 
     def ask(self, *words: Word) -> "asyncio.Future[Any]":
-        """A command's answer, as `Link.ask` gives it."""
+        """A command's answer, as `Link.ask` gives it. One that is cancelled within this turn is not sent."""
         loop = asyncio.get_running_loop()
         if not self._asked:
             loop.call_soon(self._send)
@@ -30,7 +30,9 @@ class Together:
         return future
 
     def _send(self) -> None:
-        asked, self._asked = self._asked, []
+        asked, self._asked = [one for one in self._asked if not one[1].cancelled()], []
+        if not asked:
+            return
         answers = self._link.ask_together([words for words, _ in asked])
         answers.add_done_callback(lambda done: _tell(asked, done))
 

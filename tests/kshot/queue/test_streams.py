@@ -75,6 +75,17 @@ async def test_bells_calls_and_replies_of_one_moment_are_heard_together(ends):
     assert all(answer.done() for answer in answers)
 
 
+async def test_a_call_that_is_given_up_before_it_left_stays_here(ends):
+    front, one, _ = ends
+    calls = [a_call(front) for _ in range(3)]
+    posted = [front.post(call, b"payload") for call in calls]
+    posted[1].cancel()
+    await asyncio.gather(posted[0], posted[2])
+    assert [taken.call for taken in (await take_some(one)).calls] == [calls[0], calls[2]]
+    front.post(a_call(front), b"payload").cancel()
+    assert await front.backlog(bound=0) == 2 and await front.send(a_call(front), b"payload")
+
+
 async def test_a_dead_workers_call_is_taken_over_until_it_is_done(ends):
     front, one, two = ends
     call = a_call(front)
