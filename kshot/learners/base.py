@@ -23,6 +23,7 @@ from kshot.contracts.tasks import LearnerOptions, Quality
 from kshot.contracts.wire import Inputs
 from kshot.device import CPU
 from kshot.encoders.base import Encoder
+from kshot.learners.parts import blocks_of
 
 Head = Mapping[str, Tensor]
 """A learner's own meta-learned tensors, by name."""
@@ -69,7 +70,7 @@ class State:
 
     task: TaskKind
     n_way: int | None
-    tensors: dict[str, Tensor]
+    tensors: Mapping[str, Tensor]
     quality: Quality | None = None
     columns: tuple[Column, ...] = ()
     qualities: tuple[Quality | None, ...] = ()
@@ -165,7 +166,7 @@ def _every_class_occurs(labels: Tensor, n_way: int) -> bool:
 
 def check_finite(states: list[State]) -> list[State]:
     """The states themselves; raises AdaptationFailed where any of their numbers is not finite."""
-    check_numbers(tensor for state in states for tensor in state.tensors.values())
+    check_numbers(tensor for state in states for tensor in blocks_of(state.tensors))
     return states
 
 

@@ -203,7 +203,7 @@ def _joined(support: Support, heads: Sequence[State], film: Film | None) -> Stat
     tensors = {} if film is None else {"film.scale": film.scale, "film.shift": film.shift}
     qualities = tuple(head.quality if film is None else _doubted(head.quality) for head in heads)
     if support.task != "multitask":
-        return replace(heads[0], tensors=heads[0].tensors | tensors, quality=qualities[0])
+        return replace(heads[0], tensors={**heads[0].tensors, **tensors}, quality=qualities[0])
     for number, head in enumerate(heads):
         tensors |= {f"{number}.{name}": tensor for name, tensor in head.tensors.items()}
     return State("multitask", None, tensors, None, support.columns, qualities)
