@@ -9,8 +9,9 @@ from starlette.responses import Response
 
 from kshot.contracts import api, flywheel_bodies
 from kshot.contracts.errors import Invalid, NotFound
+from kshot.contracts.growing import grown, joined
 from kshot.contracts.ids import is_id
-from kshot.contracts.tasks import LearnerOptions, Payload
+from kshot.contracts.tasks import LearnerOptions
 from kshot.storage.adapted_models import (
     AdaptedModel,
     change_adapted_model,
@@ -20,8 +21,8 @@ from kshot.storage.checkpoints import StoredCheckpoint
 from kshot.storage.expiry import delete_adapted_model
 from kshot.storage.fingerprints import renew_fingerprint
 from kshot.storage.objects import ObjectStore, state_keys
-from kshot.storage.results import get_support
 from kshot.storage.revisions import list_revisions
+from kshot.storage.supports import StoredSupport, get_support
 from service import flywheel_views, views
 from service.adapting import RESPONSES, IdempotencyDep, answer_order
 from service.auditing import note
@@ -31,12 +32,12 @@ from service.bodies.stream import ANY, SMALL_BYTES, read_raw
 from service.bodies.strict_json import strict_object
 from service.calls import call_of
 from service.finding import find_adapted_model
-from service.meaning import extend_support, read_query
+from service.meaning import read_added, read_query
 from service.openapi import body_of, problems
 from service.pages import CursorDep, page_of
 from service.predicting import require_ready
 from service.prefer import MAX_WAIT_S, PreferenceDep
-from service.preparing import Order, Prepared, prepare
+from service.preparing import Growth, Order, Prepared, prepare
 from service.settings import Settings
 from service.state import State, StateDep
 from service.waiting import pending_answer, wait_until_done
@@ -147,7 +148,7 @@ async def add_examples(
     async with state.database.of_tenant(caller.tenant) as connection:
         stored = await get_support(connection, caller.tenant, id)
     prepared = await state.compute(
-        raw.cost + len(stored),
+        raw.cost + stored.n_bytes,
         lambda: _prepare(parsed, parent, stored, checkpoint, state.settings),
         images=checkpoint.manifest.input.modality == "image",
     )
@@ -157,15 +158,15 @@ async def add_examples(
 def _prepare(
     parsed: Parsed[api.ExamplesSettings],
     parent: AdaptedModel,
-    stored: bytes,
+    stored: StoredSupport,
     checkpoint: StoredCheckpoint,
     limits: Settings,
 ) -> Prepared:
-    before = Payload.decode(stored).support
+    before = joined(stored.parts).support
     assert before is not None
     if parsed.support is None:
         raise Invalid("examples are missing", param="support")
-    support = extend_support(before, parsed.support, checkpoint.manifest, limits)
+    added = read_added(before, parsed.support, checkpoint.manifest, limits)
     query = None
     if parsed.query is not None:
         query = read_query(parsed.query, checkpoint.manifest.input, parent.input_shape, limits)
@@ -176,12 +177,13 @@ def _prepare(
             alias=parent.alias,
             learner=parent.learner,
             options=LearnerOptions.model_validate(parent.options, strict=False),
-            support=support,
+            support=grown(before, added),
             query=query,
             ttl_s=parsed.settings.ttl_seconds,
             metadata=parsed.settings.metadata,
             parent=parent.id,
             follow=parent.follow,
+            growth=Growth(stored, added),
         )
     )
 
