@@ -69,10 +69,18 @@ class Packed:
         """(B, C), True for the classes of a task in which some class has two rows or more."""
         return (self.class_sizes > 1.5).any(-1, keepdim=True) & self.outputs
 
+    @cached_property
+    def even(self) -> bool:
+        """Whether all rows weigh the same: none is padding, and every class has as many as the others."""
+        n, width = self.targets.shape[-2:]
+        if min(self.lengths) < n or min(self.widths) < width:
+            return False
+        return self.task == "regression" or (n % width == 0 and bool((self.class_sizes == n // width).all()))
+
     def holding(self, x: Tensor, targets: Tensor, rows: Tensor) -> "Packed":
         """The same tasks with other rows, those of ``x`` and ``targets`` that ``rows`` says are real."""
         other = replace(self, x=x, targets=targets)
-        vars(other)["rows"] = rows  # where a cached property keeps what it found
+        vars(other).update(rows=rows, even=False)  # where cached properties keep what they found
         return other
 
 

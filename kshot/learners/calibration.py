@@ -80,8 +80,7 @@ def usual_scale(fit: Tensor, packed: Packed, width: int) -> Tensor:
     score is farther from the fitted ones, but also surer. As in :func:`class_gains`, there may be further dimensions.
     """
     own = (fit * packed.targets).sum(-1)
-    ways = packed.outputs.sum(-1, keepdim=True)
-    others = ((fit * packed.outputs.unsqueeze(-2)).sum(-1) - own) / (ways - 1).clamp(min=1)
+    others = ((fit * packed.outputs.unsqueeze(-2)).sum(-1) - own) / (packed.ways - 1).clamp(min=1)
     gap = ((own - others) * packed.rows).sum(-1) / packed.rows.sum(-1)
     nats = min(max(0.6 * sqrt(width), 1.0), 12.0)
     return nats * gap.clamp(min=_LEAST_GAP).reciprocal()
@@ -95,9 +94,7 @@ def class_gains(fit: Tensor, packed: Packed) -> Tensor:
     each class, where that length is mostly noise. ``fit``: (B, N, C), centred scores of the support rows; or
     (B, ..., N, C) where ``packed`` has dimensions of 1 there.
     """
-    sizes = packed.targets.sum(-2)
-    own = (fit * packed.targets).sum(-2) / sizes.clamp(min=1)
+    own = (fit * packed.targets).sum(-2) / packed.class_sizes.clamp(min=1)
     own = own.clamp(min=_LEAST_GAP) * packed.outputs
-    mean = own.sum(-1, keepdim=True) / packed.outputs.sum(-1, keepdim=True)
-    several = (sizes > 1.5).any(-1, keepdim=True) & packed.outputs
-    return torch.where(several, own / mean, 1.0).rsqrt().unsqueeze(-2)
+    mean = own.sum(-1, keepdim=True) / packed.ways
+    return torch.where(packed.several, own / mean, 1.0).rsqrt().unsqueeze(-2)

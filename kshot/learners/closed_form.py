@@ -21,15 +21,19 @@ class Problem:
     """B centred problems, rows multiplied by the root of their weight.
 
     ``a``: features (B, N, d). ``gram``: the smaller of a a' (B, N, N) and a' a (B, d, d), all that solving works with.
-    ``t``: targets (B, N, C). ``root``: (B, N), weights' roots; the weights sum to the number of real rows. ``centre``
-    and ``spread``: (B, d), ``offset``: (B, C); features are (x - centre) / spread. ``offset_share``: (B,), 1 / n where
-    the offset was fitted, 0 where there is none.
+    ``t``: targets (B, N, C). ``labels``: the same before they were multiplied. ``root``: (B, N), weights' roots; the
+    weights sum to the number of real rows, ``n`` (B, 1). ``even``: they are all 1. ``centre`` and ``spread``: (B, d),
+    ``offset``: (B, C); features are (x - centre) / spread. ``offset_share``: (B,), 1 / n where the offset was fitted, 0
+    where there is none.
     """
 
     a: Tensor
     gram: Tensor
     t: Tensor
+    labels: Tensor
     root: Tensor
+    n: Tensor
+    even: bool
     centre: Tensor
     spread: Tensor
     offset: Tensor
@@ -42,14 +46,22 @@ class Solution:
 
     ``weight``: (B, C, d). ``fit``: (B, N, C), the answers to the support rows themselves, less the offset; 0 in padded
     rows. ``left_out``: (B, N, C), target minus the fit made without that row, the other rows' weights unchanged.
-    ``noise``: (B, C), variance of a target about the truth. ``cholesky``: of the penalised Gram matrix.
+    ``missed``: (B, N, C), t less the fit in weighted rows. ``kept``: (B, N, 1), what share of a row's target its own
+    answer does not take from it. ``cholesky``: of the penalised Gram matrix.
     """
 
     weight: Tensor
     fit: Tensor
     left_out: Tensor
-    noise: Tensor
+    missed: Tensor
+    kept: Tensor
     cholesky: Tensor
+    problem: Problem
+
+    @property
+    def noise(self) -> Tensor:
+        """(B, C), variance of a target about the truth."""
+        return (self.missed.square() / self.kept).sum(1) / self.problem.n
 
 
 def centred(packed: Packed, evened: bool) -> Problem:
@@ -61,29 +73,36 @@ def centred(packed: Packed, evened: bool) -> Problem:
     is relative, hence rows that are told apart by no more than round-off count as equal.
     """
     x, y = packed.x.double(), packed.targets.double()
-    n = packed.rows.sum(1, keepdim=True)
-    w = balanced_weights(packed, torch.float64) * n
-    centre = (w.unsqueeze(1) @ x).squeeze(1) / n
-    offset = (w.unsqueeze(1) @ y).squeeze(1) / n
-    root = w.sqrt()
-    a, t = root.unsqueeze(2) * (x - centre.unsqueeze(1)), root.unsqueeze(2) * (y - offset.unsqueeze(1))
+    n = packed.rows.sum(1, keepdim=True).double()
+    if packed.even:
+        root = torch.ones_like(y[:, :, 0])
+        centre, offset = x.mean(1), y.mean(1)
+        a, labels = x - centre.unsqueeze(1), y - offset.unsqueeze(1)
+        t = labels
+    else:
+        share = balanced_weights(packed, torch.float64)
+        root = (share * n).sqrt()
+        centre, offset = (torch.bmm(share.unsqueeze(1), own).squeeze(1) for own in (x, y))
+        labels = y - offset.unsqueeze(1)
+        a, t = ((root.unsqueeze(2) * own) for own in (x - centre.unsqueeze(1), labels))
     spread = torch.ones_like(centre)
     if evened:
         variance = a.square().sum(1) / n
         told = told_apart(variance, variance + centre.square()).unsqueeze(1)
         spread = even_spread(variance * told)
         a = a * (told / spread).unsqueeze(1)
-    return Problem(a, _gram(a), t, root, centre, spread, offset, 1 / n.squeeze(1).double())
+    share_of_offset = n.reciprocal().squeeze(1)
+    return Problem(a, _gram(a), t, labels, root, n, packed.even, centre, spread, offset, share_of_offset)
 
 
 def about_prior(packed: Packed, mean: Tensor) -> Problem:
     """The problem without an offset of what a prior ``mean`` (C, d) of W leaves unexplained, features as they are."""
     x, root = packed.x.double(), packed.rows.double()
     a = root.unsqueeze(2) * x
-    t = root.unsqueeze(2) * (packed.targets.double() - x @ mean.double().T)
-    none = root.new_zeros(len(x))
+    labels = packed.targets.double() - x @ mean.double().T
+    t, n, none = root.unsqueeze(2) * labels, root.sum(1, keepdim=True), root.new_zeros(len(x))
     zero, one = torch.zeros_like(x[:, 0]), torch.ones_like(x[:, 0])
-    return Problem(a, _gram(a), t, root, zero, one, torch.zeros_like(t[:, 0]), none)
+    return Problem(a, _gram(a), t, labels, root, n, packed.even, zero, one, torch.zeros_like(t[:, 0]), none)
 
 
 def even_spread(variance: Tensor) -> Tensor:
@@ -97,25 +116,23 @@ def even_spread(variance: Tensor) -> Tensor:
 
 def weights_and_fit(problem: Problem, l2: Tensor) -> tuple[Tensor, Tensor]:
     """``weight`` and ``fit`` of the :class:`Solution` for penalties ``l2`` (B,), without the rest."""
-    weight, answers = _weight(problem, _cholesky(problem, l2))
-    return weight, answers / _safe_root(problem)
+    weight, answers = _weight(problem, l2, _cholesky(problem, l2))
+    return weight, _by_row(problem, answers)
 
 
 def solve(problem: Problem, l2: Tensor) -> Solution:
     """W and its exact leave-one-out errors e_i / (1 - h_ii)."""
     cholesky = _cholesky(problem, l2)
-    weight, answers = _weight(problem, cholesky)
-    errors = problem.t - answers
-    root = problem.root
+    weight, answers = _weight(problem, l2, cholesky)
+    missed = problem.t - answers
     if _is_dual(problem):
         # H = K (K + l2)^-1 = 1 - l2 (K + l2)^-1, K = a a'
-        kept = l2[:, None] * torch.cholesky_inverse(cholesky).diagonal(dim1=1, dim2=2)
+        kept = l2.unsqueeze(1) * torch.cholesky_inverse(cholesky).diagonal(dim1=1, dim2=2)
     else:
         kept = 1 - torch.linalg.solve_triangular(cholesky, problem.a.transpose(1, 2), upper=False).square().sum(1)
-    kept = (kept - root.square() * problem.offset_share[:, None]).clamp(min=_LEAST_KEPT).unsqueeze(2)
-    noise = (errors.square() / kept).sum(1) / root.square().sum(1, keepdim=True)
-    safe_root = _safe_root(problem)
-    return Solution(weight, answers / safe_root, errors / kept / safe_root, noise, cholesky)
+    kept = (kept - problem.root.square() * problem.offset_share.unsqueeze(1)).clamp(min=_LEAST_KEPT).unsqueeze(2)
+    fit, left_out = _by_row(problem, answers), _by_row(problem, missed / kept)
+    return Solution(weight, fit, left_out, missed, kept, cholesky, problem)
 
 
 def spread_of_fit(problem: Problem, solution: Solution, l2: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,7 +143,7 @@ def spread_of_fit(problem: Problem, solution: Solution, l2: Tensor) -> tuple[Ten
     a = problem.a
     if _is_dual(problem):
         factor = torch.linalg.solve_triangular(solution.cholesky, a, upper=False)
-        return factor / l2.sqrt()[:, None, None], 1 / l2
+        return factor / l2.sqrt().view(-1, 1, 1), 1 / l2
     identity = torch.eye(a.shape[2], dtype=a.dtype, device=a.device).expand(len(a), -1, -1)
     return torch.linalg.solve_triangular(solution.cholesky, identity, upper=False), torch.zeros_like(l2)
 
@@ -154,55 +171,54 @@ def left_out_by_class(problem: Problem, targets: Tensor, l2: Tensor) -> Tensor:
     (R_SS - k (1 - e_i e_i')) v = e_S, whose i-th row is the error at i. One inverse for each class serves all its rows
     (Sherman-Morrison). Costs n^3, so it is for small supports. A row that is its class's only one has no such answer.
     """
-    n = problem.root.square().sum(1)
-    residual = _residual_operator(problem, l2 * n / (n - 1))
-    missed = residual @ problem.t
-    k, rest = divmod(targets.shape[1], targets.shape[2])
-    if rest == 0 and bool((targets.sum(1) == k).all()):
-        errors = _changed_by_block(residual, missed, targets, k)
-    else:
-        same = targets @ targets.transpose(1, 2)
-        size = same.sum(2)
-        size = torch.where(size > 0, size, 2.0)  # in padded rows any number does, but for the one that divides 0 by 0
-        errors = _changed(residual * same, missed, size)
-    return errors / _safe_root(problem)
+    residual = _residual_operator(problem, l2 * (problem.n / (problem.n - 1)).squeeze(1))
+    missed = torch.bmm(residual, problem.t)
+    if problem.even:
+        return _changed_by_block(residual, missed, targets)
+    same = targets @ targets.transpose(1, 2)
+    size = same.sum(2)
+    size = torch.where(size > 0, size, 2.0)  # in padded rows any number does, but for the one that divides 0 by 0
+    return _by_row(problem, _changed(residual * same, missed, size))
 
 
 def _changed(residual: Tensor, missed: Tensor, size: Tensor) -> Tensor:
     """The errors of :func:`left_out_by_class`: ``residual`` (..., n, n) within classes, ``missed`` (..., n, C) its e,
     ``size`` (..., n) of each row's class."""
-    inverse = torch.linalg.inv(residual - torch.diag_embed(size))
+    less = residual.clone()
+    less.diagonal(dim1=-2, dim2=-1).sub_(size)
+    inverse = torch.linalg.inv(less)
     changed: Tensor = inverse @ missed / (1 + size * inverse.diagonal(dim1=-2, dim2=-1)).unsqueeze(-1)
     return changed
 
 
-def _changed_by_block(residual: Tensor, missed: Tensor, targets: Tensor, k: int) -> Tensor:
-    """The same where every class has ``k`` rows: a small inverse for each class instead of a large one for all."""
-    tasks, ways = len(targets), targets.shape[2]
-    order = targets.argmax(2).argsort(dim=1, stable=True).view(tasks, ways, k)
+def _changed_by_block(residual: Tensor, missed: Tensor, targets: Tensor) -> Tensor:
+    """The same where all classes have as many rows: a small inverse for each class instead of a large one for all."""
+    tasks, n, ways = targets.shape
+    order = targets.argmax(2).argsort(dim=1, stable=True).view(tasks, ways, n // ways)
     task = torch.arange(tasks, device=order.device).view(-1, 1, 1)
     block = residual[task.unsqueeze(3), order.unsqueeze(3), order.unsqueeze(2)]
-    changed = _changed(block, missed[task, order], missed.new_full((), k).expand(tasks, ways, k))
     errors = torch.empty_like(missed)
-    errors[task, order] = changed
+    errors[task, order] = _changed(block, missed[task, order], missed.new_full((), n // ways))
     return errors
 
 
 def _residual_operator(problem: Problem, l2: Tensor) -> Tensor:
     """1 - H (B, N, N), H the hat matrix of the weighted rows, the offset's share in it."""
-    cholesky, n = _cholesky(problem, l2), problem.root.square().sum(1)
+    cholesky = _cholesky(problem, l2)
     if _is_dual(problem):
-        features = l2[:, None, None] * torch.cholesky_inverse(cholesky)
+        features = l2.view(-1, 1, 1) * torch.cholesky_inverse(cholesky)
     else:
         z = torch.linalg.solve_triangular(cholesky, problem.a.transpose(1, 2), upper=False)
-        features = torch.eye(z.shape[2], dtype=z.dtype, device=z.device) - z.transpose(1, 2) @ z
-    offset: Tensor = problem.root.unsqueeze(2) * problem.root.unsqueeze(1) / n[:, None, None]
+        features = torch.eye(z.shape[2], dtype=z.dtype, device=z.device) - torch.bmm(z.transpose(1, 2), z)
+    if problem.even:
+        return features - (1 / problem.n).unsqueeze(2)
+    offset: Tensor = problem.root.unsqueeze(2) * problem.root.unsqueeze(1) / problem.n.unsqueeze(2)
     return features - offset
 
 
-def _safe_root(problem: Problem) -> Tensor:
-    """(B, N, 1), by which answers to weighted rows are divided."""
-    return problem.root.clamp(min=_LEAST_KEPT).unsqueeze(2)
+def _by_row(problem: Problem, answers: Tensor) -> Tensor:
+    """Answers (B, N, C) to weighted rows as answers to the rows themselves; 0 in padded rows if they were 0."""
+    return answers if problem.even else answers / problem.root.clamp(min=_LEAST_KEPT).unsqueeze(2)
 
 
 def fits_in_dual(n: int, d: int) -> bool:
@@ -215,21 +231,23 @@ def _is_dual(problem: Problem) -> bool:
 
 
 def _gram(a: Tensor) -> Tensor:
-    return a @ a.transpose(1, 2) if fits_in_dual(a.shape[1], a.shape[2]) else a.transpose(1, 2) @ a
+    return torch.bmm(a, a.mT) if fits_in_dual(a.shape[1], a.shape[2]) else torch.bmm(a.mT, a)
 
 
 def _cholesky(problem: Problem, l2: Tensor) -> Tensor:
-    penalty = torch.diag_embed(l2[:, None].expand(-1, problem.gram.shape[1]))
+    """Of the penalised Gram matrix; NaN where it has none, so that it is refused with the other non-finite states."""
+    penalised = problem.gram.clone()
+    penalised.diagonal(dim1=1, dim2=2).add_(l2.unsqueeze(1))
     cholesky: Tensor
-    cholesky, failed = torch.linalg.cholesky_ex(problem.gram + penalty)
-    return cholesky.masked_fill((failed > 0)[:, None, None], torch.nan)  # refused with the other non-finite states
+    cholesky, failed = torch.linalg.cholesky_ex(penalised)
+    return cholesky.masked_fill((failed > 0).view(-1, 1, 1), torch.nan) if bool(failed.any()) else cholesky
 
 
-def _weight(problem: Problem, cholesky: Tensor) -> tuple[Tensor, Tensor]:
+def _weight(problem: Problem, l2: Tensor, cholesky: Tensor) -> tuple[Tensor, Tensor]:
     """W (B, C, d) and a W' (B, N, C)."""
     a, t = problem.a, problem.t
     if _is_dual(problem):
         alpha: Tensor = torch.cholesky_solve(t, cholesky)
-        return alpha.transpose(1, 2) @ a, problem.gram @ alpha
-    weight: Tensor = torch.cholesky_solve(a.transpose(1, 2) @ t, cholesky)
-    return weight.transpose(1, 2), a @ weight
+        return torch.bmm(alpha.mT, a), torch.addcmul(t, l2.view(-1, 1, 1), alpha, value=-1)
+    weight: Tensor = torch.cholesky_solve(torch.bmm(a.mT, t), cholesky)
+    return weight.mT, torch.bmm(a, weight)

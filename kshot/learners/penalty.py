@@ -26,8 +26,7 @@ def choose_l2(problem: Problem, packed: Packed, left_out: Tensor) -> Tensor:
 
     The posterior mean of log(l2) over a grid, not the best grid point: round-off never tips it over to another one.
     """
-    n = problem.root.square().sum(1)
-    norm = problem.a.square().sum((1, 2)) / n
+    norm = problem.a.square().sum((1, 2)) / problem.n.squeeze(1)
     norm = torch.where(norm > 0, norm, 1.0)
     believed = left_out.to(norm)
     if packed.task == "classification":

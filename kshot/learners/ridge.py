@@ -29,7 +29,7 @@ from kshot.learners.base import (
     check_supports,
     device_of,
 )
-from kshot.learners.batching import Packed, alike, cut, embed_all, grouped, pack, pad, unpadded
+from kshot.learners.batching import Packed, alike, cut, embed_all, grouped, in_groups, pack, pad, unpadded
 from kshot.learners.bayesian import has_prior, negative_log_density, posteriors, prior_head
 from kshot.learners.calibration import class_gains, fit_scale, usual_scale
 from kshot.learners.closed_form import (
@@ -44,7 +44,7 @@ from kshot.learners.closed_form import (
 )
 from kshot.learners.losses import embedding_meta_loss, mean_over_tasks
 from kshot.learners.penalty import choose_l2
-from kshot.learners.quality import accuracy_qualities, can_leave_out, mse_quality
+from kshot.learners.quality import accuracy_qualities, mse_quality
 
 _FIRST_LOGIT_SCALE = 10.0
 _MOST_ROWS_REBALANCED = 512  # beyond, a class hardly notices that one of its rows weighs nothing
@@ -132,11 +132,12 @@ class Ridge(Learner):
             (s.task, alike(n), alike(s.n_outputs), fits_in_dual(n, width), n <= _MOST_ROWS_REBALANCED)
             for s, n in zip(supports, features.lengths, strict=True)
         ]
-        states: dict[int, State] = {}
-        for group in grouped(keys):
+
+        def adapted(group: list[int]) -> list[State]:
             packed = pack([supports[i] for i in group], features.padded(group))
-            states.update(zip(group, _adapt(packed, checkpoint.head, options.l2, measured), strict=True))
-        return [states[i] for i in range(len(supports))]
+            return _adapt(packed, checkpoint.head, options.l2, measured)
+
+        return in_groups(grouped(keys), adapted)
 
     @torch.no_grad()
     def predict(self, checkpoint: Checkpoint, states: Sequence[State], queries: Sequence[Inputs]) -> list[Output]:
@@ -146,12 +147,11 @@ class Ridge(Learner):
             (s.task, "noise" in s.tensors, "rows" in s.tensors, alike(s.tensors["weight"].shape[0]), alike(n))
             for s, n in zip(states, features.lengths, strict=True)
         ]
-        outputs: dict[int, Output] = {}
-        for group in grouped(keys):
-            own = [states[i] for i in group]
-            answers = _predict(own, features.padded(group), [features.lengths[i] for i in group])
-            outputs.update(zip(group, answers, strict=True))
-        return [outputs[i] for i in range(len(states))]
+
+        def answers(group: list[int]) -> list[Output]:
+            return _predict([states[i] for i in group], features.padded(group), [features.lengths[i] for i in group])
+
+        return in_groups(grouped(keys), answers)
 
 
 def _check_targets(supports: Sequence[Support], head: Head) -> None:
@@ -167,7 +167,7 @@ def _adapt(packed: Packed, head: Head, l2: float | None, measured: bool) -> list
     problem = centred(packed, evened=l2 is None and "log_l2" not in head)
     if packed.task == "regression":
         return _regressors(packed, problem, _penalty(problem, packed, packed.rows, head, l2))
-    left_out = can_leave_out(packed.targets, packed.rows)
+    left_out = packed.same_class > 1.5
     penalty = _penalty(problem, packed, left_out, head, l2)
     return _classifiers(packed, problem, penalty, head, left_out, measured)
 
@@ -185,7 +185,6 @@ def _classifiers(
 ) -> list[State]:
     """The scale is fitted to the errors that the penalty was chosen by, the quality is that of adapting again."""
     rebalanced, scale_known = packed.x.shape[1] <= _MOST_ROWS_REBALANCED, "log_logit_scale" in head
-    labels = packed.targets - problem.offset.unsqueeze(1)
     if scale_known and (rebalanced or not measured):
         weight, fit = weights_and_fit(problem, penalty)
         errors = torch.zeros_like(fit)
@@ -197,26 +196,26 @@ def _classifiers(
         scale = head["log_logit_scale"].exp().expand(len(penalty))
     else:
         usual = usual_scale(fit * gains, packed, packed.x.shape[2])
-        scale = fit_scale(gains * (labels - errors), packed, left_out, usual)
+        scale = fit_scale(gains * (problem.labels - errors), packed, left_out, usual)
     qualities: Sequence[Quality | None] = [None] * len(penalty)
     if measured:
         if rebalanced:
             errors = left_out_by_class(problem, packed.targets.double(), penalty)
-        qualities = accuracy_qualities(gains * (labels - errors), packed.targets, left_out, packed.outputs)
+        qualities = accuracy_qualities(gains * (problem.labels - errors), packed.targets, left_out, packed.outputs)
     stacked = {
         "centre": problem.centre,
         "spread": problem.spread,
-        "weight": weight * gains.transpose(1, 2),
+        "weight": weight * gains.mT,
         "scale": scale,
     }
-    ways = packed.outputs.sum(1).tolist()
+    ways = packed.widths
     tensors = _own_tensors(stacked, {"weight": ways})
     return [State("classification", *own) for own in zip(ways, tensors, qualities, strict=True)]
 
 
 def _regressors(packed: Packed, problem: Problem, penalty: Tensor) -> list[State]:
     solution = solve(problem, penalty)
-    sizes, widths = packed.rows.sum(1).tolist(), packed.outputs.sum(1).tolist()
+    sizes, widths = packed.lengths, packed.widths
     stacked = {
         "centre": problem.centre,
         "spread": problem.spread,
@@ -257,10 +256,10 @@ def _predict(states: Sequence[State], x: Tensor, lengths: Sequence[int]) -> list
         return pad([state.tensors[name] for state in states])
 
     z, spread = x - stacked("centre").unsqueeze(1), stacked("spread").unsqueeze(1)
-    values = z @ (stacked("weight") / spread).transpose(1, 2)
+    values = torch.bmm(z, (stacked("weight") / spread).mT)
     sizes = [lengths, [state.tensors["weight"].shape[0] for state in states]]
     if states[0].task == "classification":
-        logits = values * stacked("scale")[:, None, None]
+        logits = values * stacked("scale").view(-1, 1, 1)
         return [Output(logits=own) for own in cut(logits, sizes)]
     means = cut(values + stacked("offset").unsqueeze(1), sizes)
     if "noise" not in states[0].tensors:
