@@ -150,9 +150,9 @@ class AdaptationWorker:
             raise DeviceLost("the GPU's context is broken")
 
     async def _end(self, outcomes: Sequence[Outcome], computed: Stretch | None = None) -> None:
-        self._stack.counts.ended(outcomes)
         first = outcomes[0].origin if isinstance(outcomes[0], Failed) else outcomes[0].work.origin
         try:
+            self._stack.counts.ended(outcomes)
             if isinstance(first, Claim):
                 kept_up = await self._settler.settle(outcomes)
                 self._intake.unpause() if kept_up else self._intake.pause()
@@ -185,7 +185,7 @@ class AdaptationWorker:
         """No new claims; the running batch and short predictions are finished, claims not started are given back."""
         _log.info("draining", worker=self._stack.worker)
         await _cancel(sources)
-        await self._intake.steps.finish()
+        await self._intake.steps.finish(_DRAIN_S)
         unstarted = self._queues.take_out(lambda work: isinstance(work.origin, Claim))
         self._queues.close()
         await self._give_back([work.origin for work in unstarted if isinstance(work.origin, Claim)])

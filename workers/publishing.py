@@ -13,6 +13,7 @@ from kshot.contracts.ids import is_id, new_id
 from kshot.contracts.selection import AUTO
 from kshot.storage.aliases import alias_history, get_alias, move_alias
 from kshot.storage.checkpoints import PRODUCTION, get_checkpoint, register
+from kshot.storage.database import take_time
 from kshot.storage.job_runs import JobClaim, is_succeeded, succeed
 from kshot.storage.objects import ObjectStore, sha256
 
@@ -39,6 +40,7 @@ async def publish(database: AsyncEngine, objects: ObjectStore, folder: Path) -> 
     content = sha256(manifest_json + weights)
     key = f"checkpoints/{manifest.name}/{content}.safetensors"
     async with database.begin() as connection:
+        await take_time(connection)
         fresh = new_id("ckpt")
         known = await register(connection, fresh, manifest, content, key, len(weights))
         if known == fresh:

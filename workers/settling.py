@@ -90,24 +90,24 @@ class Settler:
             if isinstance(outcome, Failed) and not is_away(outcome.error)
         ]
 
-    async def _end(self, endings: Sequence[Ending]) -> None:
-        """Commit all at once; where the database objects to one of them, that one fails alone."""
+    async def _end(self, endings: Sequence[Ending]) -> bool:
+        """Commit all at once; where the database objects to one of them, that one fails alone. Whether all count."""
         if not endings:
-            return
+            return True
         try:
             written = await patiently(lambda: self._commit(endings))
         except Exception as error:
             if len(endings) > 1:
-                for ending in endings:
-                    await self._end([ending])
-                return
+                return all([await self._end([ending]) for ending in endings])
             claim = endings[0].claim
             _log.error("commit_failed", task_id=claim.task_id, request_id=claim.request_id, error=type(error).__name__)
             if endings[0].failure is INTERNAL:
-                return
+                return False
             failure = INTERNAL if endings[0].failure else failure_of(error)
-            await self._end([replace(endings[0], solved=None, result=None, failure=failure)])
-            return await self._delete(state_keys(claim.task_id, claim.attempt))
+            failed = await self._end([replace(endings[0], solved=None, result=None, failure=failure)])
+            if failed:  # else an earlier commit went through after all, or the task is another's
+                await self._delete(state_keys(claim.task_id, claim.attempt))
+            return False
         self._leases.let_go([ending.claim for ending in endings])
         await self._announce([ending for ending, done in zip(endings, written, strict=True) if done.counts])
         for ending, done in zip(endings, written, strict=True):
@@ -115,6 +115,7 @@ class Settler:
                 await self._drop(ending)
             elif done.unneeded or ending.claim.attempt > 1:
                 await self._clear_up(ending.claim, done)
+        return all(done.counts for done in written)
 
     async def _commit(self, endings: Sequence[Ending]) -> list[Replayed]:
         """Which of them count: those whose lease was still ours (or that an unanswered earlier commit completed)."""

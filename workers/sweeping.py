@@ -8,6 +8,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kshot.storage import retention
+from kshot.storage.database import take_time
 from kshot.storage.datasets import forget_object, objects_left
 from kshot.storage.objects import ObjectStore
 
@@ -33,6 +34,7 @@ async def sweep(database: AsyncEngine, objects: ObjectStore, keep: Keep) -> None
     async with database.begin() as turn:
         if not await retention.sweeps_alone(turn):
             return
+        await take_time(turn)
         await _sweep_store(objects)
         predictions = await _delete_predictions(database, keep.prediction_days * retention.DAY_S)
         unpromoted = await _delete_unpromoted(database, keep.checkpoint_days * retention.DAY_S)

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import asyncpg
-from sqlalchemy import URL, event, make_url
+from sqlalchemy import URL, event, make_url, text
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi as adapted
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError
@@ -15,9 +15,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 POOL_SIZE = 10
 """Connections of a process that asks for nothing else; a worker or a trainer has these."""
 _IDLE_S = 1.0
-_LONGEST_PAUSE_S = 60.0
+_LONGEST_PAUSE_S = 300.0
 """Within a transaction. Postgres ends one that is left open for longer, with all that it has locked: whoever began it
-may have vanished, machine and all, which Postgres would not notice for hours."""
+may have vanished, machine and all, which Postgres would not notice for hours. `take_time` is the exception."""
 _AWAY_STATES = ("08", "25P03", "40", "53", "55P03", "57", "58")
 """SQLSTATE classes: connection, left open too long, rolled back (deadlock), out of resources, locked, operator
 intervention, system."""
@@ -76,6 +76,11 @@ async def fetch(connection: AsyncConnection, statement: str, *values: Any) -> li
             await connection.invalidate()
         raise
     return rows
+
+
+async def take_time(connection: AsyncConnection) -> None:
+    """Let this transaction be left open for as long as it takes: it waits for something slow, and nobody for it."""
+    await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
 
 
 def _ping_when_idle(engine: AsyncEngine) -> None:

@@ -88,13 +88,18 @@ async def note_failure(connection: AsyncConnection, model_id: str, checkpoint: s
 
 
 async def lock_model(connection: AsyncConnection, id: str) -> Row[Any]:
-    """A model, held until the transaction ends, with what is known of the state that answers."""
+    """A model, held until the transaction ends, with what is known of the state that answers.
+
+    In two statements: one that waits while another lets the model go over to another task would join the row as it is
+    then with the tasks as they were before, and find nothing.
+    """
+    mine = select(adapted_models.c.id).where(adapted_models.c.id == id)
+    await connection.execute(mine.with_for_update(key_share=True))
     found = await connection.execute(
         select(adapted_models, results.c.quality, results.c.qualities, tasks.c.finished_at)
         .join(tasks, tasks.c.id == adapted_models.c.task_id)
         .outerjoin(results, results.c.task_id == tasks.c.id)
         .where(adapted_models.c.id == id)
-        .with_for_update(of=adapted_models)
     )
     return found.one()
 

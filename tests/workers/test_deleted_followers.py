@@ -3,10 +3,12 @@
 import asyncio
 
 import pytest
+from sqlalchemy import text
 
 from kshot.storage.aliases import move_alias
 from kshot.storage.expiry import delete_adapted_model
 from kshot.storage.following import catch_up
+from kshot.storage.revisions import lock_model
 from kshot.storage.tables import DEFAULT_TENANT
 from kshot.storage.tasks import Claim
 from tests.workers.moving import Moving
@@ -59,6 +61,23 @@ async def test_one_whose_deletion_came_to_nothing_follows_later(moving: Moving):
             raise RuntimeError("and nothing is deleted")
     async with place.stack.database.begin() as connection:
         assert await catch_up(connection) == 1
+
+
+async def test_a_model_that_goes_over_meanwhile_is_found_by_whoever_waits_for_it(moving: Moving):
+    claim, database = await moving.follower(), moving.place.stack.database
+    await moving.move("second")
+    (replay,) = await moving.replays()
+
+    async def task_of_the_locked() -> str:
+        async with database.begin() as connection:
+            return str((await lock_model(connection, claim.adapted_model)).task_id)
+
+    async with database.begin() as connection:
+        goes_over = "UPDATE adapted_models SET task_id = :task WHERE id = :id"
+        await connection.execute(text(goes_over), {"task": replay.task_id, "id": claim.adapted_model})
+        waiting = asyncio.create_task(task_of_the_locked())
+        await _until_one_waits(moving.place)
+    assert await waiting == replay.task_id
 
 
 async def test_a_replay_without_its_support_keeps_nobody_waiting(moving: Moving):

@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kshot import __version__
+from kshot.storage.database import take_time
 from kshot.storage.job_runs import open_jobs
 from kshot.storage.objects import ObjectStore
 from kshot.storage.referenced import Referenced, referenced_objects
@@ -53,6 +54,7 @@ async def _dump(url: str, database: AsyncEngine, objects: ObjectStore, folder: B
     """Dump a snapshot, and read what it needs in the same one."""
     async with database.connect() as connection:
         await connection.execution_options(isolation_level="REPEATABLE READ")
+        await take_time(connection)
         snapshot = str(await connection.scalar(text("SELECT pg_export_snapshot()")))
         server = await postgres.server_version(connection)
         await asyncio.to_thread(postgres.dump, url, server, snapshot, folder.dump)

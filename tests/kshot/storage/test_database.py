@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from kshot.storage import database
-from kshot.storage.database import fetch, is_away, open_database
+from kshot.storage.database import fetch, is_away, open_database, take_time
 from kshot.storage.lookups import Lookups, Question
 from standalone import EmbeddedServers
 
@@ -105,5 +105,9 @@ async def test_a_transaction_left_open_holds_nothing_for_long(
                 await next_one.execute(lock)
             await connection.execute(lock)
     assert is_away(ended.value)
+    async with vanished.begin() as connection:
+        await take_time(connection)
+        await asyncio.sleep(0.4)
+        await connection.execute(lock)
     await vanished.dispose()
     await other.dispose()
