@@ -110,6 +110,16 @@ async def test_a_claim_that_postgres_forgot_in_a_crash_touches_no_state_of_the_n
     assert place.objects.get(model.object_key) and await place.results(claim) == 1
 
 
+@pytest.mark.usefixtures("either_way")
+async def test_a_success_stays_where_the_database_then_refuses_to_write_it_again(place: Place):
+    claim = await place.claimed()
+    (ending,) = await place.settler._endings(place.solved(claim))
+    assert await place.settler._end([ending])
+    spoiled = replace(ending.result, object_sha256="a \x00 that no text can hold")
+    assert not await place.settler._end([replace(ending, result=spoiled)])
+    assert ((await place.model(claim)).status, await place.states(claim)) == ("succeeded", 1)
+
+
 async def test_a_forgotten_claim_ends_nothing(place: Place):
     claim = await place.claimed()
     await place.execute(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kshot.contracts.errors import Conflict, Expired, NotFound
+from kshot.contracts.errors import AdaptationFailed, Conflict, Expired, NotFound
 from kshot.contracts.ids import new_id
 from kshot.storage import claiming, following
 from kshot.storage.adapted_models import change_adapted_model, find_same
@@ -18,6 +18,7 @@ from kshot.storage.tables import DEFAULT_TENANT
 from tests.workers.moving import Moving
 from tests.workers.versions import NAME
 from workers.reaper import erase, reap
+from workers.work import Failed
 
 
 @pytest.mark.usefixtures("either_way")
@@ -192,6 +193,15 @@ async def test_inputs_of_another_form_and_learners_it_cannot_run_keep_a_model_wh
     await moving.moved("second")
     after = await moving.place.model(named)
     assert (after.revision, after.learner) == (2, "ridge")
+
+
+async def test_a_replay_that_fails_is_written_down_and_the_model_goes_on(moving: Moving):
+    claim = await moving.follower()
+    await moving.move("second")
+    (replay,) = await moving.replays()
+    await moving.place.settler.settle([Failed(replay, AdaptationFailed("diverged"))])
+    history = [(1, "second", "failed"), (1, "first", "made")]
+    assert await moving.history(await moving.place.model(claim)) == history
 
 
 @pytest.mark.reliability("faults: poison task", "following")
