@@ -37,11 +37,12 @@ class Patches(NamedTuple):
 def patches_of(x: Tensor, conv: nn.Conv2d) -> Patches:
     """The patches that ``conv`` sees of pictures (B, N, C, H, W)."""
     assert not isinstance(conv.padding, str)
-    columns = nn.functional.unfold(x.flatten(0, 1), conv.kernel_size, padding=conv.padding, stride=conv.stride)
-    patches = columns.view(*x.shape[:2], *columns.shape[1:]).transpose(1, 2).flatten(2).double()
-    mean = patches.mean(2, keepdim=True)
-    patches = patches - mean
-    return Patches(mean.mT, patches @ patches.mT / patches.shape[2])
+    (high, wide), (down, across), (top, left) = conv.kernel_size, conv.stride, conv.padding
+    padded = nn.functional.pad(x.double(), (left, left, top, top))
+    patches = padded.unfold(3, high, down).unfold(4, wide, across)  # (B, N, C, H', W', h, w)
+    columns = patches.permute(0, 2, 5, 6, 1, 3, 4).flatten(4).flatten(1, 3)
+    mean = columns.mean(2, keepdim=True)
+    return Patches(mean.mT, torch.baddbmm(mean @ mean.mT, columns, columns.mT, beta=-1, alpha=1 / columns.shape[2]))
 
 
 def folded(kernel: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Fold]:
