@@ -27,7 +27,19 @@ from kshot.learners.base import (
     device_of,
     settings_of,
 )
-from kshot.learners.batching import Packed, alike, concatenate, embed, grouped, groups, pack, pad, unpadded
+from kshot.learners.batching import (
+    Embeddings,
+    Packed,
+    alike,
+    concatenate,
+    cut,
+    embed_all,
+    grouped,
+    groups,
+    pack,
+    pad,
+    unpadded,
+)
 from kshot.learners.folds import adapt_and_judge
 from kshot.learners.inner_loop import (
     HEAD_BIAS,
@@ -40,12 +52,13 @@ from kshot.learners.inner_loop import (
     encoder_name,
     encoder_weights,
     head_for,
-    linear_forward,
-    paths,
     stack_of,
     support_statistics,
 )
-from kshot.learners.losses import as_queries, summed_loss
+from kshot.learners.losses import as_queries
+from kshot.learners.outer_loss import OuterLoss
+from kshot.learners.parts import parts_of, stack_parts
+from kshot.learners.paths import answers, paths
 
 _USUAL_STEPS, _USUAL_LR = 5, 0.01
 _NUMBERS_AT_ONCE, _NUMBERS_IN_CACHE = 1 << 28, 1 << 20  # of weights and maps in one call: in all, and on a CPU
@@ -95,19 +108,16 @@ class GradientLearner(Learner):
         options: Mapping[str, Any],
     ) -> Tensor:
         device, loop = device_of(encoder, head), self.inner_loop(encoder, head, options)
-        shares = self.outer_shares(loop.steps, options)
-        embed = self._embed(encoder, NO_OPTIONS)
+        embed, by_support = self._embed(encoder, NO_OPTIONS), not options.get("transductive")
+        loss = OuterLoss(embed, loop, self.outer_shares(loop.steps, options), by_support)
         x = self._read(encoder, [support.inputs for support in supports] + list(queries), device)
         asked = as_queries(supports, queries, targets)
         total = torch.zeros((), device=device)
         for group in self._shares(encoder, _groups(encoder, supports, queries), x, queries):
-            support = pack([supports[i] for i in group], [x[i] for i in group])
-            query = pack([asked[i] for i in group], [x[len(supports) + i] for i in group])
-            adapted = self._paths(encoder, head, support, loop, tuple(shares))
-            for weights, share in zip(adapted, shares.values(), strict=True):
-                known = {} if options.get("transductive") else support_statistics(embed, weights, support.x)
-                answers = linear_forward(weights, embed(weights | known, query.x))
-                total = total + share * summed_loss(answers, query)
+            support = pack([supports[i] for i in group], x.padded(group))
+            query = pack([asked[i] for i in group], x.padded([len(supports) + i for i in group]))
+            start = self._starts(encoder, head, support, embed)
+            total = total + loss(start, support, query, self._at_once(encoder, query.x[0]))
         return total / len(supports)
 
     @torch.no_grad()
@@ -137,26 +147,29 @@ class GradientLearner(Learner):
         embed = self._embed(encoder, settings)
         x = self._read(encoder, [support.inputs for support in supports], device_of(encoder, head))
         for group in self._shares(encoder, _groups(encoder, supports), x):
-            packed = pack([supports[i] for i in group], [x[i] for i in group])
-            (adapted,) = self._paths(encoder, head, packed, loop, (loop.steps - 1,), settings)
+            packed = pack([supports[i] for i in group], x.padded(group))
+            start = self._starts(encoder, head, packed, embed)
+            (adapted,) = paths(embed, start, packed, loop, (loop.steps - 1,))
             found.append((group, adapted | support_statistics(embed, adapted, packed.x)))
         return found
 
     @torch.no_grad()
     def predict(self, checkpoint: Checkpoint, states: Sequence[State], queries: Sequence[Inputs]) -> list[Output]:
-        encoder, device = checkpoint.encoder, device_of(checkpoint.encoder, checkpoint.head)
+        encoder, head = checkpoint.encoder, checkpoint.head
         embed = self._embed(encoder, checkpoint.manifest.learner.options)
         normed = {encoder_name(name) for name in encoder.statistic_names}
+        x = self._read(encoder, queries, device_of(encoder, head))
+        sizes = [alike(n) if normed <= s.tensors.keys() else n for n, s in zip(x.lengths, states, strict=True)]
+        widths = [len(head[HEAD_BIAS]) if s.n_way is None else s.n_way for s in states]
+        keys = [(s.task, alike(width), size) for s, width, size in zip(states, widths, sizes, strict=True)]
         outputs: dict[int, Output] = {}
-        x = self._read(encoder, queries, device)
-        sizes = [alike(len(q)) if normed <= set(s.tensors) else len(q) for s, q in zip(states, x, strict=True)]
-        keys = [(s.task, alike(len(s.tensors[HEAD_BIAS])), size) for s, size in zip(states, sizes, strict=True)]
         for group in self._shares(encoder, grouped(keys), x):
             stacked = _stack([states[i].tensors for i in group])
-            answers = linear_forward(stacked, embed(stacked, pad([x[i] for i in group])))
-            for answer, i in zip(answers, group, strict=True):
-                own = answer[: len(x[i]), : len(states[i].tensors[HEAD_BIAS])]
-                outputs[i] = Output(logits=own) if states[i].task == "classification" else Output(values=own)
+            found = answers(embed, stacked, x.padded(group))
+            own = cut(found, [[x.lengths[i] for i in group], [widths[i] for i in group]])
+            classes = states[group[0]].task == "classification"
+            for i, answer in zip(group, own, strict=True):
+                outputs[i] = Output(logits=answer) if classes else Output(values=answer)
         return [outputs[i] for i in range(len(states))]
 
     def inner_loop(self, encoder: Encoder, head: Head, settings: Mapping[str, Any]) -> InnerLoop:
@@ -176,26 +189,16 @@ class GradientLearner(Learner):
         """The encoder's parameters that the inner loop changes, by the names that states give them."""
         return encoder_weights(encoder) if self._moves(encoder) else {}
 
-    def _paths(
-        self,
-        encoder: Encoder,
-        head: Head,
-        support: Packed,
-        loop: InnerLoop,
-        kept: Sequence[int],
-        settings: Mapping[str, Any] = NO_OPTIONS,
-    ) -> list[Weights]:
-        """The adapted weights of B tasks after each of the ``kept`` steps, see :func:`~inner_loop.paths`."""
-        embed, start = self._embed(encoder, settings), self._start(encoder)
+    def _starts(self, encoder: Encoder, head: Head, support: Packed, embed: Embed) -> Weights:
+        """Where the inner loops of B tasks start, stacked."""
         heads = self.start_heads(head, support, lambda: embed({}, support.x))
-        return paths(embed, stack_of(start, len(support.x)) | heads, support, loop, kept)
+        return stack_of(self._start(encoder), len(support.x)) | heads
 
-    def _read(self, encoder: Encoder, blocks: Sequence[Inputs], device: torch.device) -> list[Tensor]:
+    def _read(self, encoder: Encoder, blocks: Sequence[Inputs], device: torch.device) -> Embeddings:
         """What the model takes, for each block: prepared inputs, or embeddings where those never change."""
         if self._stays(encoder):
-            return embed(encoder, blocks, device)
-        prepared = encoder.prepare(concatenate(blocks), device)
-        return list(torch.split(prepared, [len(block) for block in blocks]))
+            return embed_all(encoder, blocks, device)
+        return Embeddings(encoder.prepare(concatenate(blocks), device), [len(block) for block in blocks])
 
     def _embed(self, encoder: Encoder, settings: Mapping[str, Any]) -> Embed:
         """How inputs become embeddings."""
@@ -215,26 +218,31 @@ class GradientLearner(Learner):
         return self.moves_encoder and not encoder.frozen and encoder.n_weights > 0
 
     def _shares(
-        self, encoder: Encoder, found: list[list[int]], x: Sequence[Tensor], queries: Sequence[Inputs] = ()
+        self, encoder: Encoder, found: list[list[int]], x: Embeddings, queries: Sequence[Inputs] = ()
     ) -> list[list[int]]:
         """The groups in parts that go through one call each, tasks of like size together.
 
         On a CPU a call gains by its tasks as long as their weights and maps stay in the cache; then it loses. There
         ``queries`` do not count, which the inner loop never sees; elsewhere memory is what ends, and they fill it too.
         """
-        weights = encoder.n_weights if self._moves(encoder) else 0
-        on_cpu = x[0].device.type == "cpu"
-        at_once = _NUMBERS_IN_CACHE if on_cpu else _NUMBERS_AT_ONCE
-        rows = [len(own) if on_cpu else len(own) + len(asked) for own, asked in zip_longest(x, queries, fillvalue=())]
+        asked = () if x.flat.device.type == "cpu" else map(len, queries)
+        rows = [own + others for own, others in zip_longest(x.lengths, asked, fillvalue=0)]
         parts: list[list[int]] = []
         for group in found:
             left = sorted(group, key=lambda i: -rows[i])
             while left:
-                each = weights + rows[left[0]] * max(encoder.row_size, x[left[0]][0].numel())
-                n = max(1, at_once // max(1, each))
+                calls = -(-len(left) // self._at_once(encoder, x.flat, rows[left[0]]))
+                n = -(-len(left) // calls)  # so that the last one is not left with few
                 parts.append(sorted(left[:n]))
                 left = left[n:]
         return parts
+
+    def _at_once(self, encoder: Encoder, x: Tensor, rows: int | None = None) -> int:
+        """How many tasks share a call, of as many ``rows`` such as those in ``x`` (N, ...); of all of them if None."""
+        weights = encoder.n_weights if self._moves(encoder) else 0
+        numbers = weights + (len(x) if rows is None else rows) * max(encoder.row_size, x[0].numel())
+        limit = _NUMBERS_IN_CACHE if x.device.type == "cpu" else _NUMBERS_AT_ONCE
+        return max(1, limit // max(1, numbers))
 
     def _check(self, checkpoint: Checkpoint, supports: Sequence[Support]) -> None:
         check_supports(self, supports)
@@ -268,14 +276,23 @@ def _groups(encoder: Encoder, supports: Sequence[Support], queries: Sequence[Inp
 def _states(supports: Sequence[Support], adapted: Sequence[tuple[list[int], Weights]]) -> list[State]:
     states: dict[int, State] = {}
     for group, stacked in adapted:
-        outputs = [supports[i].n_outputs for i in group]
-        for i, own in zip(group, unpadded(stacked, {HEAD_WEIGHT: outputs, HEAD_BIAS: outputs}), strict=True):
+        for i, own in zip(group, _own([supports[i].n_outputs for i in group], stacked), strict=True):
             states[i] = State(supports[i].task, supports[i].n_way, own)
     return [states[i] for i in range(len(supports))]
 
 
+def _own(outputs: Sequence[int], stacked: Weights) -> Sequence[Mapping[str, Tensor]]:
+    """Each task's adapted weights, in memory of their own, the heads without padding."""
+    if min(outputs) == stacked[HEAD_BIAS].shape[1]:
+        return parts_of(stacked)
+    return unpadded(stacked, {HEAD_WEIGHT: outputs, HEAD_BIAS: outputs})
+
+
 def _stack(tensors: Sequence[Mapping[str, Tensor]]) -> Weights:
     """Adapted weights of several models, stacked; heads padded to the most outputs."""
+    stacked = stack_parts(tensors)
+    if stacked is not None:
+        return stacked
     if len(tensors) == 1:
         return {name: own.unsqueeze(0) for name, own in tensors[0].items()}
     return {name: pad([own[name] for own in tensors]) for name in tensors[0]}

@@ -9,7 +9,6 @@ each task takes the very steps it would take alone. Everything is differentiable
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -18,8 +17,7 @@ from torch import Tensor
 from kshot.contracts.checkpoints import TaskKind
 from kshot.encoders.base import Encoder, Pull
 from kshot.learners.batching import Packed
-from kshot.learners.losses import NEVER, balanced_weights
-from kshot.learners.perceptron import Perceptrons
+from kshot.learners.losses import NEVER
 
 Weights = dict[str, Tensor]
 Embed = Callable[[Weights, Tensor], Tensor]
@@ -66,17 +64,25 @@ class Rows(NamedTuple):
 
 def rows_of(packed: Packed, weights: Tensor) -> Rows:
     """Packed tasks as the inner loop takes them. ``weights``: (B, N), each row's share of its task's loss."""
-    share, real = weights.unsqueeze(2), packed.outputs.unsqueeze(1)
+    x, y, share = packed.x, packed.targets, weights.unsqueeze(2)
+    real = None if min(packed.widths) == y.shape[-1] else packed.outputs.unsqueeze(1)
     if packed.task == "classification":
-        return Rows(packed.x, packed.targets, share, None if bool(real.all()) else ~real)
-    return Rows(packed.x, packed.targets, 2 * share * real / real.sum(2, keepdim=True), None)
+        return Rows(x, y, share, None if real is None else ~real)
+    if real is None:
+        return Rows(x, y, share * (2 / y.shape[-1]), None)
+    return Rows(x, y, 2 * share * real / real.sum(2, keepdim=True), None)
 
 
 def slopes(task: TaskKind, outputs: Tensor, rows: Rows) -> Tensor:
     """The derivative of the sum of the tasks' losses in ``outputs`` (B, N, C): cross-entropy, or mean squared error."""
-    if task == "classification":
-        outputs = outputs.softmax(2) if rows.hidden is None else outputs.masked_fill(rows.hidden, NEVER).softmax(2)
-    return (outputs - rows.y) * rows.share
+    return (compared(task, outputs, rows) - rows.y) * rows.share
+
+
+def compared(task: TaskKind, outputs: Tensor, rows: Rows) -> Tensor:
+    """What is compared with ``rows.y``: probabilities, or values."""
+    if task == "regression":
+        return outputs
+    return (outputs if rows.hidden is None else outputs.masked_fill(rows.hidden, NEVER)).softmax(2)
 
 
 def linear_forward(weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
@@ -115,8 +121,12 @@ class StackedEncoder:
         return None if read is None else (read[0], [encoder_name(name) for name in read[1]])
 
     def pulled(self, weights: Weights, x: Tensor) -> tuple[Tensor, Pull] | None:
-        """See :meth:`Encoder.pulled`."""
-        return None if self.reduced else self.encoder.pulled(_own(weights), x)
+        """See :meth:`Encoder.pulled`; the derivatives by the names that states give the weights."""
+        found = None if self.reduced else self.encoder.pulled(_own(weights), x)
+        if found is None:
+            return None
+        z, own = found
+        return z, lambda slope: {encoder_name(name): gradient for name, gradient in own(slope).items()}
 
     def _precision(self, x: Tensor) -> AbstractContextManager[object]:
         return torch.autocast(x.device.type, torch.bfloat16) if self.reduced else nullcontext()
@@ -173,7 +183,7 @@ def descend(
             else:
                 z, pull = _embedded(embed, weights, fixed, rows.x, through)
         with torch.set_grad_enabled(through):
-            gradients, slope = _head_gradients(task, weights, z, rows)
+            gradients, slope = head_gradients(task, weights, z, rows)
             if pull and not head_only:
                 gradients |= pull(slope)
                 z = None
@@ -192,8 +202,7 @@ def _embedded(embed: Embed, weights: Weights, fixed: Weights, x: Tensor, through
         with torch.set_grad_enabled(through):
             written_out = embed.pulled(weights, x)
         if written_out:
-            z, own = written_out
-            return z, lambda slope: {encoder_name(name): gradient for name, gradient in own(slope).items()}
+            return written_out
     return _differentiated(embed, weights, moving, x, through)
 
 
@@ -212,7 +221,7 @@ def _differentiated(embed: Embed, weights: Weights, moving: Weights, x: Tensor, 
     return z, pull
 
 
-def _head_gradients(task: TaskKind, weights: Weights, z: Tensor, rows: Rows) -> tuple[Weights, Tensor]:
+def head_gradients(task: TaskKind, weights: Weights, z: Tensor, rows: Rows) -> tuple[Weights, Tensor]:
     """The head's gradients by name, and the derivative of the loss in the embeddings ``z``."""
     missed = slopes(task, linear_forward(weights, z), rows)
     gradients = {HEAD_WEIGHT: missed.transpose(1, 2) @ z, HEAD_BIAS: missed.sum(1)}
@@ -239,47 +248,6 @@ def _scaled(squares: Weights, gradients: Weights, step: int) -> tuple[Weights, W
 def stack_of(shared: Mapping[str, Tensor], tasks: int) -> Weights:
     """The same weights for each of B tasks, (B, ...); nothing is copied."""
     return {name: weight.expand(tasks, *weight.shape) for name, weight in shared.items()}
-
-
-def paths(embed: Embed, start: Weights, packed: Packed, loop: InnerLoop, kept: Sequence[int]) -> list[Weights]:
-    """The stacked weights of B tasks after each of the ``kept`` steps (0 is the first). ``start``: (B, ...) each."""
-    rows = rows_of(packed, balanced_weights(packed))
-    if list(kept) == [loop.steps - 1] and (end := _end_in_place(embed, start, packed.task, loop, rows)):
-        return [end]
-    steps = enumerate(descend(embed, start, packed.task, loop, [rows] * loop.steps))
-    return [weights for step, weights in steps if step in kept]
-
-
-def _end_in_place(embed: Embed, start: Weights, task: TaskKind, loop: InnerLoop, rows: Rows) -> Weights | None:
-    """The weights after the last step, where no derivative passes through the steps, each is plain descent at one rate,
-    and all that moves is linear layers; else None."""
-    through, read = torch.is_grad_enabled() and not loop.first_order, _linear_layers(embed, rows.x)
-    if read is None or through or loop.adam or loop.rates or loop.fixed:
-        return None
-    x, names = read
-    if start.keys() != set(chain(*names)):
-        return None
-    with torch.no_grad():
-        net = Perceptrons(x, [(start[weight], start[bias]) for weight, bias in names])
-        moves = rows._replace(share=rows.share * -loop.lr)
-        for step in range(loop.steps):
-            head_only = step == 0 and loop.head_first and task == "classification"
-            net.step(slopes(task, net.outputs(), moves), head_only=head_only)
-    end = dict(zip(chain(*names), chain(*net.weights()), strict=True))
-    if torch.is_grad_enabled():  # where the steps are constants, the end follows its start
-        end = {name: start[name] + (tensor - start[name]).detach() for name, tensor in end.items()}
-    return end
-
-
-def _linear_layers(embed: Embed, x: Tensor) -> tuple[Tensor, list[tuple[str, str]]] | None:
-    """What the first linear layer of a model reads and all their names, the head's last; None for a model of others."""
-    if embed is as_they_are:
-        own = list[str]()
-    elif isinstance(embed, StackedEncoder) and (found := embed.perceptron(x)):
-        x, own = found
-    else:
-        return None
-    return x, [(f"{name}.{HEAD_WEIGHT}", f"{name}.{HEAD_BIAS}") for name in own] + [(HEAD_WEIGHT, HEAD_BIAS)]
 
 
 def head_for(head: Mapping[str, Tensor], task: TaskKind, n_outputs: int) -> Weights:

@@ -33,6 +33,8 @@ def balanced_weights(packed: Packed, dtype: torch.dtype | None = None) -> Tensor
     Imbalanced supports cost gradient methods up to 18 points without it (learning.md, pitfalls).
     """
     dtype = dtype or packed.x.dtype
+    if packed.even:
+        return packed.x.new_full(packed.targets.shape[:2], 1 / packed.targets.shape[1], dtype=dtype)
     rows = packed.rows.to(dtype)
     if packed.task == "regression":
         return rows / rows.sum(1, keepdim=True)

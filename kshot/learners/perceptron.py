@@ -22,7 +22,10 @@ class Perceptrons:
     """B networks on inputs ``x`` (B, N, d) that stay the same in every step."""
 
     def __init__(self, x: Tensor, layers: Sequence[Linear]) -> None:
-        self._layers = [_layer_on(x, *layers[0]), *(_Layer(x, *layer) for layer in layers[1:])]
+        ones, (first, *others) = x.new_ones(len(x), 1, x.shape[1]), layers
+        products_pay = x.shape[1] <= max(_FEW_ROWS, x.shape[2])
+        self._layers = [_Bottom(x, *first, ones) if products_pay else _Layer(*first, ones)]
+        self._layers += [_Layer(*layer, ones) for layer in others]
         self._maps = [x]
 
     def outputs(self) -> Tensor:
@@ -55,17 +58,16 @@ class Perceptrons:
 class _Layer:
     """B linear layers, (B, N, d) -> (B, N, H). Shared weights are multiplied as one until they move apart."""
 
-    def __init__(self, x: Tensor, weight: Tensor, bias: Tensor) -> None:
-        self._weight, self._bias = weight, bias.unsqueeze(1)
-        self._ones = x.new_ones(len(x), 1, x.shape[1])
-        self._shared = len(x) > 1 and weight.stride(0) == bias.stride(0) == 0
+    def __init__(self, weight: Tensor, bias: Tensor, ones: Tensor) -> None:
+        self._weight, self._across, self._bias, self._ones = weight, weight.mT, bias.unsqueeze(1), ones
+        self._shared = len(weight) > 1 and weight.stride(0) == bias.stride(0) == 0
         self._moved = False
 
     def outputs(self, x: Tensor) -> Tensor:
         """In memory that nobody else has."""
         if self._shared:
             return linear(x, self._weight[0], self._bias[0, 0])
-        return torch.baddbmm(self._bias, x, self._weight.mT)
+        return torch.baddbmm(self._bias, x, self._across)
 
     def passed_on(self, move: Tensor) -> Tensor:
         """The derivative in the inputs (B, N, d), of that in the outputs (B, N, H)."""
@@ -75,10 +77,10 @@ class _Layer:
         if self._moved:
             self._weight.baddbmm_(move.mT, x)
             self._bias.baddbmm_(self._ones, move)
-        else:
-            self._weight = torch.baddbmm(self._weight, move.mT, x)
-            self._bias = torch.baddbmm(self._bias, self._ones, move)
-        self._moved, self._shared = True, False
+            return
+        self._weight = torch.baddbmm(self._weight, move.mT, x)
+        self._bias = torch.baddbmm(self._bias, self._ones, move)
+        self._across, self._moved, self._shared = self._weight.mT, True, False
 
     def weights(self) -> Linear:
         return self._weight, self._bias.squeeze(1)
@@ -88,11 +90,12 @@ class _Bottom(_Layer):
     """Layers whose inputs x never change: of them the steps need no more than the products of rows.
 
     Moved by m_1, m_2, ... a weight is W + (m_1 + m_2 + ...)^T x, so that what the layer gives is x W^T + b and
-    (x x^T + 1)(m_1 + m_2 + ...), the 1 being the bias's part.
+    (x x^T + 1)(m_1 + m_2 + ...), the 1 being the bias's part. Products pay where rows are few, or fewer than the
+    numbers of each.
     """
 
-    def __init__(self, x: Tensor, weight: Tensor, bias: Tensor) -> None:
-        super().__init__(x, weight, bias)
+    def __init__(self, x: Tensor, weight: Tensor, bias: Tensor, ones: Tensor) -> None:
+        super().__init__(weight, bias, ones)
         self._x, self._first = x, super().outputs(x)
         self._products = torch.baddbmm(x.new_ones(()), x, x.mT)
         self._moves: Tensor | None = None
@@ -110,6 +113,9 @@ class _Bottom(_Layer):
         return super().weights()
 
 
-def _layer_on(x: Tensor, weight: Tensor, bias: Tensor) -> _Layer:
-    """The layer on the inputs: the products of rows are made where they are few, or fewer than the numbers of a row."""
-    return (_Bottom if x.shape[1] <= max(_FEW_ROWS, x.shape[2]) else _Layer)(x, weight, bias)
+def answers(x: Tensor, layers: Sequence[Linear]) -> Tensor:
+    """What B networks give for inputs (B, N, d): (B, N, C)."""
+    *others, (weight, bias) = layers
+    for own, shift in others:
+        x = torch.baddbmm(shift.unsqueeze(1), x, own.mT).relu_()
+    return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)

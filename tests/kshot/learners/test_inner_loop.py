@@ -12,7 +12,7 @@ from kshot.checkpoints import Checkpoint
 from kshot.contracts.errors import AdaptationFailed, Invalid
 from kshot.contracts.tasks import LearnerOptions
 from kshot.learners.base import Support
-from kshot.learners.batching import pack
+from kshot.learners.batching import Embeddings, pack
 from kshot.learners.gradient import GradientLearner
 from kshot.learners.inner_loop import (
     InnerLoop,
@@ -21,10 +21,10 @@ from kshot.learners.inner_loop import (
     encoder_weights,
     head_for,
     linear_forward,
-    paths,
     stack_of,
 )
 from kshot.learners.losses import summed_loss
+from kshot.learners.paths import paths
 from kshot.learners.registry import LEARNERS, get_learner
 from tests.kshot.learners.learner_cases import Case, checkpoint_of, random_task
 from tests.kshot.learners.references import inner_loss, maml_loop, maml_model
@@ -197,7 +197,7 @@ def test_queries_count_where_memory_bounds_a_call() -> None:
     case = Case("maml", "classification", "conv4-group")
     encoder, learner, tasks = checkpoint_of(case).encoder, LEARNERS["maml"], list(range(8))
     assert isinstance(learner, GradientLearner)
-    x = [torch.empty(5, 1, 20, 20, device="meta")] * len(tasks)
+    x = Embeddings(torch.empty(5 * len(tasks), 1, 20, 20, device="meta"), [5] * len(tasks))
     few, many = (np.broadcast_to(np.zeros((), np.uint8), (n, 20, 20, 1)) for n in (75, 10**6))
     assert learner._shares(encoder, [tasks], x, [few] * len(tasks)) == [tasks]
     assert learner._shares(encoder, [tasks], x, [many] * len(tasks)) == [[i] for i in tasks]

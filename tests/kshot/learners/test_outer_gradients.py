@@ -17,7 +17,8 @@ from kshot.contracts.wire import Inputs
 from kshot.encoders.base import Encoder
 from kshot.learners.base import Support
 from kshot.learners.batching import pack
-from kshot.learners.inner_loop import InnerLoop, as_they_are, linear_forward, paths
+from kshot.learners.inner_loop import InnerLoop, as_they_are, linear_forward
+from kshot.learners.paths import paths
 from kshot.learners.registry import LEARNERS
 from tests.kshot.learners.double_precision import checkpoint_with
 from tests.kshot.learners.outer_problems import VECTORS, Problem, assert_equal_to_differences, problem, slopes

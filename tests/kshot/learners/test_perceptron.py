@@ -9,11 +9,12 @@ from torch import Tensor
 
 from kshot.contracts.checkpoints import TaskKind, VectorInput
 from kshot.encoders.mlp import Mlp
-from kshot.learners import inner_loop
+from kshot.learners import paths as ends
 from kshot.learners.base import Support
 from kshot.learners.batching import Packed, pack
-from kshot.learners.inner_loop import InnerLoop, StackedEncoder, Weights, descend, encoder_weights, paths, rows_of
+from kshot.learners.inner_loop import InnerLoop, StackedEncoder, Weights, descend, encoder_weights, rows_of
 from kshot.learners.losses import balanced_weights
+from kshot.learners.paths import paths
 from kshot.learners.perceptron import Perceptrons
 
 WIDTH, STEPS = 4, 3
@@ -74,7 +75,7 @@ def test_steps_in_place_are_the_steps_of_autograd(
     embed, start = model(packed, shared=shared)
     before, loop = {name: w.clone() for name, w in start.items()}, InnerLoop(STEPS, 0.1, head_first=head_first)
     expected = by_autograd(embed, start, packed, loop)
-    monkeypatch.setattr(inner_loop, "descend", forbidden)
+    monkeypatch.setattr(ends, "descend", forbidden)
     with torch.no_grad():
         (found,) = paths(embed, start, packed, loop, [STEPS - 1])
     assert found.keys() == expected.keys()
