@@ -16,6 +16,7 @@ from tests.workers.samples import blobs
 from tests.workers.versions import NAME
 from workers.decoding import adapt_work
 from workers.executing import solve
+from workers.work import Outcome
 
 FAR = np.repeat([[0, 9, 0, 0], [9, 0, 0, 0]], 4, axis=0).astype(np.float32)
 SUPPORT = replace(blobs(0, k_shot=4), inputs=FAR + np.arange(32, dtype=np.float32).reshape(8, 4) % 5 / 5)
@@ -48,10 +49,12 @@ class Moving:
         self.place.leases.hold(claims)
         return claims
 
+    async def solved(self, claim: Claim) -> list[Outcome]:
+        return solve(await self.place.models.checkpoint(claim.checkpoint), [adapt_work(claim)])
+
     async def settle(self, *claims: Claim) -> None:
         for claim in claims:
-            checkpoint = await self.place.models.checkpoint(claim.checkpoint)
-            assert await self.place.settler.settle(solve(checkpoint, [adapt_work(claim)]))
+            assert await self.place.settler.settle(await self.solved(claim))
 
     async def moved(self, version: str) -> None:
         """The alias moves, and what that starts is computed."""

@@ -54,6 +54,18 @@ async def test_a_worse_state_is_not_used_and_both_figures_are_kept(moving: Movin
         assert await catch_up(connection) == 0, "it declined: it is not asked again"
 
 
+@pytest.mark.usefixtures("stored")
+async def test_and_leaves_nothing_where_its_commit_went_through_unheard(moving: Moving):
+    claim = await moving.follower()
+    states = await moving.place.states(claim)
+    await moving.move("blind")
+    (replay,) = await moving.replays()
+    endings = await moving.place.settler._endings(await moving.solved(replay))
+    assert (await moving.place.settler._commit(endings))[0].counts
+    assert await moving.place.settler._end(endings)
+    assert await moving.place.states(claim) == states
+
+
 @pytest.mark.usefixtures("either_way")
 async def test_going_back_is_a_switch_to_the_very_state_of_before(moving: Moving):
     claim = await moving.follower()
