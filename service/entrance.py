@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kshot.contracts.errors import QueueFull
+from service.arriving import Place, announced_bytes
 from service.auth import expected_tenant
 from service.calls import begin_call
 from service.errors import problem_response, request_id_of
@@ -46,10 +47,11 @@ class Entrance:
             await problem_response(error, request_id_of(request))(scope, receive, send)
             return
         begin_call(scope)
+        place = Place(gate, state.anteroom, tenant, announced_bytes(request, state.settings.max_body_bytes))
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, place.reading(receive), send)
         finally:
-            gate.leave(tenant)
+            place.leave()
 
 
 def _gate_of(request: Request, state: State) -> Gate:

@@ -17,8 +17,8 @@ LEAST = 8
 CALM_S = 1.0
 """After so long without a refusal the line may be as long as ever again: bursts are no overload."""
 SHARE = 4
-"""A tenant may have this many times the room that is left (dynamic thresholds, Choudhury and Hahne 1998): four fifths
-of it all where he is alone, and there is always room for one who comes."""
+"""A tenant may have this many times the room that is left (dynamic thresholds, Choudhury and Hahne 1998), so there is
+always room for one who comes. Where nobody else has asked lately, that need not be a fifth of it all, but `LEAST`."""
 ALWAYS = 2
 """Calls that a tenant may have under way though his neighbours take all the room."""
 _WINDOW_S = 1.0
@@ -53,18 +53,36 @@ class Gate:
         self._asked[tenant] += 1
         own = self._open[tenant]
         pushes_in = own < ALWAYS or self._is_modest(tenant)
-        if own >= SHARE * (self._bound(now) - self._total) and not (pushes_in and self._total < self._most):
+        if own >= self._allowed(tenant, self._bound(now)) and not (pushes_in and self._total < self._most):
             self._refuse(now)
-        self._open[tenant] += 1
-        self._total += 1
+        self.step_in(tenant)
 
     def leave(self, tenant: str) -> None:
         """A call ended."""
         self._ended += 1
+        self.step_aside(tenant)
+
+    def step_in(self, tenant: str) -> None:
+        """A call that stepped aside is back: it was let in before."""
+        self._open[tenant] += 1
+        self._total += 1
+
+    def step_aside(self, tenant: str) -> None:
+        """A call makes room for others, until it steps in."""
         self._total -= 1
         self._open[tenant] -= 1
         if not self._open[tenant]:
             del self._open[tenant]
+
+    def _allowed(self, tenant: str, bound: float) -> float:
+        """How many calls a tenant may have under way, of ``bound``."""
+        if self._is_alone(tenant):
+            return bound - min(LEAST, bound / (SHARE + 1))
+        return SHARE * (bound - self._total)
+
+    def _is_alone(self, tenant: str) -> bool:
+        """Whether nobody else has a call under way, or asked in this window or in the one before."""
+        return all(len(of) == (tenant in of) for of in (self._open, self._asked, self._asked_before))
 
     def _bound(self, now: float) -> float:
         if now - self._refused_at > CALM_S:

@@ -35,7 +35,9 @@ class Settings(ObjectSettings):
     quota_open_jobs: int | None = Field(default=None, ge=0, description="Jobs that have not ended, of each tenant")
     max_open_tasks: int = Field(default=1024, ge=4, description="Of all tenants; one tenant at most a quarter")
     max_calls: int = Field(
-        default=96, ge=16, description="Calls of one API process that wait at a time; of one tenant four fifths of it"
+        default=96,
+        ge=16,
+        description="Calls of one API process that wait at a time; of one tenant four fifths while others ask",
     )
 
     predict_deadline_s: float = Field(default=30, gt=0, description="After that a prediction is answered with 504")

@@ -17,6 +17,7 @@ from kshot.queue.front import FrontQueue
 from kshot.storage.checkpoints import StoredCheckpoint, get_checkpoint
 from kshot.storage.objects import ObjectStore
 from kshot.storage.workers import LiveWorker, live_workers
+from service.arriving import Anteroom
 from service.bodies.stream import JSON, Raw
 from service.bodies.strict_json import TakesLong
 from service.committing import Committer
@@ -73,6 +74,8 @@ class State:
 
     def __post_init__(self) -> None:
         self.quotas = self.settings.quotas
+        # bodies that are long in coming may hold a quarter of what those of all calls under way may
+        self.anteroom = Anteroom(self.settings.max_calls * self.settings.max_body_bytes // 4)
 
     async def compute(self, n_bytes: int, work: Callable[[], T], *, images: bool = False) -> T:
         """Run parsing or decoding: large ones in one of four threads, so that memory and the event loop survive.

@@ -1,6 +1,7 @@
 """More calls than can be answered, calls that come too late, and callers who leave."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -84,7 +85,8 @@ class Crowd:
 @pytest.fixture(scope="module")
 def crowd(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crowd]:
     folder = tmp_path_factory.mktemp("crowd")
-    own = {"KSHOT_ADMIN_KEY": ADMIN_KEY, "KSHOT_MAX_CALLS": str(MOST), "KSHOT_WORKER_SEEN_S": "600"}
+    own = {"KSHOT_ADMIN_KEY": ADMIN_KEY, "KSHOT_MAX_CALLS": str(MOST)}
+    own |= {"KSHOT_WORKER_SEEN_S": "600", "KSHOT_HEADER_DEADLINE_S": "600"}
     with embedded_servers() as servers:
         environ = {**servers.environ, **own, "KSHOT_PREDICT_DEADLINE_S": str(PATIENCE_S)}
         migrate_and_publish(environ, checkpoints)
@@ -158,6 +160,23 @@ async def test_what_is_turned_away_leaves_nothing_in_memory(crowd: Crowd) -> Non
     assert max(after) - before < 16 * 2**20, "24 MB came"
 
 
+async def test_bodies_that_are_long_in_coming_keep_no_place_at_the_gate(crowd: Crowd) -> None:
+    key, model = crowd.tenant("slow")
+    await crowd.calm()
+    body = json.dumps({"model": model, **QUESTION})
+    uploads = [ask(crowd, "/predict", key, body, left_out=1) for _ in range(ROOM)]
+    await crowd.until("kshot_http_requests_in_flight", ROOM + 1)  # and the one that asks for this
+    async with crowd.asking(key) as client:
+        deadline = time.monotonic() + PATIENCE_S
+        while (await predict(client, model)).status_code != 200:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
+    for one in uploads:
+        one.sendall(body[-1:].encode())
+    answers = [await asyncio.to_thread(one.recv, 12) for one in uploads]
+    assert answers == [b"HTTP/1.1 200"] * ROOM, "whoever was let in is answered"
+
+
 @pytest.mark.reliability("faults: overload", "latency")
 async def test_a_call_whose_deadline_passed_is_504_and_is_not_computed(crowd: Crowd) -> None:
     key, model = crowd.tenant("hasty")
@@ -214,9 +233,9 @@ async def test_an_accepted_order_stays_though_its_caller_left_and_asking_again_f
         assert [model["id"] for model in listed["data"]].count(again.json()["id"]) == 1 and len(listed["data"]) == 2
 
 
-def ask(crowd: Crowd, path: str, key: str, body: str) -> socket.socket:
-    """A call whose caller can hang up."""
+def ask(crowd: Crowd, path: str, key: str, body: str, left_out: int = 0) -> socket.socket:
+    """A call whose caller can hang up. ``left_out``: so many bytes of its body are still to be sent."""
     made = socket.create_connection(("127.0.0.1", crowd.stack.api.port))
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\nContent-Length: {len(body)}\r\n"
-    made.sendall(f"{head}Prefer: wait=60\r\nContent-Type: application/json\r\n\r\n{body}".encode())
+    made.sendall(f"{head}Prefer: wait=60\r\nContent-Type: application/json\r\n\r\n{body}".encode()[: -left_out or None])
     return made

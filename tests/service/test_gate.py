@@ -38,7 +38,7 @@ def fill(door: Gate, tenant: str) -> int:
 
 def test_a_burst_is_let_in_and_one_tenant_leaves_room_for_another(clock: Clock) -> None:
     door = Gate(100)
-    assert fill(door, "noisy") == 80
+    assert fill(door, "noisy") == 100 - LEAST
     assert fill(door, "quiet") == ALWAYS  # from the first refusal on, the line is short
     assert [fill(door, "noisy"), fill(door, "quiet")] == [0, 0]
 
@@ -95,7 +95,20 @@ def test_after_a_calm_second_a_burst_is_welcome_again(clock: Clock) -> None:
     for _ in range(taken):
         door.leave("noisy")
     clock.now += gate.CALM_S + 0.1
-    assert fill(door, "noisy") == 80
+    assert fill(door, "noisy") == 100 - LEAST
+
+
+def test_where_others_have_asked_lately_one_tenant_leaves_them_a_fifth(clock: Clock) -> None:
+    door = Gate(100)
+    door.enter("quiet")
+    door.leave("quiet")
+    for _ in range(2):
+        taken = fill(door, "noisy")
+        assert taken == 80
+        for _ in range(taken):
+            door.leave("noisy")
+        clock.now += gate.CALM_S + 0.1  # in the next window they have still asked in the one before
+    assert fill(door, "noisy") == 100 - LEAST
 
 
 def test_the_more_are_refused_the_longer_they_are_told_to_wait(clock: Clock) -> None:
