@@ -27,7 +27,9 @@ class Administrator:
                 continue
             ended = await self._see_through(job)
             if ended is not None and ended["status"] == "succeeded":
+                self._shared.moving = True
                 await self._promote(ended["checkpoint"])
+                self._shared.moving = False
             await pause(self._line.over, 0.5)
 
     async def _start(self) -> str | None:

@@ -13,6 +13,8 @@ from benchmarks.faults.orders import FORMS, Order
 _TWINS = 40
 _THOUGHT_S = 0.08
 _MOST_OWNED = 200
+_MEANWHILE = 0.4
+"""How often a caller deletes a follower, rather than do something else, while its alias is about to move."""
 _TRIES = 3  # of a prediction, which needs more parts than an adaptation
 _PENDING = ("queued", "running")
 
@@ -25,6 +27,8 @@ class Shared:
     owned: dict[str, list[str]] = field(default_factory=dict)
     with_waves: bool = False
     """Whether there is a checkpoint of jobs in production to adapt to."""
+    moving: bool = False
+    """Whether the administrator is about to move its alias."""
 
 
 class Caller:
@@ -48,7 +52,7 @@ class Caller:
         ]
         while not self._line.over.is_set():
             act = self._rng.choices([act for act, _ in acts], [weight for _, weight in acts])[0]
-            await act()
+            await (self._delete_follower if self._shared.moving and self._rng.random() < _MEANWHILE else act)()
             await pause(self._line.over, self._rng.expovariate(1 / _THOUGHT_S))
 
     async def _adapt(self) -> None:
@@ -145,6 +149,12 @@ class Caller:
         if len(mine) < 3:
             return
         await self._delete_one(*self._rng.choice(mine))
+
+    async def _delete_follower(self) -> None:
+        """In the very moment its alias moves, with luck."""
+        followers = [(model, order) for model, order in self._made if FORMS[order.form].follow and not order.twin]
+        if followers:
+            await self._delete_one(*self._rng.choice(followers))
 
     async def _delete_one(self, model: str, order: Order) -> None:
         """While it is asked something, at times: what is recorded of it then must go, too."""
