@@ -139,7 +139,10 @@ class AdaptationWorker:
             _log.error("checkpoint_not_loaded", checkpoint=batch[0].key.checkpoint, exc_info=error)
             return [Failed(work.origin, error) for work in batch]
         loop, started = asyncio.get_running_loop(), time.monotonic()
-        outcomes = await loop.run_in_executor(self._torch, solve, checkpoint, batch)
+        if self._stack.device.type == "cpu" and self._queues.is_quick(batch):
+            outcomes = solve(checkpoint, batch)
+        else:
+            outcomes = await loop.run_in_executor(self._torch, solve, checkpoint, batch)
         self._queues.took(batch, time.monotonic() - started)
         self._stack.counts.batch(len(batch))
         self._check_device(outcomes)

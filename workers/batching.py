@@ -12,6 +12,9 @@ from workers.turns import Turns
 from workers.work import Key, Work
 
 LINGER_S = 0.002
+_QUICK_S = 0.004
+"""What the event loop may be kept from everything else for."""
+_QUICK_BYTES = 128 * 1024
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,14 @@ class Queues:
     def took(self, batch: Sequence[Work], seconds: float) -> None:
         """Computing this batch took so long: what is like it costs as much."""
         self._turns.took(batch[0].key, sum(work.weight for work in batch), seconds)
+
+    def is_quick(self, batch: Sequence[Work]) -> bool:
+        """Whether the batch is one small item that takes next to no time, and nothing else waits: handing it to a
+        thread and back would take a good part of that."""
+        if len(batch) > 1 or self._lines or batch[0].n_bytes > _QUICK_BYTES:
+            return False
+        expected = self._turns.expected_s(batch[0])
+        return expected is not None and expected <= _QUICK_S
 
     async def next(self) -> list[Work] | None:
         """The next batch; None once closed and empty."""

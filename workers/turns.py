@@ -60,6 +60,11 @@ class Turns:
             self._prices.clear()
         self._prices[key] = (self._prices.get(key, lately) + lately) / 2
 
+    def expected_s(self, work: Work) -> float | None:
+        """What computing this item alone takes, by what was like it lately; None: nothing was."""
+        price = self._prices.get(work.key)
+        return None if price is None else work.weight * price
+
     def most(self, key: Key) -> float:
         """The weight that a batch of this key may have: any, unless several tenants asked for something lately."""
         price = self._prices.get(key)

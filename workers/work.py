@@ -88,6 +88,12 @@ class Work:
         return self.origin.request_id if isinstance(self.origin, Claim) else self.origin.call.request_id
 
     @property
+    def n_bytes(self) -> int:
+        """What its inputs take, for texts about."""
+        given = [self.payload.query, None if self.payload.support is None else self.payload.support.inputs]
+        return sum(sum(map(len, one)) if isinstance(one, list) else one.nbytes for one in given if one is not None)
+
+    @property
     def weight(self) -> int:
         """What it counts against its batch limit: an adaptation its number of targets, a prediction of queries, and of
         examples where they are embedded beside them."""

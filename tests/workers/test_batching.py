@@ -206,3 +206,18 @@ def joint(seed: int, n_targets: int) -> Work:
     columns = tuple(TargetSpec(name=str(i), kind="regression") for i in range(n_targets))
     support = SupportSet("multitask", blobs(seed).inputs, targets, columns=columns)
     return adapt_work(claim(Payload(support), learner="multitask", task_id=f"task_{seed}"))
+
+
+async def test_only_a_small_item_alone_that_was_quick_before_is_computed_at_once():
+    waiting = queues()
+    first, again, large, beside = adapt(0), adapt(1), adapt(2, width=40_000), adapt(3)
+    assert not waiting.is_quick([first])  # what it takes is not known yet
+    waiting.took([first], 0.001)
+    assert waiting.is_quick([again]) and not waiting.is_quick([again, beside])
+    waiting.took([large], 0.001)
+    assert not waiting.is_quick([large])
+    waiting.put(beside)
+    assert not waiting.is_quick([again])  # somebody waits
+    assert await waiting.next() == [beside]
+    waiting.took([again], 1.0)
+    assert not waiting.is_quick([again])
