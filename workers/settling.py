@@ -130,12 +130,12 @@ class Settler:
         for ending in endings:
             if ending.solved is not None:
                 self._keep(ending.claim, ending.solved)
-        _note(endings)
         replies = [(ending.claim.reply_to, _reply(ending)) for ending in endings if ending.claim.reply_to is not None]
         try:
             await self._queue.reply(replies)
         except Exception as error:
             _log.warning("replies_lost", count=len(replies), error=type(error).__name__)
+        _note(endings)  # nobody waits for that
 
     def _keep(self, claim: Claim, solved: Solved) -> None:
         work, state = solved.work, solved.state
