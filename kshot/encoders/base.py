@@ -35,6 +35,13 @@ class Encoder(nn.Module):
         """How many numbers its parameters are. Found once: to look through modules takes as long as a small network."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    @cached_property
+    def holders(self) -> list[tuple[str, nn.Module, str]]:
+        """Each parameter's name, the module that holds it, and what it is called there. Found once, as above."""
+        modules = dict(self.named_modules())
+        parts = [(name, *name.rpartition(".")[::2]) for name, _ in self.named_parameters()]
+        return [(name, modules[owner], own) for name, owner, own in parts]
+
     @abstractmethod
     def prepare(self, inputs: Inputs, device: torch.device) -> Tensor:
         """Canonical inputs (n of them) -> the tensor ``forward`` takes, with n rows.
@@ -67,9 +74,10 @@ class Encoder(nn.Module):
         """
         return None
 
-    def pulled(self, weights: Tensors, x: Tensor) -> tuple[Tensor, Pull] | None:
+    def pulled(self, weights: Tensors, x: Tensor, *, reduced: bool = False) -> tuple[Tensor, Pull] | None:
         """What :meth:`stacked` gives, and what turns a loss's derivative in it (B, N, out_dim) into those in
         ``weights``, by name; for encoders that write their derivative out. None: autograd has to find it.
+        ``reduced``: convolutions and products in bfloat16 where that is faster.
         """
         return None
 

@@ -49,6 +49,11 @@ class Packed:
         """(B, C), True where real."""
         return mask(self.widths, self.x.device)
 
+    @property
+    def ragged_outputs(self) -> bool:
+        """Whether some outputs are padding."""
+        return min(self.widths) < self.targets.shape[-1]
+
     @cached_property
     def ways(self) -> Tensor:
         """(B, 1), the number of real outputs."""
@@ -73,7 +78,7 @@ class Packed:
     def even(self) -> bool:
         """Whether all rows weigh the same: none is padding, and every class has as many as the others."""
         n, width = self.targets.shape[-2:]
-        if min(self.lengths) < n or min(self.widths) < width:
+        if self.ragged_outputs or min(self.lengths) < n:
             return False
         return self.task == "regression" or (n % width == 0 and bool((self.class_sizes == n // width).all()))
 
@@ -158,9 +163,13 @@ def _targets(supports: Sequence[Support], width: int) -> Tensor:
     """(B, N, width): one-hot classes, or values; zero in padding."""
     targets = [support.targets for support in supports]
     if supports[0].n_way is None:
-        return pad([torch.nn.functional.pad(values, (0, width - values.shape[1])) for values in targets])
+        return pad([values if values.shape[1] == width else _widened(values, width) for values in targets])
     classes = pad(targets, _NO_CLASS)
     return classes.unsqueeze(2) == torch.arange(width, device=classes.device)
+
+
+def _widened(values: Tensor, width: int) -> Tensor:
+    return torch.nn.functional.pad(values, (0, width - values.shape[1]))
 
 
 def pad(blocks: Sequence[Tensor], filler: float = 0.0) -> Tensor:

@@ -36,6 +36,7 @@ from kshot.learners.batching import (
     embed_all,
     grouped,
     groups,
+    in_groups,
     pack,
     pad,
     unpadded,
@@ -57,7 +58,7 @@ from kshot.learners.inner_loop import (
 )
 from kshot.learners.losses import as_queries
 from kshot.learners.outer_loss import OuterLoss
-from kshot.learners.parts import parts_of, stack_parts
+from kshot.learners.parts import Stack, in_rows, joined
 from kshot.learners.paths import answers, paths
 
 _USUAL_STEPS, _USUAL_LR = 5, 0.01
@@ -134,13 +135,13 @@ class GradientLearner(Learner):
     def adapt_only(self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions) -> list[State]:
         self._check(checkpoint, supports)
         adapted = self._adapted(checkpoint, supports, options)
-        check_numbers(tensor for _, stacked in adapted for tensor in stacked.values())
+        check_numbers(stack.rows for _, stack in adapted)
         return _states(supports, adapted)
 
     def _adapted(
         self, checkpoint: Checkpoint, supports: Sequence[Support], options: LearnerOptions
-    ) -> list[tuple[list[int], Weights]]:
-        """The numbers of tasks that shared a call, and their adapted weights, stacked."""
+    ) -> list[tuple[list[int], Stack]]:
+        """The numbers of tasks that shared a call, and their adapted weights."""
         encoder, head = checkpoint.encoder, checkpoint.head
         settings = settings_of(checkpoint, options)
         loop, found = self.inner_loop(encoder, head, settings), []
@@ -150,7 +151,7 @@ class GradientLearner(Learner):
             packed = pack([supports[i] for i in group], x.padded(group))
             start = self._starts(encoder, head, packed, embed)
             (adapted,) = paths(embed, start, packed, loop, (loop.steps - 1,))
-            found.append((group, adapted | support_statistics(embed, adapted, packed.x)))
+            found.append((group, in_rows(adapted | support_statistics(embed, adapted, packed.x))))
         return found
 
     @torch.no_grad()
@@ -159,18 +160,20 @@ class GradientLearner(Learner):
         embed = self._embed(encoder, checkpoint.manifest.learner.options)
         normed = {encoder_name(name) for name in encoder.statistic_names}
         x = self._read(encoder, queries, device_of(encoder, head))
-        sizes = [alike(n) if normed <= s.tensors.keys() else n for n, s in zip(x.lengths, states, strict=True)]
-        widths = [len(head[HEAD_BIAS]) if s.n_way is None else s.n_way for s in states]
+        alone = [bool(normed) and not normed <= set(state.tensors) for state in states]
+        sizes = [n if exact else alike(n) for n, exact in zip(x.lengths, alone, strict=True)]
+        values = 0 if HEAD_BIAS not in head else head[HEAD_BIAS].shape[0]
+        widths = [values if s.n_way is None else s.n_way for s in states]
         keys = [(s.task, alike(width), size) for s, width, size in zip(states, widths, sizes, strict=True)]
-        outputs: dict[int, Output] = {}
-        for group in self._shares(encoder, grouped(keys), x):
-            stacked = _stack([states[i].tensors for i in group])
-            found = answers(embed, stacked, x.padded(group))
+
+        def answered(group: list[int]) -> list[Output]:
+            found = answers(embed, _stack([states[i].tensors for i in group]), x.padded(group))
             own = cut(found, [[x.lengths[i] for i in group], [widths[i] for i in group]])
-            classes = states[group[0]].task == "classification"
-            for i, answer in zip(group, own, strict=True):
-                outputs[i] = Output(logits=answer) if classes else Output(values=answer)
-        return [outputs[i] for i in range(len(states))]
+            if states[group[0]].task == "classification":
+                return [Output(logits=answer) for answer in own]
+            return [Output(values=answer) for answer in own]
+
+        return in_groups(self._shares(encoder, grouped(keys), x), answered)
 
     def inner_loop(self, encoder: Encoder, head: Head, settings: Mapping[str, Any]) -> InnerLoop:
         """The inner loop that the learner options ask for."""
@@ -182,7 +185,7 @@ class GradientLearner(Learner):
 
     def start_heads(self, head: Head, support: Packed, embeddings: Callable[[], Tensor]) -> Weights:
         """Where the heads of B tasks start, stacked. ``embeddings``: gives those of the support, (B, N, d)."""
-        shared = head_for(head, support.task, support.outputs.shape[1])
+        shared = head_for(head, support.task, support.targets.shape[-1])
         return {name: tensor.expand(len(support.x), *tensor.shape) for name, tensor in shared.items()}
 
     def moving_weights(self, encoder: Encoder) -> Weights:
@@ -249,10 +252,9 @@ class GradientLearner(Learner):
         head = checkpoint.head
         if not set(self.needs) <= set(head):
             raise Invalid(f"this checkpoint was not meta-trained for learner {self.name}", param="options.learner")
-        for support in supports:
-            rows = 1 if support.task == "classification" else support.n_outputs
-            if HEAD_BIAS in head and len(head[HEAD_BIAS]) != rows:
-                raise Invalid("this checkpoint was meta-trained for another kind of task", param="support.labels")
+        rows = {1 if support.task == "classification" else support.n_outputs for support in supports}
+        if HEAD_BIAS in head and rows != {len(head[HEAD_BIAS])}:
+            raise Invalid("this checkpoint was meta-trained for another kind of task", param="support.labels")
 
 
 def inner_steps(settings: Mapping[str, Any]) -> int:
@@ -273,26 +275,26 @@ def _groups(encoder: Encoder, supports: Sequence[Support], queries: Sequence[Inp
     return grouped([(s.task, len(s.targets), q, alike(s.n_outputs)) for s, q in zip(supports, asked, strict=True)])
 
 
-def _states(supports: Sequence[Support], adapted: Sequence[tuple[list[int], Weights]]) -> list[State]:
+def _states(supports: Sequence[Support], adapted: Sequence[tuple[list[int], Stack]]) -> list[State]:
     states: dict[int, State] = {}
-    for group, stacked in adapted:
-        for i, own in zip(group, _own([supports[i].n_outputs for i in group], stacked), strict=True):
+    for group, stack in adapted:
+        for i, own in zip(group, _own([supports[i].n_outputs for i in group], stack), strict=True):
             states[i] = State(supports[i].task, supports[i].n_way, own)
     return [states[i] for i in range(len(supports))]
 
 
-def _own(outputs: Sequence[int], stacked: Weights) -> Sequence[Mapping[str, Tensor]]:
+def _own(outputs: Sequence[int], stack: Stack) -> Sequence[Mapping[str, Tensor]]:
     """Each task's adapted weights, in memory of their own, the heads without padding."""
-    if min(outputs) == stacked[HEAD_BIAS].shape[1]:
-        return parts_of(stacked)
-    return unpadded(stacked, {HEAD_WEIGHT: outputs, HEAD_BIAS: outputs})
+    if min(outputs) == max(outputs):
+        return stack.separate()
+    return unpadded(stack.tensors(), {HEAD_WEIGHT: outputs, HEAD_BIAS: outputs})
 
 
 def _stack(tensors: Sequence[Mapping[str, Tensor]]) -> Weights:
     """Adapted weights of several models, stacked; heads padded to the most outputs."""
-    stacked = stack_parts(tensors)
-    if stacked is not None:
-        return stacked
+    stack = joined(tensors)
+    if stack is not None:
+        return stack.tensors()
     if len(tensors) == 1:
         return {name: own.unsqueeze(0) for name, own in tensors[0].items()}
     return {name: pad([own[name] for own in tensors]) for name in tensors[0]}

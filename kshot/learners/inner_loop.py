@@ -122,11 +122,11 @@ class StackedEncoder:
 
     def pulled(self, weights: Weights, x: Tensor) -> tuple[Tensor, Pull] | None:
         """See :meth:`Encoder.pulled`; the derivatives by the names that states give the weights."""
-        found = None if self.reduced else self.encoder.pulled(_own(weights), x)
+        found = self.encoder.pulled(_own(weights), x, reduced=self.reduced)
         if found is None:
             return None
         z, own = found
-        return z, lambda slope: {encoder_name(name): gradient for name, gradient in own(slope).items()}
+        return z.to(x.dtype), lambda slope: {encoder_name(name): gradient for name, gradient in own(slope).items()}
 
     def _precision(self, x: Tensor) -> AbstractContextManager[object]:
         return torch.autocast(x.device.type, torch.bfloat16) if self.reduced else nullcontext()
@@ -157,7 +157,7 @@ def _own(weights: Mapping[str, Tensor]) -> Weights:
 
 def encoder_weights(encoder: Encoder) -> Weights:
     """The encoder's parameters by the names that states give them."""
-    return {encoder_name(name): parameter for name, parameter in encoder.named_parameters()}
+    return {encoder_name(name): getattr(module, own) for name, module, own in encoder.holders}
 
 
 def descend(

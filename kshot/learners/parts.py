@@ -6,7 +6,7 @@ algebra, and who stacks adapted networks again, or keeps them, needs their numbe
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate
 
 import torch
@@ -28,10 +28,11 @@ class Layout:
         starts = accumulate(sizes, initial=0)
         return {name: (start, n, shape) for (name, shape), n, start in zip(self.shapes, sizes, starts, strict=False)}
 
-    def cut(self, rows: Tensor) -> dict[str, Tensor]:
-        """Rows (B, numbers) -> the tensors (B, ...) each, which are views."""
-        found = rows.split_with_sizes([n for _, n, _ in self.places.values()], 1)
-        return {name: part.view(-1, *shape) for (name, shape), part in zip(self.shapes, found, strict=True)}
+
+@lru_cache(256)
+def _layout(shapes: tuple[tuple[str, Shape], ...]) -> Layout:
+    """One object for one layout, so that networks are quickly told apart."""
+    return Layout(shapes)
 
 
 class Parts(Mapping[str, Tensor]):
@@ -53,21 +54,40 @@ class Parts(Mapping[str, Tensor]):
         return len(self.layout.places)
 
 
-def parts_of(stacked: Mapping[str, Tensor]) -> list[Parts]:
-    """Of B networks' tensors (B, ...) each network's own, in memory of their own."""
-    layout = Layout(tuple((name, tuple(tensor.shape[1:])) for name, tensor in stacked.items()))
-    rows = torch.cat([tensor.flatten(1) for tensor in stacked.values()], 1)
-    copies = tuple[Tensor, ...](torch.unbind_copy(rows))  # type: ignore[arg-type, func-returns-value]
-    return [Parts(row, layout) for row in copies]
+@dataclass(frozen=True)
+class Stack:
+    """B networks of one layout: ``rows`` (B, numbers)."""
+
+    rows: Tensor
+    layout: Layout
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors (B, ...) each, which are views."""
+        found = self.rows.split_with_sizes([n for _, n, _ in self.layout.places.values()], 1)
+        named = zip(self.layout.shapes, found, strict=True)
+        return {name: part.view(len(self.rows), *shape) for (name, shape), part in named}
+
+    def separate(self) -> list[Parts]:
+        """Each network, in memory of its own."""
+        rows = tuple[Tensor, ...](torch.unbind_copy(self.rows))  # type: ignore[arg-type, func-returns-value]
+        return [Parts(row, self.layout) for row in rows]
+
+
+def in_rows(stacked: Mapping[str, Tensor]) -> Stack:
+    """B networks' tensors (B, ...), copied into rows."""
+    layout = _layout(tuple((name, tensor.shape[1:]) for name, tensor in stacked.items()))
+    return Stack(torch.cat([tensor.flatten(1) for tensor in stacked.values()], 1), layout)
+
+
+def joined(networks: Sequence[Mapping[str, Tensor]]) -> Stack | None:
+    """Networks of one layout; None where one has another, or tensors of its own."""
+    parts = [own for own in networks if type(own) is Parts]
+    layout = parts[0].layout if parts else None
+    if layout is None or len(parts) < len(networks) or any(own.layout is not layout for own in parts):
+        return None
+    return Stack(torch.stack([own.row for own in parts]), layout)
 
 
 def blocks_of(tensors: Mapping[str, Tensor]) -> Iterable[Tensor]:
     """All numbers of named tensors, in as few pieces as they are."""
     return (tensors.row,) if isinstance(tensors, Parts) else tensors.values()
-
-
-def stack_parts(networks: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor] | None:
-    """Networks of one layout as tensors (B, ...) each; None where one is something else."""
-    layout = networks[0].layout if isinstance(networks[0], Parts) else None
-    rows = [own.row for own in networks if isinstance(own, Parts) and own.layout == layout]
-    return layout.cut(torch.stack(rows)) if layout and len(rows) == len(networks) else None
