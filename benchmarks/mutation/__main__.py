@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.mutation.copies import Servers, copy_of, running_servers
 from benchmarks.mutation.mutants import mutants_of
-from benchmarks.mutation.page import Outcome, write_page
+from benchmarks.mutation.page import ARGUED, Outcome, read_arguments, write_page
 from benchmarks.mutation.running import import_heavy, noticed
 from benchmarks.mutation.targets import TARGETS, Target
 
@@ -49,8 +49,10 @@ def run(targets: list[Target], notes: Path) -> None:
 def _run_target(target: Target, copy: Path, servers: Servers, notes: Path) -> None:
     file, log = copy / target.module, notes.with_suffix(".log")
     source, digests = file.read_text(), (_digest(copy, target.module), _digest(copy, *target.tests))
-    known = {outcome.change for outcome in read_notes(notes) if _still_says(outcome, target.module, *digests)}
+    before = {outcome.change: outcome for outcome in read_notes(notes) if outcome.module == target.module}
+    known = {change for change, outcome in before.items() if _still_says(outcome, *digests)}
     left = [mutant for mutant in mutants_of(source) if mutant.change not in known]
+    left.sort(key=lambda mutant: _turn(target.module, before.get(mutant.change)))
     if not left:
         return
     started = time.monotonic()
@@ -77,10 +79,17 @@ def write(notes: Path) -> None:
     write_page([last[key] for key in keys if key in last], possible)
 
 
-def _still_says(outcome: Outcome, module: str, source: str, tests: str) -> bool:
+def _still_says(outcome: Outcome, source: str, tests: str) -> bool:
     """Tests grow: what they noticed before, they notice now."""
-    same = (outcome.module, outcome.source) == (module, source)
-    return same and (outcome.noticed is not None or outcome.tests == tests)
+    return outcome.source == source and (outcome.noticed is not None or outcome.tests == tests)
+
+
+def _turn(module: str, before: Outcome | None) -> int:
+    """First comes what nothing is known of, then what survived, and last what was argued for."""
+    if before is None:
+        return 0
+    argued = (module, before.change) in read_arguments(ARGUED)
+    return 2 if before.noticed is not None else 3 if argued else 1
 
 
 def _digest(copy: Path, *files: str) -> str:
