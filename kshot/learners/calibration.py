@@ -12,6 +12,7 @@ from kshot.learners.losses import NEVER
 _OCTAVES = torch.linspace(-6.0, 6.0, 25)
 _PRIOR_STD = 1.5  # octaves
 _LEAST_GAP = 1e-3
+_NO_CLASS = -1
 _NUMBERS_AT_ONCE = 1 << 18  # 2 MB in double precision
 ROUND_OFF = 1e-6  # relative: by so much the float32 embeddings of equal inputs may differ
 _SURE = 1e-2  # of a feature's own size: no round-off of an embedding moves it as far as that
@@ -23,15 +24,29 @@ def fit_scale(logits: Tensor, packed: Packed, left_out: Tensor, usual: Tensor) -
     ``logits``: (B, N, C), each support row's answer from the others. ``left_out``: (B, N), rows whose answer counts.
     ``usual``: (B,), the factor to expect before looking.
     """
-    below = torch.where(packed.outputs.unsqueeze(1), logits, NEVER)
-    below = (below - below.amax(2, keepdim=True)).transpose(1, 2).contiguous()  # (B, C, N): no sum is over neighbours
-    own = (below * packed.targets.transpose(1, 2)).sum(1)
+    rows_last = logits.mT.contiguous()  # (B, C, N): no sum is over neighbours
+    if packed.ragged_outputs:
+        rows_last = rows_last.masked_fill(~packed.outputs.unsqueeze(2), NEVER)
+    truth = believed_classes(packed, left_out)
 
     def losses(factors: Tensor) -> Tensor:
-        sums = (factors[:, :, None, None] * below.unsqueeze(1)).exp().sum(2)
-        return ((sums.log() - factors.unsqueeze(2) * own.unsqueeze(1)) * left_out.unsqueeze(1)).sum(2)
+        return left_out_losses(factors.view(*factors.shape, 1, 1) * rows_last.unsqueeze(1), truth)
 
     return posterior_scale(losses, usual, logits.numel())
+
+
+def believed_classes(packed: Packed, left_out: Tensor) -> Tensor:
+    """Each row's class (B, N), or what :func:`left_out_losses` takes for none where ``left_out`` (B, N) is False."""
+    return packed.targets.argmax(2).masked_fill(~left_out, _NO_CLASS)
+
+
+def left_out_losses(logits: Tensor, truth: Tensor) -> Tensor:
+    """The cross-entropy (B, S) of S variants of the left-out rows' logits (B, S, C, N), summed over the rows that
+    count."""
+    tried, flat = logits.shape[1], logits.flatten(0, 1)
+    answers = truth.unsqueeze(1).expand(-1, tried, -1).flatten(0, 1)
+    losses = torch.nn.functional.cross_entropy(flat, answers, reduction="none", ignore_index=_NO_CLASS)
+    return losses.sum(1).view(-1, tried)
 
 
 def posterior_scale(losses: Callable[[Tensor], Tensor], usual: Tensor, numbers: int) -> Tensor:
@@ -74,27 +89,40 @@ def scale_of_margin(nats: float, apart: Tensor, size: Tensor, round_off: Tensor)
 
 
 def usual_scale(fit: Tensor, packed: Packed, width: int) -> Tensor:
-    """The logits' scale to expect (B,), given the fit (B, N, C) of the support rows themselves.
-
-    The gap between a row's own class and the others is worth 0.6 sqrt(width) nats: in more dimensions an unseen row's
-    score is farther from the fitted ones, but also surer. As in :func:`class_gains`, there may be further dimensions.
-    """
-    own = (fit * packed.targets).sum(-1)
-    others = ((fit * packed.outputs.unsqueeze(-2)).sum(-1) - own) / (packed.ways - 1).clamp(min=1)
-    gap = ((own - others) * packed.rows).sum(-1) / packed.rows.sum(-1)
-    nats = min(max(0.6 * sqrt(width), 1.0), 12.0)
-    return nats * gap.clamp(min=_LEAST_GAP).reciprocal()
+    """The logits' scale to expect (B,), given the fit (B, N, C) of the support rows themselves, 0 in padding."""
+    return _scale((fit * packed.targets).sum((1, 2)), fit.sum((1, 2)), packed, width)
 
 
 def class_gains(fit: Tensor, packed: Packed) -> Tensor:
-    """A factor for each class's scores (B, 1, C), about 1: as 1 / sqrt(the class's mean score for its own rows).
+    """A factor for each class's scores (B, 1, C), see :func:`gains_and_scale`, by the ``fit`` (B, N, C)."""
+    return _gains((fit * packed.targets).sum(1), packed).unsqueeze(1)
 
-    All classes' directions then have the same length in the metric of the fit, as in discriminant analysis; without it
-    classes far from the rest win too often, the more the more classes there are. 1 in tasks that have one example of
-    each class, where that length is mostly noise. ``fit``: (B, N, C), centred scores of the support rows; or
-    (B, ..., N, C) where ``packed`` has dimensions of 1 there.
+
+def gains_and_scale(own: Tensor, every: Tensor, packed: Packed, width: int) -> tuple[Tensor, Tensor]:
+    """A factor for each class's scores (..., B, C), about 1, and the scale (..., B) to expect of logits so changed.
+
+    ``own`` and ``every``: (..., B, C), the centred scores of the support rows by class, summed over that class's own
+    rows and over all. The factor goes as 1 / sqrt(the class's mean score for its own rows): all classes' directions
+    then have the same length in the metric of the fit, as in discriminant analysis; without it classes far from the
+    rest win too often, the more the more classes there are. 1 in tasks that have one example of each class, where that
+    length is mostly noise.
     """
-    own = (fit * packed.targets).sum(-2) / packed.class_sizes.clamp(min=1)
-    own = own.clamp(min=_LEAST_GAP) * packed.outputs
-    mean = own.sum(-1, keepdim=True) / packed.ways
-    return torch.where(packed.several, own / mean, 1.0).rsqrt().unsqueeze(-2)
+    gains = _gains(own, packed)
+    return gains, _scale((own * gains).sum(-1), (every * gains).sum(-1), packed, width)
+
+
+def _gains(own: Tensor, packed: Packed) -> Tensor:
+    lengths = (own / packed.class_sizes.clamp(min=1)).clamp(min=_LEAST_GAP)
+    if packed.ragged_outputs:
+        lengths = lengths * packed.outputs
+    relative = lengths * (packed.ways / lengths.sum(-1, keepdim=True))
+    return torch.where(packed.several, relative, 1.0).rsqrt()
+
+
+def _scale(own: Tensor, every: Tensor, packed: Packed, width: int) -> Tensor:
+    """The gap between a row's own class and the others is worth 0.6 sqrt(width) nats: in more dimensions an unseen
+    row's score is farther from the fitted ones, but also surer."""
+    others = (every - own) / (packed.ways.squeeze(1) - 1).clamp(min=1)
+    gap = (own - others) / packed.rows.sum(1)
+    nats = min(max(0.6 * sqrt(width), 1.0), 12.0)
+    return nats / gap.clamp(min=_LEAST_GAP)

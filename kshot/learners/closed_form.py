@@ -5,6 +5,7 @@ x0 and y0 are weighted means. Padded rows have weight 0 and change nothing.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -42,21 +43,41 @@ class Problem:
 
 @dataclass(frozen=True)
 class Solution:
-    """What solving gives, per task.
+    """What solving a ``problem`` for penalties ``l2`` (B,) gives. What not everyone needs is made when it is asked for.
 
-    ``weight``: (B, C, d). ``fit``: (B, N, C), the answers to the support rows themselves, less the offset; 0 in padded
-    rows. ``left_out``: (B, N, C), target minus the fit made without that row, the other rows' weights unchanged.
-    ``missed``: (B, N, C), t less the fit in weighted rows. ``kept``: (B, N, 1), what share of a row's target its own
-    answer does not take from it. ``cholesky``: of the penalised Gram matrix.
+    ``weight``: (B, C, d). ``answers``: (B, N, C), a W'. ``cholesky``: of the penalised Gram matrix.
     """
 
-    weight: Tensor
-    fit: Tensor
-    left_out: Tensor
-    missed: Tensor
-    kept: Tensor
-    cholesky: Tensor
     problem: Problem
+    l2: Tensor
+    weight: Tensor
+    answers: Tensor
+    cholesky: Tensor
+
+    @cached_property
+    def fit(self) -> Tensor:
+        """(B, N, C), the answers to the support rows themselves, less the offset; 0 in padded rows."""
+        return _by_row(self.problem, self.answers)
+
+    @cached_property
+    def missed(self) -> Tensor:
+        """(B, N, C), what the fit leaves of ``t``."""
+        return self.problem.t - self.answers
+
+    @cached_property
+    def kept(self) -> Tensor:
+        """(B, N, 1), 1 - h_ii: what share of a weighted row's target its fit does not take from that target itself."""
+        a, l2, share = self.problem.a, self.l2.unsqueeze(1), self.problem.offset_share.unsqueeze(1)
+        if _is_dual(self.problem):  # H = K (K + l2)^-1 = 1 - l2 (K + l2)^-1, K = a a'
+            kept = l2 * torch.cholesky_inverse(self.cholesky).diagonal(dim1=1, dim2=2)
+        else:
+            kept = 1 - torch.linalg.solve_triangular(self.cholesky, a.mT, upper=False).square().sum(1)
+        return (kept - self.problem.root.square() * share).clamp(min=_LEAST_KEPT).unsqueeze(2)
+
+    @cached_property
+    def left_out(self) -> Tensor:
+        """(B, N, C), target minus the fit made without that row, the others' weights unchanged: e_i / (1 - h_ii)."""
+        return _by_row(self.problem, self.missed / self.kept)
 
     @property
     def noise(self) -> Tensor:
@@ -108,31 +129,22 @@ def about_prior(packed: Packed, mean: Tensor) -> Problem:
 def even_spread(variance: Tensor) -> Tensor:
     """What features (B, d) of this variance are divided by so that they are comparable; see :func:`centred`."""
     moving = variance > 1e-12 * variance.amax(1, keepdim=True)  # features that are constant have no say
-    known = variance.masked_fill(~moving, torch.nan)
-    median, mean = known.nanmedian(1, keepdim=True).values, known.nanmean(1, keepdim=True)
+    known = torch.where(moving, variance, torch.nan)
+    median = known.nanmedian(1, keepdim=True).values
+    mean = (variance * moving).sum(1, keepdim=True) / moving.sum(1, keepdim=True)
     floor = 4 * median * (1 + (20 * median / mean).square())
     return (variance + floor.nan_to_num(1.0)).sqrt()
 
 
-def weights_and_fit(problem: Problem, l2: Tensor) -> tuple[Tensor, Tensor]:
-    """``weight`` and ``fit`` of the :class:`Solution` for penalties ``l2`` (B,), without the rest."""
-    weight, answers = _weight(problem, l2, _cholesky(problem, l2))
-    return weight, _by_row(problem, answers)
-
-
 def solve(problem: Problem, l2: Tensor) -> Solution:
-    """W and its exact leave-one-out errors e_i / (1 - h_ii)."""
-    cholesky = _cholesky(problem, l2)
-    weight, answers = _weight(problem, l2, cholesky)
-    missed = problem.t - answers
+    """W for penalties ``l2`` (B,)."""
+    a, t, cholesky = problem.a, problem.t, _cholesky(problem, l2)
     if _is_dual(problem):
-        # H = K (K + l2)^-1 = 1 - l2 (K + l2)^-1, K = a a'
-        kept = l2.unsqueeze(1) * torch.cholesky_inverse(cholesky).diagonal(dim1=1, dim2=2)
-    else:
-        kept = 1 - torch.linalg.solve_triangular(cholesky, problem.a.transpose(1, 2), upper=False).square().sum(1)
-    kept = (kept - problem.root.square() * problem.offset_share.unsqueeze(1)).clamp(min=_LEAST_KEPT).unsqueeze(2)
-    fit, left_out = _by_row(problem, answers), _by_row(problem, missed / kept)
-    return Solution(weight, fit, left_out, missed, kept, cholesky, problem)
+        alpha: Tensor = torch.cholesky_solve(t, cholesky)
+        answers = torch.addcmul(t, l2.view(-1, 1, 1), alpha, value=-1)
+        return Solution(problem, l2, torch.bmm(alpha.mT, a), answers, cholesky)
+    weight: Tensor = torch.cholesky_solve(torch.bmm(a.mT, t), cholesky)
+    return Solution(problem, l2, weight.mT, torch.bmm(a, weight), cholesky)
 
 
 def spread_of_fit(problem: Problem, solution: Solution, l2: Tensor) -> tuple[Tensor, Tensor]:
@@ -175,7 +187,8 @@ def left_out_by_class(problem: Problem, targets: Tensor, l2: Tensor) -> Tensor:
     missed = torch.bmm(residual, problem.t)
     if problem.even:
         return _changed_by_block(residual, missed, targets)
-    same = targets @ targets.transpose(1, 2)
+    targets = targets.to(residual)
+    same = torch.bmm(targets, targets.mT)
     size = same.sum(2)
     size = torch.where(size > 0, size, 2.0)  # in padded rows any number does, but for the one that divides 0 by 0
     return _by_row(problem, _changed(residual * same, missed, size))
@@ -241,13 +254,3 @@ def _cholesky(problem: Problem, l2: Tensor) -> Tensor:
     cholesky: Tensor
     cholesky, failed = torch.linalg.cholesky_ex(penalised)
     return cholesky.masked_fill((failed > 0).view(-1, 1, 1), torch.nan) if bool(failed.any()) else cholesky
-
-
-def _weight(problem: Problem, l2: Tensor, cholesky: Tensor) -> tuple[Tensor, Tensor]:
-    """W (B, C, d) and a W' (B, N, C)."""
-    a, t = problem.a, problem.t
-    if _is_dual(problem):
-        alpha: Tensor = torch.cholesky_solve(t, cholesky)
-        return torch.bmm(alpha.mT, a), torch.addcmul(t, l2.view(-1, 1, 1), alpha, value=-1)
-    weight: Tensor = torch.cholesky_solve(torch.bmm(a.mT, t), cholesky)
-    return weight.mT, torch.bmm(a, weight)

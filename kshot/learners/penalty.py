@@ -1,13 +1,13 @@
 """The ridge penalty where none was meta-learned: by exact leave-one-out, with a prior where the support is small."""
 
 from collections.abc import Iterator
-from functools import cached_property
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from kshot.learners.batching import Packed
-from kshot.learners.calibration import at_once, class_gains, usual_scale
+from kshot.learners.calibration import at_once, believed_classes, gains_and_scale, left_out_losses
 from kshot.learners.closed_form import Problem
 from kshot.learners.losses import NEVER
 
@@ -28,84 +28,96 @@ def choose_l2(problem: Problem, packed: Packed, left_out: Tensor) -> Tensor:
     """
     norm = problem.a.square().sum((1, 2)) / problem.n.squeeze(1)
     norm = torch.where(norm > 0, norm, 1.0)
-    believed = left_out.to(norm)
     if packed.task == "classification":
         grid = _CLASSES_GRID.to(norm)
-        more_ways = (packed.outputs.sum(1) / _USUAL_WAYS).log2().clamp(min=0)
-        expected = torch.where(believed.sum(1) > 0, 0.0, _ONE_SHOT_OCTAVES) + more_ways
-        evidence = _classes_evidence(problem, packed, believed, norm, grid)
-        prior = -0.5 * ((grid - expected[:, None]) / _CLASSES_PRIOR_STD).square()
+        more_ways = (packed.ways.squeeze(1) / _USUAL_WAYS).log2().clamp(min=0)
+        expected = torch.where(left_out.any(1), 0.0, _ONE_SHOT_OCTAVES) + more_ways
+        evidence = _classes_evidence(problem, packed, left_out, norm, grid)
+        prior = -0.5 * ((grid - expected.unsqueeze(1)) / _CLASSES_PRIOR_STD).square()
     else:
         grid = _VALUES_GRID.to(norm)
-        evidence = _values_evidence(problem, packed, believed, norm, grid)
+        evidence = _values_evidence(problem, packed, left_out, norm, grid)
         prior = -0.5 * ((grid - _VALUES_PRIOR_MEAN) / _VALUES_PRIOR_STD).square()
     octaves: Tensor = (evidence + prior).softmax(1) @ grid
     return norm * octaves.exp2()
 
 
-def _classes_evidence(problem: Problem, packed: Packed, believed: Tensor, norm: Tensor, grid: Tensor) -> Tensor:
+def _classes_evidence(problem: Problem, packed: Packed, left_out: Tensor, norm: Tensor, grid: Tensor) -> Tensor:
     """Minus the cross-entropy of the left-out rows, (B, G)."""
-    each = _for_each_penalty(packed)
-    labels = each.targets - problem.offset[:, None, None]
+    spectrum, width = _spectrum(problem), problem.a.shape[2]
+    truth, labels = believed_classes(packed, left_out), problem.labels.mT.contiguous().unsqueeze(1)
+    sums = spectrum.sums(packed.targets.to(norm).mT), spectrum.sums(packed.rows.to(norm).unsqueeze(1))
     evidence = []
-    for fit, errors in _leave_one_out_fits(problem, norm, grid):
-        gains = class_gains(fit, each)
-        scale = usual_scale(fit * gains, each, problem.a.shape[2])[:, :, None, None]
-        logits = torch.where(each.outputs.unsqueeze(2), scale * gains * (labels - errors), NEVER)
-        logits = logits - logits.amax(3, keepdim=True)
-        losses = logits.exp().sum(3).log() - (logits * each.targets).sum(3)
-        evidence.append(-(losses * believed.unsqueeze(1)).sum(2))
+    for fits in _leave_one_out_fits(spectrum, norm, grid):
+        own, every = (torch.bmm(fits.shrunk, each.mT).transpose(0, 1) for each in sums)  # (G, B, C)
+        gains, scale = gains_and_scale(own, every, packed, width)
+        factors = (scale.unsqueeze(2) * gains).transpose(0, 1).unsqueeze(3)
+        logits = torch.addcmul(labels, fits.excess, fits.undone) * factors
+        if packed.ragged_outputs:
+            logits = logits + torch.where(packed.outputs, 0.0, NEVER).view(len(norm), 1, -1, 1)
+        evidence.append(-left_out_losses(logits, truth))
     return torch.cat(evidence, 1)
 
 
-class _ForEachPenalty(Packed):
-    """With a dimension for penalties after the first."""
-
-    @cached_property
-    def rows(self) -> Tensor:
-        return super().rows.unsqueeze(1)
-
-    @cached_property
-    def outputs(self) -> Tensor:
-        return super().outputs.unsqueeze(1)
-
-
-def _for_each_penalty(packed: Packed) -> Packed:
-    """Targets lie in memory as the fits do, rows last."""
-    targets = packed.targets.double().transpose(1, 2).contiguous().transpose(1, 2)
-    return _ForEachPenalty(packed.task, packed.x, targets.unsqueeze(1), packed.lengths, packed.widths)
-
-
-def _values_evidence(problem: Problem, packed: Packed, believed: Tensor, norm: Tensor, grid: Tensor) -> Tensor:
+def _values_evidence(problem: Problem, packed: Packed, left_out: Tensor, norm: Tensor, grid: Tensor) -> Tensor:
     """Gaussian log-likelihood of the left-out rows, (B, G), each target by its own variance."""
+    believed = left_out.to(norm)
     n = believed.sum(1, keepdim=True)
     variance = problem.t.square().sum(1) / n.clamp(min=1)
     real = packed.outputs & (variance > 0)
-    variance = torch.where(real, variance, 1.0)[:, None]
+    variance = torch.where(real, variance, 1.0).unsqueeze(1)
     evidence = []
-    for _, errors in _leave_one_out_fits(problem, norm, grid):
-        mse = (errors.square() * believed[:, None, :, None]).sum(2) / n.clamp(min=1).unsqueeze(2)
+    for fits in _leave_one_out_fits(_spectrum(problem), norm, grid):
+        squares = (fits.excess * fits.undone).square() * believed.view(len(n), 1, 1, -1)
+        mse = squares.sum(3) / n.clamp(min=1).unsqueeze(2)
         evidence.append(-0.5 * n * ((mse / variance + _LEAST_ERROR).log() * real.unsqueeze(1)).sum(2))
     return torch.cat(evidence, 1)
 
 
-def _leave_one_out_fits(problem: Problem, norm: Tensor, grid: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """The fit less the offset and the left-out errors, both (B, G, N, C), for as many penalties of the grid as are
-    best computed together. Both mean nothing in padded rows.
+@dataclass(frozen=True)
+class _Spectrum:
+    """What all penalties share: p (B, K, N) with p' p = a a' and rows orthogonal, squares ``s`` (B, K) of their lengths
+    and the targets ``t`` (B, C, N) along them, ``projected`` (B, C, K). ``weighted``: (B, 1, N), 1 / root of a row's
+    weight. ``mean_share``: (B, 1, N) or (B, 1, 1), a row's share in the offset."""
 
-    One eigendecomposition serves all of them.
-    """
-    root, t = problem.root, problem.t.transpose(1, 2)
+    s: Tensor
+    p: Tensor
+    t: Tensor
+    projected: Tensor
+    weighted: Tensor
+    mean_share: Tensor
+
+    def sums(self, rows: Tensor) -> Tensor:
+        """For ``rows`` (B, C or 1, N) what (B, C, K) of, times ``shrunk``, is the sum of the fits over them."""
+        return torch.bmm(rows * self.weighted, self.p.mT) * self.projected
+
+
+@dataclass(frozen=True)
+class _Fits:
+    """For G penalties: ``shrunk`` (B, G, K), 1 / (s + l2); ``excess`` (B, G, C, N), fit less target in weighted rows;
+    ``undone`` (B, G, 1, N), times which it is that of the fit made without the row, in the row's own terms."""
+
+    shrunk: Tensor
+    excess: Tensor
+    undone: Tensor
+
+
+def _spectrum(problem: Problem) -> _Spectrum:
+    root, t = problem.root.unsqueeze(1), problem.t.mT.contiguous()
     s, vectors = torch.linalg.eigh(problem.gram)
     s = s.clamp(min=0)
     dual = problem.gram.shape[1] == problem.a.shape[1]
-    p = (vectors * s.sqrt().unsqueeze(1) if dual else problem.a @ vectors).transpose(1, 2)  # p' p = a a'
-    projected, square = t @ p.transpose(1, 2), p.square()
-    mean_share = root.square() / root.square().sum(1, keepdim=True)
-    weighted = 1 / root.clamp(min=_LEAST_ROOT)[:, None, None]
-    for octaves in torch.split(grid, at_once(t.numel())):
-        shrunk = 1 / (s.unsqueeze(1) + (norm[:, None] * octaves.exp2()).unsqueeze(2))
-        fit = ((shrunk.unsqueeze(2) * projected.unsqueeze(1)).flatten(1, 2) @ p).unflatten(1, (len(octaves), -1))
-        kept = (1 - shrunk @ square - mean_share.unsqueeze(1)).clamp(min=_LEAST_KEPT)
-        errors = (t.unsqueeze(1) - fit) * (weighted / kept.unsqueeze(2))
-        yield (fit * weighted).transpose(2, 3), errors.transpose(2, 3)
+    p = (vectors * s.sqrt().unsqueeze(1) if dual else torch.bmm(problem.a, vectors)).mT
+    weighted, mean_share = 1 / root.clamp(min=_LEAST_ROOT), root.square() / problem.n.unsqueeze(2)
+    return _Spectrum(s, p, t, torch.bmm(t, p.mT), weighted, mean_share)
+
+
+def _leave_one_out_fits(spectrum: _Spectrum, norm: Tensor, grid: Tensor) -> Iterator[_Fits]:
+    """The fits of as many penalties of the grid as are best computed together. They mean nothing in padded rows."""
+    square, projected = spectrum.p.square(), spectrum.projected.unsqueeze(1)
+    for octaves in torch.split(grid, at_once(spectrum.t.numel())):
+        shrunk = 1 / (spectrum.s.unsqueeze(1) + (norm.unsqueeze(1) * octaves.exp2()).unsqueeze(2))
+        fit = torch.bmm((shrunk.unsqueeze(2) * projected).flatten(1, 2), spectrum.p)
+        excess = fit.view(len(fit), len(octaves), *spectrum.t.shape[1:]) - spectrum.t.unsqueeze(1)
+        kept = (1 - torch.bmm(shrunk, square) - spectrum.mean_share).clamp(min=_LEAST_KEPT)
+        yield _Fits(shrunk, excess, (spectrum.weighted / kept).unsqueeze(2))

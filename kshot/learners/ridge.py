@@ -31,7 +31,7 @@ from kshot.learners.base import (
 )
 from kshot.learners.batching import Packed, alike, cut, embed_all, grouped, in_groups, pack, pad, unpadded
 from kshot.learners.bayesian import has_prior, negative_log_density, posteriors, prior_head
-from kshot.learners.calibration import class_gains, fit_scale, usual_scale
+from kshot.learners.calibration import class_gains, fit_scale, gains_and_scale
 from kshot.learners.closed_form import (
     Problem,
     centred,
@@ -40,7 +40,6 @@ from kshot.learners.closed_form import (
     predictive_variance,
     solve,
     spread_of_fit,
-    weights_and_fit,
 )
 from kshot.learners.losses import embedding_meta_loss, mean_over_tasks
 from kshot.learners.penalty import choose_l2
@@ -99,10 +98,10 @@ class Ridge(Learner):
             problem = centred(support, evened=False)
             l2 = head["log_l2"].double().exp().expand(len(query))
             z = query.double() - problem.centre.unsqueeze(1)
-            weight, fit = weights_and_fit(problem, l2)
-            outputs = z @ weight.transpose(1, 2)
+            solution = solve(problem, l2)
+            outputs = z @ solution.weight.mT
             if support.task == "classification":
-                outputs = outputs * head["log_logit_scale"].exp() * class_gains(fit, support)
+                outputs = outputs * head["log_logit_scale"].exp() * class_gains(solution.fit, support)
             else:
                 outputs = outputs + problem.offset.unsqueeze(1)
             return outputs.to(query.dtype)
@@ -184,28 +183,24 @@ def _classifiers(
     packed: Packed, problem: Problem, penalty: Tensor, head: Head, left_out: Tensor, measured: bool
 ) -> list[State]:
     """The scale is fitted to the errors that the penalty was chosen by, the quality is that of adapting again."""
-    rebalanced, scale_known = packed.x.shape[1] <= _MOST_ROWS_REBALANCED, "log_logit_scale" in head
-    if scale_known and (rebalanced or not measured):
-        weight, fit = weights_and_fit(problem, penalty)
-        errors = torch.zeros_like(fit)
+    solution = solve(problem, penalty)
+    fit = solution.fit
+    if "log_logit_scale" in head:
+        gains, scale = class_gains(fit, packed), head["log_logit_scale"].exp().expand(len(penalty))
     else:
-        solution = solve(problem, penalty)
-        weight, fit, errors = solution.weight, solution.fit, solution.left_out
-    gains = class_gains(fit, packed)
-    if scale_known:
-        scale = head["log_logit_scale"].exp().expand(len(penalty))
-    else:
-        usual = usual_scale(fit * gains, packed, packed.x.shape[2])
-        scale = fit_scale(gains * (problem.labels - errors), packed, left_out, usual)
+        own = (fit * packed.targets).sum(1)
+        class_factors, usual = gains_and_scale(own, fit.sum(1), packed, packed.x.shape[2])
+        gains = class_factors.unsqueeze(1)
+        scale = fit_scale(gains * (problem.labels - solution.left_out), packed, left_out, usual)
     qualities: Sequence[Quality | None] = [None] * len(penalty)
     if measured:
-        if rebalanced:
-            errors = left_out_by_class(problem, packed.targets.double(), penalty)
+        rebalanced = packed.x.shape[1] <= _MOST_ROWS_REBALANCED
+        errors = left_out_by_class(problem, packed.targets, penalty) if rebalanced else solution.left_out
         qualities = accuracy_qualities(gains * (problem.labels - errors), packed.targets, left_out, packed.outputs)
     stacked = {
         "centre": problem.centre,
         "spread": problem.spread,
-        "weight": weight * gains.mT,
+        "weight": solution.weight * gains.mT,
         "scale": scale,
     }
     ways = packed.widths

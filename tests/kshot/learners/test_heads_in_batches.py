@@ -10,7 +10,7 @@ from kshot.encoders.identity import Identity
 from kshot.learners.base import Support, check_numbers, check_supports
 from kshot.learners.batching import embed, embed_all, pack, pad
 from kshot.learners.calibration import fit_scale
-from kshot.learners.closed_form import centred, left_out_by_class, solve, spread_of_fit, weights_and_fit
+from kshot.learners.closed_form import centred, left_out_by_class, solve, spread_of_fit
 from kshot.learners.losses import row_losses
 from kshot.learners.penalty import choose_l2
 from kshot.learners.quality import accuracy_qualities, can_leave_out
@@ -64,14 +64,13 @@ def test_equal_classes_left_out_by_block_are_as_in_one(sizes: list[list[int]], w
 
 
 @pytest.mark.parametrize("width", [30, 3])
-def test_weights_alone_are_those_of_the_whole_solution(width: int) -> None:
+def test_fits_and_spreads_are_those_of_the_weights(width: int) -> None:
     rng = np.random.default_rng(2)
     support = task(rng, [4, 2, 5], width)
     packed = pack([support], [torch.from_numpy(np.asarray(support.inputs)).double()])
     problem, l2 = centred(packed, evened=True), torch.tensor([3.0]).double()
-    solution, (weight, fit) = solve(problem, l2), weights_and_fit(problem, l2)
-    torch.testing.assert_close((weight, fit), (solution.weight, solution.fit))
-    torch.testing.assert_close(fit, problem.a @ weight.transpose(1, 2) / problem.root.unsqueeze(2))
+    solution = solve(problem, l2)
+    torch.testing.assert_close(solution.fit, problem.a @ solution.weight.mT / problem.root.unsqueeze(2))
     factor, isotropic = spread_of_fit(problem, solution, l2)
     inverse = torch.linalg.inv(problem.a[0].T @ problem.a[0] + 3 * torch.eye(width).double())
     found = isotropic * torch.eye(width) + (-1 if isotropic > 0 else 1) * factor[0].T @ factor[0]

@@ -15,7 +15,7 @@ from kshot.contracts.tasks import LearnerOptions
 from kshot.contracts.wire import Array
 from kshot.learners.base import Output, State, Support
 from kshot.learners.batching import pack
-from kshot.learners.closed_form import about_prior, centred, left_out_by_class, solve, weights_and_fit
+from kshot.learners.closed_form import about_prior, centred, left_out_by_class, solve
 from kshot.learners.registry import LEARNERS
 from tests.kshot.learners.learner_cases import Case, checkpoint_of
 from tests.kshot.learners.references import ridge_loop
@@ -110,7 +110,7 @@ def test_quality_is_that_of_adapting_again_without_each_row(width: int, l2: floa
             others = torch.arange(len(x)) != i
             rest = Support(support.task, np.asarray(support.inputs)[others], support.targets[others], support.n_way)
             problem = centred(pack([rest], [x[others]]), evened=False)
-            fit = (x[i] - problem.centre[0]) @ weights_and_fit(problem, penalty[:1])[0][0].T + problem.offset[0]
+            fit = (x[i] - problem.centre[0]) @ solve(problem, penalty[:1]).weight[0].T + problem.offset[0]
             expected = torch.eye(rest.n_way or 0).double()[support.targets[i]] - fit
             torch.testing.assert_close(errors[task, i, : support.n_way], expected, rtol=1e-8, atol=1e-10)
 
