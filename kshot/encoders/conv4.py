@@ -80,15 +80,15 @@ class Conv4(Encoder):
             self._maps(side_by_side(x), weights, len(x), found)
         return found
 
-    def pulled(self, weights: Mapping[str, Tensor], x: Tensor) -> tuple[Tensor, Pull] | None:
-        """Where no graph is wanted; the first block's norm by the patches of the pictures."""
+    def pulled(self, weights: Mapping[str, Tensor], x: Tensor, *, reduced: bool = False) -> tuple[Tensor, Pull] | None:
+        """Where no graph is wanted. The first block is no faster in bfloat16: its maps are large, its products few."""
         if torch.is_grad_enabled() or self.norm not in _UNROLLED or set(weights) != self._moving:
             return None
         maps, backs = side_by_side(x), list[unrolled.Back]()
         for i, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             own = block.written_out(below(f"blocks.{i}", weights), None if i else x)
-            maps, back = unrolled.forward(own, maps)
+            maps, back = unrolled.forward(own, maps.bfloat16() if i and reduced else maps)
             backs.append(back)
         shape = one_by_one(maps, len(x)).shape
 

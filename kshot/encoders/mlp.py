@@ -69,9 +69,9 @@ class Mlp(Encoder):
             return None
         return self.columns(x) if self.standardised else x, [f"layers.{i}" for i in range(self.depth)]
 
-    def pulled(self, weights: Mapping[str, Tensor], x: Tensor) -> tuple[Tensor, Pull] | None:
+    def pulled(self, weights: Mapping[str, Tensor], x: Tensor, *, reduced: bool = False) -> tuple[Tensor, Pull] | None:
         """Backpropagation by hand: of so small a network, autograd's own work would be most of it."""
-        if self.layer_norm or len(weights) < 2 * self.depth:
+        if reduced or self.layer_norm or len(weights) < 2 * self.depth:
             return None
         maps = [self.columns(x) if self.standardised else x]
         for i in range(self.depth):

@@ -101,7 +101,7 @@ class Block(NamedTuple):
 
 
 def forward(block: Block, x: Tensor) -> tuple[Tensor, Back]:
-    """Maps (N, B * C, H, W) through a block."""
+    """Maps (N, B * C, H, W) through a block, which computes in their type; slopes in weights have the weights'."""
     return (_by_fold if block.fold else _by_rows)(block, x)
 
 
@@ -109,21 +109,22 @@ def _by_fold(block: Block, x: Tensor) -> tuple[Tensor, Back]:
     assert block.fold
     tasks, shape = len(block.kernel), _shape(block)
     kernel, shift, unfold = block.fold(block.kernel, block.scale, block.shift)
-    kernel = _joined(kernel)
-    out, back = _halved(convolved(x, kernel, shift.flatten(), shape), block.pooled)
+    kernel, shift = _joined(kernel.to(x.dtype)), shift.flatten().to(x.dtype)
+    out, back = _halved(convolved(x, kernel, shift, shape), block.pooled)
 
     def pull(slope: Tensor) -> tuple[Tensor | None, Slopes]:
         slope = back(slope)
         of_x, of_kernel, _ = pulled(slope, x, kernel, shape, [not block.first, True, False])
         assert of_kernel is not None
-        return of_x, unfold(_of_tasks(of_kernel, tasks), _of_tasks(slope.sum((0, 2, 3)), tasks))
+        totals = slope.sum((0, 2, 3), dtype=block.kernel.dtype)
+        return of_x, unfold(_of_tasks(of_kernel.to(block.kernel.dtype), tasks), _of_tasks(totals, tasks))
 
     return out, pull
 
 
 def _by_rows(block: Block, x: Tensor) -> tuple[Tensor, Back]:
     tasks, shape = len(block.kernel), _shape(block)
-    kernel, scale = _joined(block.kernel), block.scale.flatten()
+    kernel, scale = _joined(block.kernel.to(x.dtype)), block.scale.flatten()
     maps = convolved(x, kernel, None, shape)
     maps.sub_(maps.mean((0, 2, 3), keepdim=True))
     y, mean, rate = torch.native_batch_norm(maps, scale, block.shift.flatten(), None, None, True, 0.0, block.epsilon)
@@ -133,7 +134,7 @@ def _by_rows(block: Block, x: Tensor) -> tuple[Tensor, Back]:
         slope, of_scale, of_shift = norm_pulled(back(slope), maps, scale, mean, rate, block.epsilon)
         of_x, of_kernel, _ = pulled(slope, x, kernel, shape, [not block.first, True, False])
         assert of_kernel is not None
-        found = {KERNEL: of_kernel, SCALE: of_scale, SHIFT: of_shift}
+        found = {KERNEL: of_kernel.to(block.kernel.dtype), SCALE: of_scale, SHIFT: of_shift}
         return of_x, {name: _of_tasks(of_weight, tasks) for name, of_weight in found.items()}
 
     return out, pull
@@ -158,7 +159,8 @@ def _halved(maps: Tensor, pooled: bool) -> tuple[Tensor, Callable[[Tensor], Tens
 
 
 def _masked(slope: Tensor, out: Tensor) -> Tensor:
-    """The slope before ReLU, in the memory of that after it."""
+    """The slope before ReLU, in the memory of that after it, and in the type of the maps."""
+    slope = slope.to(out.dtype)
     return torch.ops.aten.threshold_backward.grad_input(slope, out, 0, grad_input=slope)  # type: ignore[no-any-return]
 
 

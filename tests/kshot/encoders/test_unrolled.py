@@ -64,6 +64,23 @@ def test_a_kernel_that_looks_at_what_hardly_varies() -> None:
         assert (found - of_weights[name]).norm() < 1e-3 * of_weights[name].norm(), name
 
 
+@pytest.mark.parametrize("norm", ["affine", "task"])
+def test_reduced_is_bfloat16_of_the_same(norm: Norm) -> None:
+    """Slopes in the weights are of the weights' type; what differs is round-off, a 256th in each product."""
+    encoder, weights = drawn(norm, "max", 1, 2, torch.float32)
+    x = torch.rand(2, 4, 1, 20, 20)
+    slope = torch.randn(2, 4, encoder.out_dim)
+    z, slopes = written_out(encoder, weights, x, slope)
+    with torch.no_grad():
+        found = encoder.pulled(weights, x, reduced=True)
+        assert found
+        reduced = found[1](slope.clone())
+    assert found[0].dtype == torch.bfloat16 and (found[0] - z).norm() < 0.05 * z.norm()
+    for name, exact in slopes.items():
+        assert reduced[name].dtype == torch.float32
+        assert 0 < (reduced[name] - exact).norm() < 0.3 * exact.norm(), name
+
+
 def test_none_where_a_graph_is_wanted_or_weights_are_not_given() -> None:
     encoder, weights = drawn("task", "stride", 1, 1, torch.float32)
     x = torch.rand(1, 4, 1, 20, 20)
