@@ -2,7 +2,7 @@
 server, everyone on this machine as admin."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, NamedTuple
 
 from fastapi import Depends, Request, Security
@@ -20,6 +20,7 @@ from service.state import State, StateDep
 
 _MAX_SECRET = 500
 _CALLERS_KEPT = 10_000
+_NOTHING = Question()
 _bearer = HTTPBearer(auto_error=False, description="An API key, `ksk_...`")
 
 
@@ -53,8 +54,9 @@ async def get_admin(caller: CallerDep) -> Caller:
 AdminDep = Annotated[Caller, Depends(get_admin)]
 
 
-async def enter(request: Request, state: State, model: str | None = None) -> tuple[Caller, Found]:
-    """Authenticate, count the request, and look up the adapted model that it names, in one round trip.
+async def enter(request: Request, state: State, about: Question = _NOTHING) -> tuple[Caller, Found]:
+    """Authenticate, count the request, and look up what it is ``about``, in one round trip: the adapted model that it
+    names, or an alias.
 
     Whose key it is rarely changes, so the rate of the tenant that it was last time is counted meanwhile. Raises
     Unauthenticated, Forbidden, RateLimited.
@@ -62,7 +64,7 @@ async def enter(request: Request, state: State, model: str | None = None) -> tup
     tenant = expected_tenant(request, state)
     rate = None if tenant is None else state.own_rates.get(tenant)
     hit = None if tenant is None else state.rates.hit(tenant, rate)
-    caller, found = await _identify(request, state, model)
+    caller, found = await _identify(request, state, about)
     note_caller(request.scope, caller.tenant, caller.key)
     now = found.quotas.requests_per_minute
     if hit is None or (tenant, rate) != (caller.tenant, now):
@@ -94,9 +96,9 @@ async def recheck_admin(request: Request, state: State) -> None:
     await get_admin(caller)
 
 
-async def _identify(request: Request, state: State, model: str | None = None) -> tuple[Caller, Found]:
+async def _identify(request: Request, state: State, about: Question = _NOTHING) -> tuple[Caller, Found]:
     if not state.keys_exist:
-        found = await state.database.find(Question(tenant=DEFAULT_TENANT, model=model))
+        found = await state.database.find(replace(about, tenant=DEFAULT_TENANT))
         state.keys_exist = found.keys_exist
         if not state.keys_exist:
             _refuse_foreign_pages(request)
@@ -106,9 +108,9 @@ async def _identify(request: Request, state: State, model: str | None = None) ->
         raise Unauthenticated("send an API key: Authorization: Bearer ksk_...")
     if shown.is_session:
         refuse_forged(request)
-        question = Question(session=shown.secret, model=model)
+        question = replace(about, session=shown.secret)
     else:
-        question = Question(secret=shown.secret, model=model)
+        question = replace(about, secret=shown.secret)
     found = await state.database.find(question)
     try:
         key = found.key()
@@ -117,6 +119,7 @@ async def _identify(request: Request, state: State, model: str | None = None) ->
         raise
     if len(state.tenants) >= _CALLERS_KEPT:
         state.tenants.clear()
+        state.aliases.clear()
     state.tenants[_digest(shown.secret)] = key.tenant
     return Caller(key.tenant, key.role, key.id, found.quotas.over(state.quotas)), found
 

@@ -1,6 +1,8 @@
 """Looking up what a request names. Anything malformed is answered as a missing one is."""
 
 import re
+import time
+from dataclasses import dataclass
 
 from kshot.contracts.errors import NotFound
 from kshot.contracts.ids import is_id
@@ -11,17 +13,39 @@ from service.auth import Caller
 from service.state import State
 
 _UNKNOWN = "no such checkpoint; GET /v1/checkpoints lists them"
+_FRESH_S = 1.0
 _REFERENCE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}(@[a-z0-9][a-z0-9-]{0,62})?")
 
 
-async def find_checkpoint(state: State, reference: str) -> tuple[StoredCheckpoint, str | None]:
-    """The checkpoint a body or path names, and the alias used. Raises NotFound; Expired where it was deleted."""
+@dataclass(frozen=True)
+class Resolved:
+    """What an alias points at, as of ``at`` by the monotonic clock, within the same request."""
+
+    name: str
+    alias: str
+    checkpoint: str | None
+    at: float
+
+    def tells(self, name: str, alias: str) -> bool:
+        """Whether it is of this alias. A body may be long in coming, and the alias have moved meanwhile."""
+        fresh = time.monotonic() - self.at <= _FRESH_S
+        return (name, alias) == (self.name, self.alias) and self.checkpoint is not None and fresh
+
+
+async def find_checkpoint(
+    state: State, reference: str, resolved: Resolved | None = None
+) -> tuple[StoredCheckpoint, str | None]:
+    """The checkpoint a body or path names, and the alias used. ``resolved``: one that was looked up already, because
+    it may be this one. Raises NotFound; Expired where it was deleted."""
     if is_id(reference, "ckpt"):
         return await state.checkpoint(reference), None
     if not _REFERENCE.fullmatch(reference):
         raise NotFound(_UNKNOWN, param="checkpoint")
     name, alias = parse_alias(reference)
-    found = (await state.database.find(Question(name=name, alias=alias))).checkpoint
+    if resolved is not None and resolved.tells(name, alias):
+        found = resolved.checkpoint
+    else:
+        found = (await state.database.find(Question(name=name, alias=alias))).checkpoint
     if found is None:
         raise NotFound(_UNKNOWN, param="checkpoint")
     return await state.checkpoint(found), alias

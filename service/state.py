@@ -43,9 +43,9 @@ _STORE_FRESH_S = 5.0
 @dataclass
 class State:
     """The parts of one API process. ``tenants``: whose a key was when it was last seen, by its sha256; a guess, never
-    an answer; and so are the ``own_rates`` of tenants that have a quota of requests. ``quotas``: of all others.
-    ``checkers``: of processes that read uploaded data sets. ``calls_gate``: of calls whose caller waits for a worker;
-    ``orders_gate``: of orders that are recorded for later."""
+    an answer; and so are the ``own_rates`` of tenants that have a quota of requests, and the ``aliases`` (name, alias)
+    that tenants adapted last. ``quotas``: of all others. ``checkers``: of processes that read uploaded data sets.
+    ``calls_gate``: of calls whose caller waits for a worker; ``orders_gate``: of orders that are recorded for later."""
 
     settings: Settings
     database: Database
@@ -59,6 +59,7 @@ class State:
     orders_gate: Gate
     keys_exist: bool = False
     tenants: dict[bytes, str] = field(default_factory=dict)
+    aliases: dict[str, tuple[str, str]] = field(default_factory=dict)
     own_rates: dict[str, int] = field(default_factory=dict)
     closing: bool = False
     checkers: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))

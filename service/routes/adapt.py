@@ -1,5 +1,6 @@
 """POST /adapt: a support set in, an adapted model out."""
 
+import time
 from collections.abc import Sequence
 
 from fastapi import APIRouter, Request
@@ -11,16 +12,17 @@ from kshot.contracts.selection import AUTO
 from kshot.inputs import input_shape
 from kshot.storage.adapted_models import NOTHING_TO_FOLLOW
 from kshot.storage.checkpoints import StoredCheckpoint
+from kshot.storage.lookups import Question
 from service.adapting import RESPONSES, IdempotencyDep, answer_order
-from service.auth import CallerDep, enter
+from service.auth import Caller, CallerDep, enter, expected_tenant
 from service.bodies.raw_inputs import RawSupport
 from service.bodies.requests import Parsed, parse_adapt
 from service.bodies.stream import ANY, read_raw
 from service.choosing import read_open
-from service.finding import find_checkpoint, find_promoted
+from service.finding import Resolved, find_checkpoint, find_promoted
 from service.meaning import read_query, read_support
 from service.openapi import body_of
-from service.prefer import PreferenceDep, parse_prefer
+from service.prefer import Preference, PreferenceDep, parse_prefer
 from service.preparing import Order, Prepared, prepare
 from service.settings import Settings
 from service.state import State, StateDep
@@ -40,19 +42,40 @@ async def adapt(
     request: Request, state: StateDep, caller: CallerDep, preference: PreferenceDep, key: IdempotencyDep
 ) -> Response:
     """With `query`, its predictions come in the same answer."""
-    raw = await read_raw(request, state.settings.max_body_bytes, ANY)
-    async with state.rounds.enter():
-        parsed = await state.read(raw, parse_adapt)
-        named = None if parsed.settings.checkpoint == AUTO else await find_checkpoint(state, parsed.settings.checkpoint)
-    prepared = await (_open(state, parsed, raw.cost) if named is None else _named(state, parsed, named, raw.cost))
-    return await answer_order(request, state, caller, prepared, key, preference)
+    return await _adapt(request, state, caller, preference, key, None)
 
 
 async def adapt_unkeyed(request: Request) -> Response:
-    """The same without an idempotency key, for `Shortcut`: reads the other headers itself."""
+    """The same without an idempotency key, for `Shortcut`: reads the other headers itself.
+
+    What a caller adapts is most often what he adapted last, so that alias is looked up with his key.
+    """
     state: State = request.app.state.kshot
-    caller, _ = await enter(request, state)
-    return await adapt(request, state, caller, parse_prefer(request.headers.get("prefer")), None)
+    tenant = expected_tenant(request, state)
+    name, alias = (None, None) if tenant is None else state.aliases.get(tenant, (None, None))
+    at = time.monotonic()
+    caller, found = await enter(request, state, Question(name=name, alias=alias))
+    resolved = None if name is None or alias is None else Resolved(name, alias, found.checkpoint, at)
+    return await _adapt(request, state, caller, parse_prefer(request.headers.get("prefer")), None, resolved)
+
+
+async def _adapt(
+    request: Request,
+    state: State,
+    caller: Caller,
+    preference: Preference,
+    key: str | None,
+    resolved: Resolved | None,
+) -> Response:
+    raw = await read_raw(request, state.settings.max_body_bytes, ANY)
+    async with state.rounds.enter():
+        parsed = await state.read(raw, parse_adapt)
+        reference = parsed.settings.checkpoint
+        named = None if reference == AUTO else await find_checkpoint(state, reference, resolved)
+    if named is not None and named[1] is not None:
+        state.aliases[caller.tenant] = named[0].manifest.name, named[1]
+    prepared = await (_open(state, parsed, raw.cost) if named is None else _named(state, parsed, named, raw.cost))
+    return await answer_order(request, state, caller, prepared, key, preference)
 
 
 async def _named(

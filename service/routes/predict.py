@@ -90,7 +90,7 @@ async def _read(request: Request, state: State) -> tuple[Caller, Parsed[PredictS
     named = parsed.settings.model
     model = named if named is not None and is_id(named, "am") else None
     if caller is None or found is None:
-        caller, found = await enter(request, state, model)
+        caller, found = await enter(request, state, lookups.Question(model=model))
     elif model is not None:
         found = await state.database.find(lookups.Question(tenant=caller.tenant, model=model))
     return caller, parsed, found, raw.cost
