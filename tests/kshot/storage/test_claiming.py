@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -13,7 +12,7 @@ from kshot.contracts.ids import new_id
 from kshot.contracts.tasks import PAYLOAD_VERSION, READABLE_PAYLOADS
 from kshot.storage.adapted_models import insert_adapted_model
 from kshot.storage.claiming import claim
-from kshot.storage.tasks import Claim, Grown, insert_task
+from kshot.storage.tasks import Claim, insert_task
 from tests.kshot.storage.conftest import a_model, another_tenant, its_task
 
 
@@ -26,11 +25,11 @@ async def connection(database: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         yield opened
 
 
-async def accepted(connection: AsyncConnection, checkpoint: str, tenant: str, **changes: Any) -> str:
+async def accepted(connection: AsyncConnection, checkpoint: str, tenant: str, *, payload: bytes | None = None) -> str:
     model = replace(a_model(checkpoint), tenant=tenant)
-    task = replace(its_task(model), **changes)
+    task = its_task(model)
     await insert_adapted_model(connection, model)
-    await insert_task(connection, task)
+    await insert_task(connection, task if payload is None else replace(task, payload=payload))
     await connection.commit()
     return task.id
 
@@ -66,16 +65,6 @@ async def test_a_large_support_counts_for_as_many_small_ones(connection: AsyncCo
     large = [await accepted(connection, checkpoint, heavy, payload=bytes(2 * 65536)) for _ in range(2)]
     small = [await accepted(connection, checkpoint, light) for _ in range(4)]
     assert ids(await claim(connection, "w", 60, 9)) == [large[0], *small[:3], large[1], small[3]]
-
-
-async def test_a_support_that_a_task_builds_on_counts_as_its_own(connection: AsyncConnection, checkpoint: str):
-    heavy, light = await a_tenant(connection), await a_tenant(connection)
-    base = await accepted(connection, checkpoint, heavy)
-    large = [await accepted(connection, checkpoint, heavy, grown=Grown(base, 2 * 65536)) for _ in range(2)]
-    small = [await accepted(connection, checkpoint, light) for _ in range(4)]
-    assert ids(await claim(connection, "w", 60, 9)) == [base, small[0], large[0], *small[1:], large[1]]
-    large = [await accepted(connection, checkpoint, heavy, grown=Grown(base, 150)) for _ in range(2)]
-    assert [ids(await claim(connection, "w", 60, 9, max_bytes=200)) for _ in large] == [large[:1], large[1:]]
 
 
 async def test_a_task_whose_worker_died_waits_like_any_other(connection: AsyncConnection, checkpoint: str):
