@@ -9,14 +9,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from kshot.contracts.errors import Conflict
 from kshot.contracts.ids import new_id
-from kshot.contracts.tasks import GROWN_VERSION, PAYLOAD_VERSION, Failure
+from kshot.contracts.tasks import PAYLOAD_VERSION, Failure
 from kshot.storage.adapted_models import insert_adapted_model
 from kshot.storage.expiry import delete_adapted_model
 from kshot.storage.results import NewResult
 from kshot.storage.tables import DEFAULT_TENANT
-from kshot.storage.tasks import Claim, Ended, Grown, complete, fail, heartbeat, insert_task, reap, release, was_ended
+from kshot.storage.tasks import Claim, Ended, complete, fail, heartbeat, insert_task, reap, release, was_ended
 from tests.kshot.storage.claims import claim_these
 from tests.kshot.storage.conftest import PAYLOAD, a_model, its_task
 from tests.kshot.storage.test_task_life import RESULT, TIMINGS
@@ -60,17 +59,6 @@ async def test_a_claim_brings_what_was_recorded(connection: AsyncConnection, che
     assert (claim.payload, claim.bytes) == (PAYLOAD, len(PAYLOAD) + len(b"asked"))
     await connection.execute(text("ALTER TABLE tasks ALTER payload_version DROP DEFAULT"))
     assert (await row(connection, await held(connection, checkpoint))).payload_version == PAYLOAD_VERSION
-
-
-async def test_a_task_that_builds_on_anothers_support_says_so(connection: AsyncConnection, checkpoint: str):
-    grown = Grown((await held(connection, checkpoint)).task_id, 70)
-    task = its_task(a_model(checkpoint))
-    assert (task.support_bytes, replace(task, grown=grown).support_bytes) == (len(PAYLOAD), len(PAYLOAD) + 70)
-    claim = await held(connection, checkpoint, grown=grown)
-    assert (claim.base, claim.bytes_before, claim.bytes) == (grown.base, 70, len(PAYLOAD) + 70)
-    assert (await row(connection, claim)).payload_version == GROWN_VERSION
-    with pytest.raises(Conflict):
-        await held(connection, checkpoint, grown=replace(grown, base=new_id("task")))
 
 
 async def test_what_is_kept_of_a_payload_is_the_results_to_say(connection: AsyncConnection, checkpoint: str):
