@@ -15,7 +15,7 @@ from kshot.storage import claiming
 from kshot.storage.tasks import Claim
 from workers.answering import Answerer
 from workers.batching import Queues
-from workers.decoding import claimed_work, predict_work
+from workers.decoding import adapt_work, in_thread_if_large, predict_work
 from workers.lateness import Lateness
 from workers.leases import Leases
 from workers.models import Models
@@ -180,7 +180,7 @@ class Intake:
         works, failed = [], []
         for claim in claims:
             try:
-                works.append(await claimed_work(claim, self._models))
+                works.append(await in_thread_if_large(adapt_work, claim, claim.bytes))
             except Exception as error:
                 if not isinstance(error, KshotError):
                     _log.error("task_not_decoded", task_id=claim.task_id, request_id=claim.request_id, exc_info=error)

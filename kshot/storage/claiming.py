@@ -53,19 +53,18 @@ _CLAIM = """
 WITH hasty AS (
     SELECT set_config('synchronous_commit', 'off', true)
 ), lined_up AS (
-    SELECT id, coalesce(sum(1 + (coalesce(octet_length(payload), 0) + bytes_before) / 65536) OVER (
+    SELECT id, coalesce(sum(1 + coalesce(octet_length(payload), 0) / 65536) OVER (
         PARTITION BY background, tenant_id ORDER BY {open}, created_at
         ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
     ), 0) AS turn
     FROM tasks WHERE status IN ('queued', 'running')
 ), picked AS (
     SELECT t.id, t.background, turn, t.created_at, coalesce(octet_length(t.query), 0)
-        + coalesce(CASE WHEN t.background THEN ({bytes_of_first}) ELSE octet_length(t.payload) + t.bytes_before END, 0)
-        AS bytes
+        + coalesce(CASE WHEN t.background THEN ({bytes_of_first}) ELSE octet_length(t.payload) END, 0) AS bytes
     FROM lined_up JOIN tasks AS t USING (id) WHERE {wanted}
     ORDER BY t.background, turn, t.created_at LIMIT $3 FOR UPDATE OF t SKIP LOCKED
 ), counted AS (
-    SELECT id, (sum(bytes) OVER in_order)::int8 AS bytes, row_number() OVER in_order AS place
+    SELECT id, sum(bytes) OVER in_order AS bytes, row_number() OVER in_order AS place
     FROM picked WINDOW in_order AS (ORDER BY background, turn, created_at, id)
 )
 UPDATE tasks SET
@@ -78,9 +77,7 @@ RETURNING
     tasks.checkpoint_id, tasks.learner,
     coalesce(CASE WHEN tasks.background THEN ({first_payload}) ELSE tasks.payload END, ''),
     tasks.reply_to, tasks.request_id, (extract(epoch FROM tasks.started_at - tasks.created_at) * 1000)::float8,
-    tasks.background, tasks.query, tasks.trace,
-    CASE WHEN tasks.background THEN ({first_base}) ELSE tasks.base_task_id END,
-    coalesce(CASE WHEN tasks.background THEN ({first_before}) ELSE tasks.bytes_before END, 0)
+    tasks.background, tasks.query, tasks.trace
 """
 """After the place the fields of a `Claim`, in their order."""
 
@@ -92,9 +89,7 @@ def _statement(last_chance: bool, background: bool | None) -> str:
         wanted.append("t.background" if background else "NOT t.background")
     return _CLAIM.format(
         open=_OPEN.format("tasks"),
-        bytes_of_first=_FIRST.format("octet_length(first.payload) + first.bytes_before", "t"),
+        bytes_of_first=_FIRST.format("octet_length(first.payload)", "t"),
         wanted=" AND ".join(wanted),
         first_payload=_FIRST.format("first.payload", "tasks"),
-        first_base=_FIRST.format("first.base_task_id", "tasks"),
-        first_before=_FIRST.format("first.bytes_before", "tasks"),
     )
