@@ -142,7 +142,7 @@ async def _check_room(connection: AsyncConnection, state: State, caller: Caller,
         everyone, own = await count_open(connection, caller.tenant)
     if own >= state.settings.max_open_per_tenant or everyone >= state.settings.max_open_tasks:
         raise QueueFull("too many adaptations are waiting; try again later", retry_after=1 + everyone / 500)
-    await check_models(connection, caller.tenant, caller.quotas, new.task.support_bytes)
+    await check_models(connection, caller.tenant, caller.quotas, len(new.task.payload))
 
 
 def as_order(state: State, caller: Caller, prepared: Prepared, request_id: str | None) -> NewOrder:
@@ -183,6 +183,5 @@ def as_order(state: State, caller: Caller, prepared: Prepared, request_id: str |
         request_id=request_id,
         query=prepared.query,
         trace=tracing.carried(),
-        grown=prepared.grown,
     )
     return NewOrder(model, task, caller.key)

@@ -52,6 +52,12 @@ def count_targets(targets: Array, columns: Sequence[TargetSpec]) -> tuple[Counte
     return tuple(_counted(targets[:, i], spec) for i, spec in enumerate(columns))
 
 
+def widened(targets: Array, n_targets: int) -> Array:
+    """The same rows with as many columns: none of them has the targets that came later."""
+    missing = np.full((len(targets), n_targets - targets.shape[1]), np.nan, dtype=np.float32)
+    return np.concatenate([targets, missing], axis=1)
+
+
 def _counted(column: Array, spec: TargetSpec) -> CountedTarget:
     present = column[~np.isnan(column)]
     counts = Counter(present.astype(int).tolist()) if spec.classes else Counter()

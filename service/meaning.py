@@ -1,6 +1,8 @@
 """What a request means to its checkpoint: inputs decoded, labels read, limits kept."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from kshot.contracts.checkpoints import ImageInput, InputSpec, Manifest, TaskKind, TextInput, VectorInput
 from kshot.contracts.errors import Invalid
@@ -9,7 +11,7 @@ from kshot.contracts.tasks import Label, LearnerOptions, SupportSet, TargetKind,
 from kshot.contracts.wire import Array, Inputs
 from kshot.inputs import describe, input_shape
 from service.bodies.raw_inputs import RawInputs, RawSupport, Values
-from service.joint import is_joint, joint_targets
+from service.joint import is_joint, joint_targets, widened
 from service.labels import as_known, choose_task, class_targets, number_targets
 from service.settings import Settings
 
@@ -81,16 +83,18 @@ def read_query(
     return _decode_alike(raw, spec, shape, param, limits)
 
 
-def read_added(parent: SupportSet, raw: RawSupport, manifest: Manifest, limits: Settings) -> SupportSet:
-    """These examples, to come after the parent's; its classes come first, then those new here. Raises as
-    `read_support`."""
+def extend_support(parent: SupportSet, raw: RawSupport, manifest: Manifest, limits: Settings) -> SupportSet:
+    """The parent's examples and these, in this order; classes new here come last. Raises as `read_support`."""
     check_counts(raw, describe(manifest.input), limits, len(parent))
-    added = _added_labels(parent, raw, limits)
+    before_them, added = parent.targets, _added_labels(parent, raw, limits)
     if parent.task == "multitask":
         _check_joint_labels(len(parent) + len(added.targets), len(added.columns), limits)
+        before_them = widened(parent.targets, len(added.columns))
     before = 0 if isinstance(parent.inputs, list) else parent.inputs.nbytes
     shape = input_shape(parent.inputs)
-    return added.of(_decode_alike(raw.inputs, manifest.input, shape, "support.inputs", limits, before))
+    inputs = _decode_alike(raw.inputs, manifest.input, shape, "support.inputs", limits, before)
+    together = replace(added, targets=np.concatenate([before_them, added.targets]))
+    return together.of(_joined(parent.inputs, inputs))
 
 
 def _added_labels(parent: SupportSet, raw: RawSupport, limits: Settings) -> Labels:
@@ -145,6 +149,14 @@ def _check_width(found: int, wanted: int, param: str) -> None:
     if found != wanted:
         numbers = "1 number" if wanted == 1 else f"{wanted} numbers"
         raise Invalid(f"expected {numbers} for each input, as in the support; got {found}", param=param)
+
+
+def _joined(first: Inputs, second: Inputs) -> Inputs:
+    if isinstance(first, list):
+        assert isinstance(second, list)
+        return first + second
+    assert not isinstance(second, list)
+    return np.concatenate([first, second])
 
 
 def decode(raw: RawInputs, spec: InputSpec, param: str, limits: Settings, before: int = 0) -> Inputs:

@@ -11,17 +11,7 @@ from kshot.contracts.tasks import LearnerOptions, Payload, SupportSet
 from kshot.contracts.wire import Array, Inputs
 from kshot.storage.checkpoints import StoredCheckpoint
 from kshot.storage.fingerprints import fingerprint_of
-from kshot.storage.supports import StoredSupport
-from kshot.storage.tasks import Grown
 from service.choosing import OpenChoice
-
-
-@dataclass(frozen=True)
-class Growth:
-    """How a support came to be: the rows that are stored with the parent, and those that were ``added``."""
-
-    stored: StoredSupport
-    added: SupportSet
 
 
 @dataclass(frozen=True)
@@ -29,7 +19,7 @@ class Order:
     """An adaptation a caller asks for, decoded and checked. ``reference`` is the checkpoint as the caller named it.
 
     With ``choice`` a worker chooses checkpoint and learner, which are None until then. ``follow``: the model moves on
-    when ``alias`` does. ``growth``: where the support is the parent's with more rows.
+    when ``alias`` does.
     """
 
     checkpoint: StoredCheckpoint | None
@@ -44,7 +34,6 @@ class Order:
     parent: str | None = None
     choice: OpenChoice | None = None
     follow: bool = False
-    growth: Growth | None = None
 
 
 @dataclass(frozen=True)
@@ -52,11 +41,11 @@ class Prepared:
     """An order with everything that takes time to compute, so that the transaction stays short.
 
     ``payload``: the support, and where the checkpoint is to be chosen the query too; else ``query`` holds that, so that
-    it is erased without the support being written again. With ``grown`` it has only the rows that were added.
-    ``fingerprint``: of what makes two models the same; where the checkpoint is to be chosen, that is what it is chosen
-    among. ``support``: of the examples alone. ``content``: the part of the fingerprint that stays when the model moves
-    to another checkpoint. ``digest``: of what makes two requests the same; it holds the checkpoint's name as sent, so
-    that a retry stays a retry where an alias moved in between.
+    it is erased without the support being written again. ``fingerprint``: of what makes two models the same; where the
+    checkpoint is to be chosen, that is what it is chosen among. ``support``: of the examples alone. ``content``: the
+    part of the fingerprint that stays when the model moves to another checkpoint. ``digest``: of what makes two
+    requests the same; it holds the checkpoint's name as sent, so that a retry stays a retry where an alias moved in
+    between.
     """
 
     order: Order
@@ -66,7 +55,6 @@ class Prepared:
     content: str
     fingerprint: str
     digest: str
-    grown: Grown | None = None
 
     @property
     def n_bytes(self) -> int:
@@ -92,7 +80,7 @@ def prepare(order: Order) -> Prepared:
         _update(examples, inputs)
     made = [examples.hexdigest(), order.options.model_dump(mode="json"), order.parent]
     content = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
-    payload, query, grown = _encoded(order)
+    payload, query = _encoded(order)
     if choice is None:
         request = examples.copy()
     else:
@@ -110,7 +98,6 @@ def prepare(order: Order) -> Prepared:
         content=content,
         fingerprint=fingerprint_of(content, _made_with(order), support.task, _follows(order)),
         digest=request.hexdigest(),
-        grown=grown,
     )
 
 
@@ -134,22 +121,16 @@ def _made_with(order: Order) -> list[Any]:
     return [order.checkpoint.id, order.learner]
 
 
-def _encoded(order: Order) -> tuple[bytes, bytes | None, Grown | None]:
-    """The support and the query; together where a worker is to choose between their forms. Of a large support that
-    grew, the rows that are new."""
+def _encoded(order: Order) -> tuple[bytes, bytes | None]:
+    """The support and the query; together where a worker is to choose between their forms."""
     choice = order.choice
     if choice is not None:
         whole = Payload(
             order.support, order.query, order.options, candidates=choice.candidates, others=choice.others
         )  # fmt: skip
-        return whole.encode(), None, None
-    query = None if order.query is None else Payload(query=order.query).encode()
-    if order.growth is not None:
-        stored, added = order.growth.stored, order.growth.added
-        rows = Payload(added, options=order.options, after=len(order.support) - len(added)).encode()
-        if stored.may_be_built_on(len(rows)):
-            return rows, query, Grown(stored.task_id, stored.n_bytes)
-    return Payload(order.support, options=order.options).encode(), query, None
+        return whole.encode(), None
+    support = Payload(order.support, options=order.options).encode()
+    return support, None if order.query is None else Payload(query=order.query).encode()
 
 
 def _update(digest: "hashlib._Hash", inputs: Inputs | None) -> None:

@@ -4,11 +4,9 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import TypeVar
 
 from kshot.contracts.errors import Invalid
-from kshot.contracts.growing import with_rows_before
 from kshot.contracts.methods import JOINT_LEARNER
 from kshot.contracts.selection import AUTO, Candidate
 from kshot.contracts.tasks import LearnerOptions, Payload, SupportSet
@@ -32,20 +30,9 @@ async def in_thread_if_large(decode: Callable[[A], R], item: A, n_bytes: int) ->
     return await asyncio.to_thread(decode, item) if n_bytes > _LARGE else decode(item)
 
 
-async def claimed_work(claim: Claim, models: Models) -> Work:
-    """The work of a claimed task, with the rows of its support that lie with another task. Raises as `adapt_work` and
-    `Models.before`."""
-    before = await models.before(claim)
-    work = await in_thread_if_large(partial(adapt_work, before=before), claim, claim.bytes)
-    if before is not None and work.payload.support is not None:
-        models.remember(claim, work.payload.support)
-    return work
-
-
-def adapt_work(claim: Claim, before: SupportSet | None = None) -> Work:
-    """The work of a claimed task; ``before`` has the rows before its own, where it does not bring all. Raises Invalid
-    where its payload is none."""
-    payload = with_rows_before(_payload_of(claim), before)
+def adapt_work(claim: Claim) -> Work:
+    """The work of a claimed task. Raises Invalid where its payload is none."""
+    payload = _payload_of(claim)
     if payload.support is None:
         raise Invalid("the task holds no support set", param="support")
     _check_query(payload.query, input_shape(payload.support.inputs), "query.inputs")

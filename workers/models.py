@@ -2,7 +2,7 @@
 that follows an alias goes over to another task's), so nothing cached is ever stale."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import structlog
 import torch
@@ -10,14 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kshot.checkpoints import Checkpoint, parse_checkpoint
 from kshot.contracts.errors import KshotError, NotFound
-from kshot.contracts.growing import joined
-from kshot.contracts.tasks import SupportSet
+from kshot.contracts.tasks import Payload, SupportSet
 from kshot.contracts.worker_stats import CacheCount, Tier
 from kshot.storage.checkpoints import StoredCheckpoint, get_checkpoint
 from kshot.storage.objects import ObjectStore
+from kshot.storage.results import get_support
 from kshot.storage.states import Wanted
-from kshot.storage.supports import get_support, read_support
-from kshot.storage.tasks import Claim
 from workers.cold import ColdStates, Damaged
 from workers.embeddings import EmbeddingCache
 from workers.lru import ByteLru
@@ -95,32 +93,10 @@ class Models:
         found = self._supports.get((tenant, id))
         if found is None:
             async with self._database.connect() as connection:
-                stored = await get_support(connection, tenant, id)
-            found = await self._read(tenant, id, stored.parts)
-        return found
-
-    async def before(self, claim: Claim) -> SupportSet | None:
-        """At least the rows before those that a claim brings; None where it brings all. Raises Conflict where they are
-        gone."""
-        if claim.base is None:
-            return None
-        found = self._supports.get((claim.tenant, claim.base))
-        if found is None:
-            async with self._database.connect() as connection:
-                parts = (await read_support(connection, claim.adapted_model)).parts
-            # a single one: the base was erased since the claim, and this task has all rows
-            found = await self._read(claim.tenant, claim.base, parts[:-1] or parts)
-        return found
-
-    def remember(self, claim: Claim, support: SupportSet) -> None:
-        """A support that grew: the next task may grow from it."""
-        if not claim.background:
-            self._supports.put((claim.tenant, claim.task_id), support, claim.bytes)
-
-    async def _read(self, tenant: str, id: str, parts: Sequence[bytes]) -> SupportSet:
-        found = (await asyncio.to_thread(joined, parts)).support
-        assert found is not None
-        self._supports.put((tenant, id), found, sum(map(len, parts)))
+                payload = await get_support(connection, tenant, id)
+            found = (await asyncio.to_thread(Payload.decode, payload)).support
+            assert found is not None
+            self._supports.put((tenant, id), found, len(payload))
         return found
 
     def keep(self, tenant: str, task_id: str, adapted: Adapted) -> None:

@@ -13,7 +13,6 @@ from kshot.contracts.checkpoints import InputSpec, VectorInput
 from kshot.contracts.datasets import DatasetManifest, PartCount
 from kshot.contracts.errors import Invalid
 from kshot.contracts.following import fits
-from kshot.contracts.growing import joined
 from kshot.contracts.tasks import Payload, SupportSet
 from kshot.contracts.wire import Inputs
 from kshot.episodes.recorded import RecordedTask, measure_recorded, write_recorded
@@ -74,7 +73,7 @@ async def _families(database: AsyncEngine, manifest: DatasetManifest) -> dict[st
         if not page:
             return found
         after = page[-1].id
-        n_bytes += sum(sum(map(len, (*model.parts, *model.feedback))) for model in page)
+        n_bytes += sum(len(model.payload) + sum(map(len, model.feedback)) for model in page)
         await asyncio.to_thread(_add, found, page, manifest.input)
         if len(found) > MAX_TASKS or n_bytes > MAX_BYTES:
             message = f"more than {MAX_TASKS} tasks or {MAX_BYTES} bytes are recorded"
@@ -83,7 +82,7 @@ async def _families(database: AsyncEngine, manifest: DatasetManifest) -> dict[st
 
 def _add(found: dict[str, _Family], page: Sequence[RecordedModel], wanted: InputSpec) -> None:
     for model in page:
-        support = joined(model.parts).support
+        support = Payload.decode(model.payload).support
         if support is None or not fits(model.form, wanted, input_shape(support.inputs)):
             continue
         family = found.setdefault(model.family, _Family(support))

@@ -20,9 +20,7 @@ Wanted = Literal["labels", "probabilities", "logits", "values", "nearest"]
 PAYLOAD_VERSION = 1
 """Of `Payload.encode`. It goes up with every change that a process from before it would not understand. In a task's row
 it stands beside the payload; in a message of the queue the message's own version covers it."""
-GROWN_VERSION = 2
-"""Of a payload that holds only the rows added to another task's support (`Payload.after`)."""
-READABLE_PAYLOADS = frozenset({PAYLOAD_VERSION, GROWN_VERSION})
+READABLE_PAYLOADS = frozenset({PAYLOAD_VERSION})
 """What this process understands. A release that reads a new version comes before the one that writes it."""
 
 
@@ -107,8 +105,6 @@ class Payload:
 
     With ``candidates`` the checkpoint is still to be chosen among them; ``others`` hold the same examples and queries
     for those that take another form of them than ``support`` and ``query`` have.
-
-    ``after``: so many rows of another task's support come before those of ``support`` (`kshot.contracts.growing`).
     """
 
     support: SupportSet | None = None
@@ -117,12 +113,6 @@ class Payload:
     answer: AnswerOptions = AnswerOptions()
     candidates: tuple[Candidate, ...] = ()
     others: tuple[Form, ...] = ()
-    after: int = 0
-
-    @property
-    def version(self) -> int:
-        """In which it is written: whole payloads are read by processes that know no others."""
-        return GROWN_VERSION if self.after else PAYLOAD_VERSION
 
     @property
     def wants_nearest(self) -> bool:
@@ -140,12 +130,10 @@ class Payload:
     def encode(self) -> bytes:
         """As one safetensors buffer, for Postgres and Redis."""
         header: dict[str, Any] = {
-            "version": self.version,
+            "version": PAYLOAD_VERSION,
             "options": self.options.model_dump(mode="json"),
             "answer": self.answer.model_dump(mode="json"),
         }
-        if self.after:
-            header["after"] = self.after
         arrays: dict[str, Array] = {}
         if self.support is not None:
             columns = [column.model_dump(mode="json") for column in self.support.columns]
@@ -188,7 +176,6 @@ class Payload:
                 Form(_present(arrays, header, f"others.{i}.inputs"), get_inputs(arrays, header, f"others.{i}.query"))
                 for i in range(header.get("others", 0))
             ),
-            after=int(header.get("after", 0)),
         )
 
 

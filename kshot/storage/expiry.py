@@ -9,7 +9,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from kshot.contracts.errors import NotFound
 from kshot.storage.flywheel_tables import adapted_model_history, feedback, recording
 from kshot.storage.recording import recorded_since
-from kshot.storage.supports import hand_over
 from kshot.storage.tables import OPEN_TASK, adapted_models, predictions, results, seconds_from_now, tasks, tenants
 
 _GRACE_S = 60.0  # longer than any transaction that still saw the model alive, and may be giving it more time
@@ -94,8 +93,6 @@ async def erase_supports(connection: AsyncConnection, limit: int) -> int:
     who = tenants.outerjoin(recording, and_(recording.c.tenant_id == tenants.c.id, recording.c.enabled))
     found = await connection.scalars(select(left.c.id).select_from(who.join(left, true())).limit(limit))
     models = await _locked(connection, limit, adapted_models.c.id.in_(list(found)))
-    held = tasks.c.adapted_model_id.in_(models) & ~tasks.c.background
-    await hand_over(connection, list(await connection.scalars(select(tasks.c.id).where(held))))
     erased = {"payload": None, "query": None}
     await connection.execute(update(tasks).where(tasks.c.adapted_model_id.in_(models)).values(erased))
     await connection.execute(update(feedback).where(feedback.c.adapted_model_id.in_(models)).values(payload=None))
@@ -127,9 +124,6 @@ async def _cancel(
 ) -> dict[str, int]:
     """End the tasks of these models that are open, and erase the supports that nothing came of: such a task is never
     recorded. All their tasks, with the attempts made."""
-    if erase_support:
-        held = select(tasks.c.id).where(tasks.c.adapted_model_id.in_(models), *which).order_by(tasks.c.id)
-        await hand_over(connection, list(await connection.scalars(held.with_for_update())))
     ended = await connection.execute(
         update(tasks)
         .where(tasks.c.adapted_model_id.in_(models), *which)

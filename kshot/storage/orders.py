@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from kshot.contracts.tasks import PAYLOAD_VERSION
 from kshot.storage.adapted_models import AdaptedModel, NewAdaptedModel
 from kshot.storage.database import fetch
 from kshot.storage.tasks import NewTask
@@ -22,7 +23,7 @@ class NewOrder:
 
     @property
     def n_bytes(self) -> int:
-        """What is written of its support and its query."""
+        """What its support and its query take."""
         return len(self.task.payload) + len(self.task.query or b"")
 
 
@@ -38,20 +39,20 @@ async def insert_orders(connection: AsyncConnection, orders: Sequence[NewOrder],
     """Record, each whole or not at all, the orders that nothing stands against; the models made, by id.
 
     Left out are those whose fingerprint is taken (in the table, or by another of ``orders``), those for which there is
-    no room, and those whose checkpoint, or the support they grow from, was deleted: why, a transaction of their own
-    finds out. ``connection`` commits by itself: the statement is the transaction. An error means that none is recorded,
-    unless Postgres went away before it could say so; whoever sends the same again finds the twin by its fingerprint.
+    no room, and those whose checkpoint was deleted: why, a transaction of their own finds out. ``connection`` commits
+    by itself: the statement is the transaction. An error means that none is recorded, unless Postgres went away before
+    it could say so; whoever sends the same again finds the twin by its fingerprint.
     """
     # In the order of the unique index, so that two groups that wait for each other's fingerprints cannot both wait.
     ordered = sorted(orders, key=lambda order: (order.model.tenant, order.model.fingerprint or ""))
     columns = zip(*(_row(order) for order in ordered), strict=True)
-    rows = await fetch(connection, _INSERT, room.everyone, room.tenant, *columns)
+    rows = await fetch(connection, _INSERT, room.everyone, room.tenant, *columns, PAYLOAD_VERSION)
     models = {order.model.id: order.model for order in orders}
     return {row["id"]: _queued(models[row["id"]], row) for row in rows}
 
 
 def _row(order: NewOrder) -> tuple[Any, ...]:
-    """What `_INSERT` takes as $3 to $32."""
+    """What `_INSERT` takes as $3 to $29."""
     model, task = order.model, order.task
     return (
         model.id,
@@ -79,9 +80,6 @@ def _row(order: NewOrder) -> tuple[Any, ...]:
         task.request_id,
         order.key,
         task.trace,
-        None if task.grown is None else task.grown.base,
-        0 if task.grown is None else task.grown.bytes_before,
-        task.version,
         task.payload,
         task.query,
     )
@@ -94,12 +92,11 @@ WITH given AS (
         $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
         $11::text[], $12::text[], $13::text[], $14::int[], $15::text[], $16::text[], $17::text[], $18::text[],
         $19::text[], $20::bool[], $21::text[], $22::text[], $23::float8[], $24::text[], $25::text[], $26::text[],
-        $27::text[], $28::text[], $29::int8[], $30::int[]
+        $27::text[]
     ) WITH ORDINALITY AS given (
         id, tenant_id, checkpoint_id, checkpoint_name, alias, learner, options, task, classes, k_shot, targets,
         n_support, input_shape, fingerprint, support_sha256, content_sha256, task_id, follow, parent_id,
-        metadata, ttl_s, reply_to, request_id, key_id, trace, base_task_id, bytes_before,
-        payload_version, place
+        metadata, ttl_s, reply_to, request_id, key_id, trace, place
     )
 ), waiting AS (
     SELECT tenant_id, count(*) AS n FROM tasks
@@ -107,13 +104,9 @@ WITH given AS (
 ), held AS (
     SELECT id FROM checkpoints
     WHERE id IN (SELECT checkpoint_id FROM given) AND deleted_at IS NULL FOR KEY SHARE
-), bases AS (
-    SELECT id, tenant_id FROM tasks
-    WHERE id IN (SELECT base_task_id FROM given) AND payload IS NOT NULL FOR SHARE
 ), fitting AS (
     SELECT * FROM given
     WHERE (checkpoint_id IS NULL OR checkpoint_id IN (SELECT id FROM held))
-        AND (base_task_id IS NULL OR (base_task_id, tenant_id) IN (SELECT id, tenant_id FROM bases))
         AND place + (SELECT coalesce(sum(n), 0) FROM waiting) <= $1
         AND nth + coalesce((SELECT n FROM waiting WHERE waiting.tenant_id = given.tenant_id), 0) <= $2
 ), models AS (
@@ -131,9 +124,9 @@ WITH given AS (
 ), made AS (
     INSERT INTO tasks (
         id, tenant_id, adapted_model_id, checkpoint_id, learner, payload, query, reply_to, request_id, trace,
-        base_task_id, bytes_before, payload_version
-    ) SELECT task_id, tenant_id, id, checkpoint_id, learner, ($31::bytea[])[place], ($32::bytea[])[place],
-        reply_to, request_id, trace, base_task_id, bytes_before, payload_version
+        payload_version
+    ) SELECT task_id, tenant_id, id, checkpoint_id, learner, ($28::bytea[])[place], ($29::bytea[])[place],
+        reply_to, request_id, trace, $30
     FROM given JOIN models USING (id)
 ), noted AS (
     INSERT INTO audit_log (tenant_id, key_id, action, object_id, request_id)
@@ -141,8 +134,8 @@ WITH given AS (
 )
 SELECT id, created_at, expires_at, metadata FROM models
 """
-"""$1, $2: the room for everyone and for one tenant. $31, $32: supports and queries, which are taken from where they
-are: copying them through every step would cost more than all the rest."""
+"""$1, $2: the room for everyone and for one tenant. $28, $29: supports and queries, which are taken from where they
+are: copying them through every step would cost more than all the rest. $30: the version both are written in."""
 
 
 def _queued(model: NewAdaptedModel, row: Any) -> AdaptedModel:

@@ -76,10 +76,9 @@ async def count_models(connection: AsyncConnection, tenant: str) -> tuple[int, i
     """Adapted models kept, and the bytes of their support sets."""
     alive = (adapted_models.c.expires_at > func.now()) | adapted_models.c.expires_at.is_(None) | adapted_models.c.pinned
     first = (tasks.c.adapted_model_id == adapted_models.c.id) & ~tasks.c.background
-    n_bytes = func.octet_length(tasks.c.payload) + tasks.c.bytes_before
     row = (
         await connection.execute(
-            select(func.count(), func.coalesce(func.sum(n_bytes), 0))
+            select(func.count(), func.coalesce(func.sum(func.octet_length(tasks.c.payload)), 0))
             .select_from(adapted_models.join(tasks, first))
             .where(adapted_models.c.tenant_id == tenant, adapted_models.c.deleted_at.is_(None), alive)
         )

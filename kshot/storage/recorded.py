@@ -13,7 +13,6 @@ from kshot.contracts.checkpoints import InputSpec
 from kshot.contracts.datasets import RecordedFrom
 from kshot.storage.flywheel_tables import feedback, recording
 from kshot.storage.recording import recorded_since
-from kshot.storage.supports import read_support
 from kshot.storage.tables import adapted_models, checkpoints, tasks
 
 _FORM: TypeAdapter[InputSpec] = TypeAdapter(InputSpec)
@@ -23,13 +22,13 @@ _PAGE = 50
 @dataclass(frozen=True)
 class RecordedModel:
     """An adapted model whose task is recorded. ``form``: the canonical form its inputs have. ``family``: the same for
-    the model, its children by added examples, and models of equal examples; another in each tenant. ``parts``: its
-    support set (`contracts.growing.joined`). ``feedback``: encoded support sets."""
+    the model, its children by added examples, and models of equal examples; another in each tenant. ``payload``,
+    ``feedback``: encoded support sets."""
 
     id: str
     form: InputSpec
     family: str
-    parts: tuple[bytes, ...]
+    payload: bytes
     feedback: tuple[bytes, ...]
 
 
@@ -50,7 +49,7 @@ async def read_recorded_models(
     fitting = select(page.c.id, page.c.form, fits, place.label("place")).subquery()
     rows = (
         await connection.execute(
-            select(fitting.c.id, fitting.c.form, tasks.c.payload, tasks.c.base_task_id)
+            select(fitting.c.id, fitting.c.form, tasks.c.payload)
             .join(tasks, (tasks.c.adapted_model_id == fitting.c.id) & ~tasks.c.background)
             .where(fitting.c.fits | (fitting.c.place == 1))
             .order_by(fitting.c.id)
@@ -63,7 +62,7 @@ async def read_recorded_models(
             id=row.id,
             form=_FORM.validate_python(row.form),
             family=families[row.id],
-            parts=(row.payload,) if row.base_task_id is None else (await read_support(connection, row.id)).parts,
+            payload=row.payload,
             feedback=tuple(told.get(row.id, ())),
         )
         for row in rows
@@ -93,7 +92,7 @@ def _recorded_models(source: RecordedFrom, task: str) -> Select[Any]:
     told = select(func.coalesce(func.sum(func.octet_length(feedback.c.payload)), 0)).where(
         feedback.c.adapted_model_id == adapted_models.c.id
     )
-    n_bytes = func.octet_length(tasks.c.payload) + tasks.c.bytes_before + told.scalar_subquery()
+    n_bytes = func.octet_length(tasks.c.payload) + told.scalar_subquery()
     return (
         select(adapted_models.c.id, checkpoints.c.manifest["input"].label("form"), n_bytes.label("bytes"))
         .join(tasks, (tasks.c.adapted_model_id == adapted_models.c.id) & ~tasks.c.background)

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import null, update
+from sqlalchemy import null, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from kshot.contracts.errors import Conflict
 from kshot.contracts.selection import CheckpointRef, Selection
 from kshot.contracts.tasks import Quality, Timings
+from kshot.storage.adapted_models import get_adapted_model
 from kshot.storage.checkpoints import hold_checkpoint
 from kshot.storage.tables import adapted_models, results, tasks
 
@@ -44,6 +46,16 @@ class NewResult:
     payload: bytes | None = None
     qualities: Sequence[Quality | None] = ()
     chosen: Chosen | None = None
+
+
+async def get_support(connection: AsyncConnection, tenant: str, id: str) -> bytes:
+    """The payload (contracts.tasks.Payload) the model was adapted from."""
+    await get_adapted_model(connection, tenant, id)
+    first = select(tasks.c.payload).where(tasks.c.adapted_model_id == id, ~tasks.c.background)
+    payload: bytes | None = await connection.scalar(first)
+    if payload is None:
+        raise Conflict("the examples of this adapted model are no longer stored; adapt again from them")
+    return payload
 
 
 async def insert_result(connection: AsyncConnection, task_id: str, adapted_model: str, result: NewResult) -> None:

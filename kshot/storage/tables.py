@@ -195,8 +195,6 @@ tasks = Table(
         server_default="1",
         comment="contracts.tasks.PAYLOAD_VERSION of payload and query; of a replay that of the payload it replays",
     ),
-    Column("base_task_id", Text, ForeignKey("tasks.id"), comment="whose support comes before the rows of payload"),
-    Column("bytes_before", BigInteger, nullable=False, server_default="0", comment="of the support that comes before"),
     Column(
         "query",
         LargeBinary,
@@ -215,7 +213,6 @@ tasks = Table(
     Column("started_at", DateTime(timezone=True)),
     Column("finished_at", DateTime(timezone=True)),
     Index("ix_tasks_open", "background", "created_at", postgresql_where=text("status IN ('queued', 'running')")),
-    Index("ix_tasks_base", "base_task_id", postgresql_where=text("base_task_id IS NOT NULL")),
     Index("ix_tasks_failed", "finished_at", postgresql_where=text("status = 'failed'")),
     Index("uq_tasks_first", "adapted_model_id", unique=True, postgresql_where=text("NOT background")),
 )

@@ -15,28 +15,18 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kshot.contracts.errors import Poison
-from kshot.contracts.tasks import GROWN_VERSION, PAYLOAD_VERSION, Failure
+from kshot.contracts.tasks import PAYLOAD_VERSION, Failure
 from kshot.storage.results import NewResult, insert_result
-from kshot.storage.supports import hold_base
 from kshot.storage.tables import adapted_models, results, seconds_from_now, tasks
 
 _REAPER_LOCK = 0x6B73686F74  # "kshot"
 
 
 @dataclass(frozen=True)
-class Grown:
-    """The rows before those of a payload: the task whose support has them, and what they take, encoded."""
-
-    base: str
-    bytes_before: int
-
-
-@dataclass(frozen=True)
 class NewTask:
     """A task to record; its adapted model is inserted in the same transaction. ``checkpoint`` None: one of the
     payload's candidates, to be chosen by the worker, and so is then the learner. ``query``: what was asked with the
-    support, as a payload of its own, so that it can be erased alone. ``trace``: of its request (`kshot.tracing`).
-    ``grown``: where the payload holds only the rows added to another support."""
+    support, as a payload of its own, so that it can be erased alone. ``trace``: of its request (`kshot.tracing`)."""
 
     id: str
     tenant: str
@@ -48,25 +38,13 @@ class NewTask:
     request_id: str | None
     query: bytes | None = None
     trace: str | None = None
-    grown: Grown | None = None
-
-    @property
-    def version(self) -> int:
-        """Of its payload."""
-        return GROWN_VERSION if self.grown else PAYLOAD_VERSION
-
-    @property
-    def support_bytes(self) -> int:
-        """What its support takes, wherever it lies."""
-        return len(self.payload) + (self.grown.bytes_before if self.grown else 0)
 
 
 @dataclass(frozen=True)
 class Claim:
     """The right to work on a task until the lease ends. Without ``checkpoint`` and ``learner`` the payload's
-    candidates have them. ``background``: a replay (storage/following.py), for which nobody waits. ``base``: of a
-    payload that holds only the rows added to the support of that task, which take ``bytes_before``. ``received``: when
-    it was claimed, by this process' clock."""
+    candidates have them. ``background``: a replay (storage/following.py), for which nobody waits. ``received``: when it
+    was claimed, by this process' clock."""
 
     task_id: str
     attempt: int
@@ -82,14 +60,12 @@ class Claim:
     background: bool = False
     query: bytes | None = None
     trace: str | None = None
-    base: str | None = None
-    bytes_before: int = 0
     received: float = field(default_factory=time.monotonic, compare=False)
 
     @property
     def bytes(self) -> int:
-        """What it brings, encoded, or needs to read."""
-        return len(self.payload) + self.bytes_before + len(self.query or b"")
+        """What it brings, encoded."""
+        return len(self.payload) + len(self.query or b"")
 
 
 @dataclass(frozen=True)
@@ -113,11 +89,7 @@ class Poisoned:
 
 
 async def insert_task(connection: AsyncConnection, task: NewTask) -> None:
-    """Record a task as queued. Raises Conflict where the support that it grows from was just erased."""
-    growth = {}
-    if task.grown is not None:
-        await hold_base(connection, task.grown.base)
-        growth = {"base_task_id": task.grown.base, "bytes_before": task.grown.bytes_before}
+    """Record a task as queued."""
     await connection.execute(
         insert(tasks).values(
             id=task.id,
@@ -126,12 +98,11 @@ async def insert_task(connection: AsyncConnection, task: NewTask) -> None:
             checkpoint_id=task.checkpoint,
             learner=task.learner,
             payload=task.payload,
-            payload_version=task.version,
+            payload_version=PAYLOAD_VERSION,
             query=task.query,
             reply_to=task.reply_to,
             request_id=task.request_id,
             trace=task.trace,
-            **growth,
         )
     )
 

@@ -9,9 +9,8 @@ from starlette.responses import Response
 
 from kshot.contracts import api, flywheel_bodies
 from kshot.contracts.errors import Invalid, NotFound
-from kshot.contracts.growing import grown, joined
 from kshot.contracts.ids import is_id
-from kshot.contracts.tasks import LearnerOptions
+from kshot.contracts.tasks import LearnerOptions, Payload
 from kshot.storage.adapted_models import (
     AdaptedModel,
     change_adapted_model,
@@ -21,8 +20,8 @@ from kshot.storage.checkpoints import StoredCheckpoint
 from kshot.storage.expiry import delete_adapted_model
 from kshot.storage.fingerprints import renew_fingerprint
 from kshot.storage.objects import ObjectStore, state_keys
+from kshot.storage.results import get_support
 from kshot.storage.revisions import list_revisions
-from kshot.storage.supports import StoredSupport, get_support
 from service import flywheel_views, views
 from service.adapting import RESPONSES, IdempotencyDep, answer_order
 from service.auditing import note
@@ -32,12 +31,12 @@ from service.bodies.stream import ANY, SMALL_BYTES, read_raw
 from service.bodies.strict_json import strict_object
 from service.calls import call_of
 from service.finding import find_adapted_model
-from service.meaning import read_added, read_query
+from service.meaning import extend_support, read_query
 from service.openapi import body_of, problems
 from service.pages import CursorDep, page_of
 from service.predicting import require_ready
 from service.prefer import MAX_WAIT_S, PreferenceDep
-from service.preparing import Growth, Order, Prepared, prepare
+from service.preparing import Order, Prepared, prepare
 from service.settings import Settings
 from service.state import State, StateDep
 from service.waiting import pending_answer, wait_until_done
@@ -148,7 +147,7 @@ async def add_examples(
     async with state.database.of_tenant(caller.tenant) as connection:
         stored = await get_support(connection, caller.tenant, id)
     prepared = await state.compute(
-        raw.cost + stored.n_bytes,
+        raw.cost + len(stored),
         lambda: _prepare(parsed, parent, stored, checkpoint, state.settings),
         images=checkpoint.manifest.input.modality == "image",
     )
@@ -158,15 +157,15 @@ async def add_examples(
 def _prepare(
     parsed: Parsed[api.ExamplesSettings],
     parent: AdaptedModel,
-    stored: StoredSupport,
+    stored: bytes,
     checkpoint: StoredCheckpoint,
     limits: Settings,
 ) -> Prepared:
-    before = joined(stored.parts).support
+    before = Payload.decode(stored).support
     assert before is not None
     if parsed.support is None:
         raise Invalid("examples are missing", param="support")
-    added = read_added(before, parsed.support, checkpoint.manifest, limits)
+    support = extend_support(before, parsed.support, checkpoint.manifest, limits)
     query = None
     if parsed.query is not None:
         query = read_query(parsed.query, checkpoint.manifest.input, parent.input_shape, limits)
@@ -177,13 +176,12 @@ def _prepare(
             alias=parent.alias,
             learner=parent.learner,
             options=LearnerOptions.model_validate(parent.options, strict=False),
-            support=grown(before, added),
+            support=support,
             query=query,
             ttl_s=parsed.settings.ttl_seconds,
             metadata=parsed.settings.metadata,
             parent=parent.id,
             follow=parent.follow,
-            growth=Growth(stored, added),
         )
     )
 

@@ -8,8 +8,8 @@ from starlette.responses import Response
 
 from kshot.contracts import flywheel_bodies
 from kshot.contracts.errors import Invalid, NotFound
-from kshot.contracts.growing import joined
 from kshot.contracts.ids import is_id, new_id
+from kshot.contracts.tasks import Payload
 from kshot.storage import idempotency
 from kshot.storage.adapted_models import AdaptedModel
 from kshot.storage.feedback import (
@@ -19,7 +19,7 @@ from kshot.storage.feedback import (
     get_prediction,
     insert_feedback,
 )
-from kshot.storage.supports import get_support
+from kshot.storage.results import get_support
 from service import flywheel_views, views
 from service.adapting import IdempotencyDep
 from service.auditing import note
@@ -109,7 +109,7 @@ async def _what_it_speaks_of(
                 raise NotFound("this model made no prediction with this id", param="prediction")
             found = await get_prediction(connection, caller.tenant, model.id, prediction)
         if model.task == "regression":
-            support = joined((await get_support(connection, caller.tenant, model.id)).parts).support
+            support = Payload.decode(await get_support(connection, caller.tenant, model.id)).support
             assert support is not None
             n_targets = int(support.targets.shape[1])
     return found, n_targets

@@ -4,7 +4,7 @@ from kshot.contracts import tasks
 from kshot.queue import streams
 
 NEWER = str(int(streams.VERSION) + 1)
-NEWER_PAYLOAD = max(tasks.READABLE_PAYLOADS) + 1
+NEWER_PAYLOAD = tasks.PAYLOAD_VERSION + 1
 
 if __name__ == "__main__":
     streams.VERSION, streams.READABLE = NEWER, streams.READABLE | {NEWER}

@@ -9,8 +9,8 @@ from kshot.contracts.errors import Invalid
 from kshot.contracts.tasks import LearnerOptions, SupportSet, TargetSpec
 from service.bodies.raw_inputs import RawSupport, Values
 from service.joint import count_targets, joint_targets
-from service.meaning import read_support
-from tests.service.test_meaning import LIMITS, extend_support, manifest, read
+from service.meaning import extend_support, read_support
+from tests.service.test_meaning import LIMITS, manifest, read
 
 NAN = float("nan")
 

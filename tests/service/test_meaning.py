@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kshot.contracts import growing
 from kshot.contracts.checkpoints import (
     EncoderSpec,
     ImageInput,
@@ -21,7 +20,7 @@ from kshot.contracts.errors import Invalid
 from kshot.contracts.tasks import LearnerOptions, SupportSet
 from service.bodies.raw_inputs import RawSupport, Tensor, Values
 from service.labels import k_shot
-from service.meaning import read_added, read_query, read_support
+from service.meaning import extend_support, read_query, read_support
 from service.settings import Settings
 
 LIMITS = Settings(database_url="postgresql://x", redis_url="redis://x", max_support=10, max_query=5, max_ways=4)
@@ -42,11 +41,6 @@ def manifest(
         n_targets=n_targets,
         lineage=Lineage(command="", code_version="", created_at=datetime(2026, 1, 1, tzinfo=UTC)),
     )
-
-
-def extend_support(parent: SupportSet, raw: RawSupport, manifest: Manifest, limits: Settings) -> SupportSet:
-    """All rows of a support that grows."""
-    return growing.grown(parent, read_added(parent, raw, manifest, limits))
 
 
 def read(labels: list[Any], m: Manifest | None = None, *, named: bool = False, **options: Any) -> Any:

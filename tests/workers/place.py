@@ -19,7 +19,7 @@ from kshot.storage import tasks
 from kshot.storage.adapted_models import AdaptedModel, NewAdaptedModel, get_adapted_model, insert_adapted_model
 from kshot.storage.objects import LocalObjects
 from kshot.storage.tables import DEFAULT_TENANT
-from kshot.storage.tasks import Claim, Grown, NewTask
+from kshot.storage.tasks import Claim, NewTask
 from standalone import EmbeddedServers
 from tests.kshot.storage.claims import claim_these
 from tests.workers.samples import blobs
@@ -58,12 +58,10 @@ class Place:
         asked: Inputs | None = None,
         payload: Payload | None = None,
         digest: str | None = None,
-        grown: Grown | None = None,
         **changes: Any,
     ) -> str:
         """A fresh task, queued; its id. A payload with candidates leaves the checkpoint open. ``asked``: a query in a
-        column of its own, beside the support. ``grown``: what the support has more rows than.
-        ``digest`` of the support and other ``changes`` of its model."""
+        column of its own, beside the support. ``digest`` of the support and other ``changes`` of its model."""
         payload = payload or Payload(support or blobs(0), query)
         support, named = payload.support, not payload.candidates
         assert support is not None
@@ -81,7 +79,6 @@ class Place:
             body = payload.encode()
             own = None if asked is None else Payload(query=asked).encode()
             task = NewTask(task_id, model.tenant, model_id, model.checkpoint, model.learner, body, None, None, own)
-            task = replace(task, grown=grown)
             await tasks.insert_task(connection, task)
         return task_id
 

@@ -12,6 +12,7 @@ import numpy as np
 from kshot.contracts.model import Model
 from kshot.contracts.selection import Candidate, CheckpointRef, Considered, Selection
 from kshot.contracts.tasks import (
+    PAYLOAD_VERSION,
     AnswerOptions,
     Doorbell,
     Failure,
@@ -79,7 +80,6 @@ PAYLOADS: dict[str, Payload] = {
                      TargetSpec(name="size", kind="regression")),
         ),
     ),
-    "grown": Payload(_CLASSES, options=_OPTIONS, after=50),
     "question": Payload(query=["é, and \U0001f600", ""]),
 }  # fmt: skip
 
@@ -98,4 +98,4 @@ if __name__ == "__main__":
     for name, message in MESSAGES.items():
         message_file(name, VERSION).write_text(json.dumps(json.loads(message.model_dump_json()), indent=1) + "\n")
     for name, payload in PAYLOADS.items():
-        payload_file(name, payload.version).write_bytes(payload.encode())
+        payload_file(name, PAYLOAD_VERSION).write_bytes(payload.encode())

@@ -21,7 +21,7 @@ from kshot.storage.adapted_models import (
     list_adapted_models,
 )
 from kshot.storage.expiry import delete_adapted_model
-from kshot.storage.supports import get_support
+from kshot.storage.results import get_support
 from kshot.storage.tables import DEFAULT_TENANT
 from kshot.storage.tasks import insert_task
 from tests.kshot.storage.conftest import PAYLOAD, a_model, another_tenant, its_task
@@ -37,7 +37,7 @@ async def test_another_tenant_finds_nothing(database: AsyncEngine, checkpoint: s
             with pytest.raises(NotFound):
                 await ask(connection, other, model.id)
         assert await list_adapted_models(connection, other, limit=10, after=None) == []
-        assert (await get_support(connection, DEFAULT_TENANT, model.id)).parts == (PAYLOAD,)
+        assert await get_support(connection, DEFAULT_TENANT, model.id) == PAYLOAD
 
 
 async def test_expired_models_are_gone_unless_pinned(database: AsyncEngine, checkpoint: str):

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from kshot.contracts.ids import new_id
-from kshot.contracts.tasks import PAYLOAD_VERSION, READABLE_PAYLOADS
+from kshot.contracts.tasks import PAYLOAD_VERSION
 from kshot.storage.adapted_models import insert_adapted_model
 from kshot.storage.claiming import claim
 from kshot.storage.tasks import Claim, insert_task
@@ -87,7 +87,7 @@ async def test_a_payload_of_a_later_version_is_left_to_who_reads_it(connection: 
     tenant = await a_tenant(connection)
     newer, older = [await accepted(connection, checkpoint, tenant) for _ in range(2)]
     written_in = text("UPDATE tasks SET payload_version = :version WHERE id = :id")
-    await connection.execute(written_in, {"version": max(READABLE_PAYLOADS) + 1, "id": newer})
+    await connection.execute(written_in, {"version": PAYLOAD_VERSION + 1, "id": newer})
     await connection.commit()
     assert ids(await claim(connection, "w", 60, 9)) == [older]
     assert ids(await claim(connection, "w", 60, 9, last_chance=True)) == []

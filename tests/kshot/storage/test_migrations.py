@@ -17,8 +17,8 @@ from kshot.storage.adapted_models import (
 )
 from kshot.storage.checkpoints import register
 from kshot.storage.database import open_database
+from kshot.storage.results import get_support
 from kshot.storage.states import Wanted, read_states
-from kshot.storage.supports import get_support
 from kshot.storage.tables import DEFAULT_TENANT, metadata
 from kshot.storage.tasks import insert_task
 from standalone import EmbeddedServers, embedded_servers
@@ -182,7 +182,7 @@ async def test_models_find_their_task_after_the_upgrade_and_their_last_state_aft
         async with database.connect() as connection:
             model = await get_adapted_model(connection, DEFAULT_TENANT, places["model"])
             assert (model.task_id, model.revision, model.follow, model.object_key) == ("task_1", 1, False, "states/x")
-            assert (await get_support(connection, DEFAULT_TENANT, model.id)).parts == (b"1",)
+            assert await get_support(connection, DEFAULT_TENANT, model.id) == b"1"
             (state,) = await read_states(database, [Wanted(DEFAULT_TENANT, model.id, "task_1")])
             assert (state.learner, state.object_key, state.state) == ("ridge", "states/x", None)
             erased = "SELECT id FROM adapted_models WHERE state_erased_at IS NOT NULL"
