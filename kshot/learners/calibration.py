@@ -98,31 +98,35 @@ def class_gains(fit: Tensor, packed: Packed) -> Tensor:
     return _gains((fit * packed.targets).sum(1), packed).unsqueeze(1)
 
 
-def gains_and_scale(own: Tensor, every: Tensor, packed: Packed, width: int) -> tuple[Tensor, Tensor]:
+def gains_and_scale(own: Tensor, every: Tensor | None, packed: Packed, width: int) -> tuple[Tensor, Tensor]:
     """A factor for each class's scores (..., B, C), about 1, and the scale (..., B) to expect of logits so changed.
 
     ``own`` and ``every``: (..., B, C), the centred scores of the support rows by class, summed over that class's own
-    rows and over all. The factor goes as 1 / sqrt(the class's mean score for its own rows): all classes' directions
-    then have the same length in the metric of the fit, as in discriminant analysis; without it classes far from the
-    rest win too often, the more the more classes there are. 1 in tasks that have one example of each class, where that
-    length is mostly noise.
+    rows and over all, which gives 0 where all weigh the same: None. The factor goes as 1 / sqrt(the class's mean score
+    for its own rows): all classes' directions then have the same length in the metric of the fit, as in discriminant
+    analysis; without it classes far from the rest win too often, the more the more classes there are. 1 in tasks that
+    have one example of each class, where that length is mostly noise.
     """
     gains = _gains(own, packed)
-    return gains, _scale((own * gains).sum(-1), (every * gains).sum(-1), packed, width)
+    return gains, _scale((own * gains).sum(-1), None if every is None else (every * gains).sum(-1), packed, width)
 
 
 def _gains(own: Tensor, packed: Packed) -> Tensor:
-    lengths = (own / packed.class_sizes.clamp(min=1)).clamp(min=_LEAST_GAP)
-    if packed.ragged_outputs:
-        lengths = lengths * packed.outputs
+    n, ways = packed.targets.shape[1:]
+    if packed.even and n == ways:
+        return torch.ones_like(own)
+    if packed.even:
+        lengths = own.clamp(min=_LEAST_GAP * n / ways)
+        return (lengths.mean(-1, keepdim=True) / lengths).sqrt()
+    lengths = (own / packed.class_sizes.clamp(min=1)).clamp(min=_LEAST_GAP) * packed.outputs
     relative = lengths * (packed.ways / lengths.sum(-1, keepdim=True))
     return torch.where(packed.several, relative, 1.0).rsqrt()
 
 
-def _scale(own: Tensor, every: Tensor, packed: Packed, width: int) -> Tensor:
+def _scale(own: Tensor, every: Tensor | None, packed: Packed, width: int) -> Tensor:
     """The gap between a row's own class and the others is worth 0.6 sqrt(width) nats: in more dimensions an unseen
     row's score is farther from the fitted ones, but also surer."""
-    others = (every - own) / (packed.ways.squeeze(1) - 1).clamp(min=1)
+    others = (-own if every is None else every - own) / (packed.ways.squeeze(1) - 1).clamp(min=1)
     gap = (own - others) / packed.rows.sum(1)
     nats = min(max(0.6 * sqrt(width), 1.0), 12.0)
     return nats / gap.clamp(min=_LEAST_GAP)

@@ -129,9 +129,8 @@ def about_prior(packed: Packed, mean: Tensor) -> Problem:
 def even_spread(variance: Tensor) -> Tensor:
     """What features (B, d) of this variance are divided by so that they are comparable; see :func:`centred`."""
     moving = variance > 1e-12 * variance.amax(1, keepdim=True)  # features that are constant have no say
-    known = torch.where(moving, variance, torch.nan)
-    median = known.nanmedian(1, keepdim=True).values
-    mean = (variance * moving).sum(1, keepdim=True) / moving.sum(1, keepdim=True)
+    known = variance if bool(moving.all()) else variance.masked_fill(~moving, torch.nan)
+    median, mean = known.nanmedian(1, keepdim=True).values, known.nansum(1, keepdim=True) / moving.sum(1, keepdim=True)
     floor = 4 * median * (1 + (20 * median / mean).square())
     return (variance + floor.nan_to_num(1.0)).sqrt()
 

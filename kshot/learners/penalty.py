@@ -46,11 +46,11 @@ def _classes_evidence(problem: Problem, packed: Packed, left_out: Tensor, norm: 
     """Minus the cross-entropy of the left-out rows, (B, G)."""
     spectrum, width = _spectrum(problem), problem.a.shape[2]
     truth, labels = believed_classes(packed, left_out), problem.labels.mT.contiguous().unsqueeze(1)
-    sums = spectrum.sums(packed.targets.to(norm).mT), spectrum.sums(packed.rows.to(norm).unsqueeze(1))
+    own = spectrum.sums(packed.targets.to(norm).mT)
+    every = None if problem.even else spectrum.sums(packed.rows.to(norm).unsqueeze(1))
     evidence = []
     for fits in _leave_one_out_fits(spectrum, norm, grid):
-        own, every = (torch.bmm(fits.shrunk, each.mT).transpose(0, 1) for each in sums)  # (G, B, C)
-        gains, scale = gains_and_scale(own, every, packed, width)
+        gains, scale = gains_and_scale(fits.summed(own), None if every is None else fits.summed(every), packed, width)
         factors = (scale.unsqueeze(2) * gains).transpose(0, 1).unsqueeze(3)
         logits = torch.addcmul(labels, fits.excess, fits.undone) * factors
         if packed.ragged_outputs:
@@ -78,7 +78,7 @@ def _values_evidence(problem: Problem, packed: Packed, left_out: Tensor, norm: T
 class _Spectrum:
     """What all penalties share: p (B, K, N) with p' p = a a' and rows orthogonal, squares ``s`` (B, K) of their lengths
     and the targets ``t`` (B, C, N) along them, ``projected`` (B, C, K). ``weighted``: (B, 1, N), 1 / root of a row's
-    weight. ``mean_share``: (B, 1, N) or (B, 1, 1), a row's share in the offset."""
+    weight. ``mean_share``: (B, 1, N), a row's share in the offset."""
 
     s: Tensor
     p: Tensor
@@ -100,6 +100,10 @@ class _Fits:
     shrunk: Tensor
     excess: Tensor
     undone: Tensor
+
+    def summed(self, sums: Tensor) -> Tensor:
+        """What :meth:`_Spectrum.sums` stands for, (G, B, C)."""
+        return torch.bmm(self.shrunk, sums.mT).transpose(0, 1)
 
 
 def _spectrum(problem: Problem) -> _Spectrum:

@@ -188,8 +188,8 @@ def _classifiers(
     if "log_logit_scale" in head:
         gains, scale = class_gains(fit, packed), head["log_logit_scale"].exp().expand(len(penalty))
     else:
-        own = (fit * packed.targets).sum(1)
-        class_factors, usual = gains_and_scale(own, fit.sum(1), packed, packed.x.shape[2])
+        own, every = (fit * packed.targets).sum(1), None if packed.even else fit.sum(1)
+        class_factors, usual = gains_and_scale(own, every, packed, packed.x.shape[2])
         gains = class_factors.unsqueeze(1)
         scale = fit_scale(gains * (problem.labels - solution.left_out), packed, left_out, usual)
     qualities: Sequence[Quality | None] = [None] * len(penalty)
