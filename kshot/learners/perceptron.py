@@ -35,9 +35,8 @@ class Perceptrons:
         return self._layers[-1].outputs(self._maps[-1])
 
     def step(self, move: Tensor, *, head_only: bool = False) -> None:
-        """Add to each weight its gradient times ``-rate``. ``move``: the loss's derivative in the outputs times that.
-
-        ``head_only``: to none but the last layers'.
+        """Add to each weight its gradient times ``-rate``. ``move``: the loss's derivative in the outputs times that,
+        in memory that nobody else needs. ``head_only``: to none but the last layers'.
         """
         for depth in range(len(self._layers) - 1, -1, -1):
             layer, below = self._layers[depth], self._maps[depth]
@@ -78,9 +77,11 @@ class _Layer:
             self._weight.baddbmm_(move.mT, x)
             self._bias.baddbmm_(self._ones, move)
             return
-        self._weight = torch.baddbmm(self._weight, move.mT, x)
-        self._bias = torch.baddbmm(self._bias, self._ones, move)
+        self._weight, self._bias = self._after(move, x)
         self._across, self._moved, self._shared = self._weight.mT, True, False
+
+    def _after(self, move: Tensor, x: Tensor) -> Linear:
+        return torch.baddbmm(self._weight, move.mT, x), torch.baddbmm(self._bias, self._ones, move)
 
     def weights(self) -> Linear:
         return self._weight, self._bias.squeeze(1)
@@ -97,20 +98,20 @@ class _Bottom(_Layer):
     def __init__(self, x: Tensor, weight: Tensor, bias: Tensor, ones: Tensor) -> None:
         super().__init__(weight, bias, ones)
         self._x, self._first = x, super().outputs(x)
-        self._products = torch.baddbmm(x.new_ones(()), x, x.mT)
+        self._products = torch.baddbmm(ones, x, x.mT)
         self._moves: Tensor | None = None
 
     def outputs(self, x: Tensor) -> Tensor:
         return self._first.clone() if self._moves is None else torch.baddbmm(self._first, self._products, self._moves)
 
     def move(self, move: Tensor, x: Tensor) -> None:
-        self._moves = move.clone() if self._moves is None else self._moves.add_(move)
+        self._moves = move if self._moves is None else self._moves.add_(move)
 
     def weights(self) -> Linear:
-        if self._moves is not None:
-            super().move(self._moves, self._x)
-            self._first, self._moves = super().outputs(self._x), None
-        return super().weights()
+        if self._moves is None:
+            return super().weights()
+        weight, bias = self._after(self._moves, self._x)
+        return weight, bias.squeeze(1)
 
 
 def answers(x: Tensor, layers: Sequence[Linear]) -> Tensor:
