@@ -52,7 +52,7 @@ async def catch_up(connection: AsyncConnection) -> int:
 
 async def _start(connection: AsyncConnection, limit: int, *which: ColumnElement[bool]) -> int:
     """Of up to ``limit`` models."""
-    wanted = list(await connection.scalars(_led_elsewhere(limit, *which)))
+    wanted: Sequence[str] = (await connection.scalars(_led_elsewhere(limit, *which))).all()
     if not wanted:
         return 0
     found = await connection.execute(_locked(wanted))
