@@ -103,6 +103,16 @@ async def test_what_cannot_be_given_back_either_is_left_to_its_lease(place: Plac
     assert ((await place.row(claim.task_id)).status, len(place.leases)) == ("running", 0)
 
 
+@pytest.mark.usefixtures("stored")
+async def test_what_cannot_even_fail_is_left_to_its_lease(place: Place):
+    claim = await place.claimed()
+    running = f"status = 'running' OR id <> '{claim.task_id}'"
+    await place.execute(f"ALTER TABLE tasks ADD CONSTRAINT kept_running CHECK ({running})")
+    await place.settler.settle(place.solved(claim))
+    await place.execute("ALTER TABLE tasks DROP CONSTRAINT kept_running")
+    assert ((await place.row(claim.task_id)).status, await place.states(claim), len(place.leases)) == ("running", 1, 0)
+
+
 async def test_a_reply_that_cannot_be_sent_changes_nothing(place: Place):
     claim = replace(await place.claimed(), reply_to="kshot:reply:settling")
     queue = WorkQueue("redis://127.0.0.1:1", "wrk_me")
