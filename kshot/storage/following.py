@@ -69,12 +69,12 @@ async def _start(connection: AsyncConnection, limit: int, *which: ColumnElement[
     return len(moving)
 
 
-def _led_elsewhere(limit: int, *which: ColumnElement[bool]) -> Select[tuple[str]]:
+def _led_elsewhere(limit: int, *which: ColumnElement[bool]) -> Select[str]:
     """Ids of models that were last led elsewhere than their alias leads: below it in ``ix_adapted_models_following``,
     or above. Asked so, and in its order, the index answers; nearly all are where they should be, and are not visited.
     """
 
-    def side(elsewhere: ColumnElement[bool]) -> Select[tuple[str]]:
+    def side(elsewhere: ColumnElement[bool]) -> Select[str]:
         return (
             select(adapted_models.c.id)
             .join(tasks, tasks.c.id == adapted_models.c.task_id)
