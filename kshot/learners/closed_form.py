@@ -15,6 +15,7 @@ from kshot.learners.calibration import told_apart
 from kshot.learners.losses import balanced_weights
 
 _LEAST_KEPT = 1e-9
+_FEW_ROWS = 32  # up to which one inverse of all is found sooner than the rows of each class
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def left_out_by_class(problem: Problem, targets: Tensor, l2: Tensor) -> Tensor:
     """
     residual = _residual_operator(problem, l2 * (problem.n / (problem.n - 1)).squeeze(1))
     missed = torch.bmm(residual, problem.t)
-    if problem.even:
+    if problem.even and targets.shape[1] > _FEW_ROWS:
         return _changed_by_block(residual, missed, targets)
     targets = targets.to(residual)
     same = torch.bmm(targets, targets.mT)
@@ -196,10 +197,10 @@ def left_out_by_class(problem: Problem, targets: Tensor, l2: Tensor) -> Tensor:
 def _changed(residual: Tensor, missed: Tensor, size: Tensor) -> Tensor:
     """The errors of :func:`left_out_by_class`: ``residual`` (..., n, n) within classes, ``missed`` (..., n, C) its e,
     ``size`` (..., n) of each row's class."""
-    less = residual.clone()
-    less.diagonal(dim1=-2, dim2=-1).sub_(size)
-    inverse = torch.linalg.inv(less)
-    changed: Tensor = inverse @ missed / (1 + size * inverse.diagonal(dim1=-2, dim2=-1)).unsqueeze(-1)
+    definite = residual.neg()
+    definite.diagonal(dim1=-2, dim2=-1).add_(size)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky_ex(definite).L)  # k - R_SS: no eigenvalue of R is above 1
+    changed: Tensor = inverse @ missed / (size * inverse.diagonal(dim1=-2, dim2=-1) - 1).unsqueeze(-1)
     return changed
 
 

@@ -45,7 +45,7 @@ def test_embeddings_never_share_memory_with_what_came_in() -> None:
     assert block.all()
 
 
-@pytest.mark.parametrize("sizes", [[[4, 4, 4]], [[1, 1, 1]], [[5, 5], [5, 5]]])
+@pytest.mark.parametrize("sizes", [[[4, 4, 4]], [[12, 12, 12]], [[1] * 33], [[18, 18], [18, 18]]])
 @pytest.mark.parametrize("width", [30, 3])
 def test_equal_classes_left_out_by_block_are_as_in_one(sizes: list[list[int]], width: int) -> None:
     """Beside a task of other sizes the same rows take the other path: one large inverse."""
