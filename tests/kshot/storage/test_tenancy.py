@@ -1,5 +1,6 @@
 """Row-level security: what a tenant's transaction sees though no query filters anything."""
 
+import asyncio
 import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -216,6 +217,21 @@ async def test_what_a_restore_leaves_out_is_granted_again(database: AsyncEngine)
         await connection.execute(text(f"REVOKE ALL ON tenants FROM {ROLE}"))
         await connection.execute(text("DROP FUNCTION grant_to_tenants"))
         await grant_again(connection)  # nothing to call, as before that revision
+
+
+async def test_of_two_that_grant_again_at_once_one_waits(database: AsyncEngine) -> None:
+    async def second() -> None:
+        async with database.begin() as connection:
+            await grant_again(connection)
+
+    waits = text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+    async with database.begin() as connection:
+        await grant_again(connection)
+        late = asyncio.create_task(second())
+        while not late.done() and not await connection.scalar(waits):
+            await asyncio.sleep(0.01)
+        assert not late.done()
+    await late
 
 
 async def test_two_tenants_orders_and_questions_go_in_one_statement_and_are_told_apart(
