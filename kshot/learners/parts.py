@@ -76,7 +76,7 @@ class Stack:
 def in_rows(stacked: Mapping[str, Tensor]) -> Stack:
     """B networks' tensors (B, ...), copied into rows."""
     layout = _layout(tuple((name, tensor.shape[1:]) for name, tensor in stacked.items()))
-    return Stack(torch.cat([tensor.flatten(1) for tensor in stacked.values()], 1), layout)
+    return Stack(torch.cat([tensor.reshape(len(tensor), -1) for tensor in stacked.values()], 1), layout)
 
 
 def joined(networks: Sequence[Mapping[str, Tensor]]) -> Stack | None:
