@@ -24,6 +24,7 @@ from service.committing import Committer
 from service.database import Database
 from service.gate import Gate
 from service.metrics import Metrics
+from service.parents import Parents
 from service.rates import Rates
 from service.rounds import Rounds
 from service.settings import Settings
@@ -69,6 +70,7 @@ class State:
     _looking: "asyncio.Task[list[LiveWorker]] | None" = None
     _store: tuple[float, bool] = (-math.inf, False)
     _asking_store: "asyncio.Task[bool] | None" = None
+    parents: Parents = field(default_factory=Parents)
     rounds: Rounds = field(default_factory=Rounds)
     """In which orders are read."""
     _background: set[asyncio.Task[Any]] = field(default_factory=set)

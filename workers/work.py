@@ -90,8 +90,9 @@ class Work:
     @property
     def n_bytes(self) -> int:
         """What its inputs take, for texts about."""
-        given = [self.payload.query, None if self.payload.support is None else self.payload.support.inputs]
-        return sum(sum(map(len, one)) if isinstance(one, list) else one.nbytes for one in given if one is not None)
+        query, support = self.payload.query, self.payload.support
+        asked = 0 if query is None else sum(map(len, query)) if isinstance(query, list) else query.nbytes
+        return asked + (0 if support is None else support.n_bytes)
 
     @property
     def weight(self) -> int:

@@ -90,6 +90,11 @@ class SupportSet:
     def __len__(self) -> int:
         return len(self.targets)
 
+    @property
+    def n_bytes(self) -> int:
+        """What its inputs take."""
+        return sum(map(len, self.inputs)) if isinstance(self.inputs, list) else self.inputs.nbytes
+
 
 @dataclass(frozen=True)
 class Form:

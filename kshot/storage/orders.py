@@ -46,13 +46,18 @@ async def insert_orders(connection: AsyncConnection, orders: Sequence[NewOrder],
     # In the order of the unique index, so that two groups that wait for each other's fingerprints cannot both wait.
     ordered = sorted(orders, key=lambda order: (order.model.tenant, order.model.fingerprint or ""))
     columns = zip(*(_row(order) for order in ordered), strict=True)
-    rows = await fetch(connection, _INSERT, room.everyone, room.tenant, *columns, PAYLOAD_VERSION)
+    supports: Any = [order.task.payload for order in ordered]
+    statement = _INSERT.format(support="($29::bytea[])[place]")
+    if len(ordered) == 1:
+        (supports,) = supports
+        statement = _INSERT.format(support="$29::bytea")
+    rows = await fetch(connection, statement, room.everyone, room.tenant, *columns, supports, PAYLOAD_VERSION)
     models = {order.model.id: order.model for order in orders}
     return {row["id"]: _queued(models[row["id"]], row) for row in rows}
 
 
 def _row(order: NewOrder) -> tuple[Any, ...]:
-    """What `_INSERT` takes as $3 to $29."""
+    """What `_INSERT` takes as $3 to $28."""
     model, task = order.model, order.task
     return (
         model.id,
@@ -80,7 +85,6 @@ def _row(order: NewOrder) -> tuple[Any, ...]:
         task.request_id,
         order.key,
         task.trace,
-        task.payload,
         task.query,
     )
 
@@ -125,7 +129,7 @@ WITH given AS (
     INSERT INTO tasks (
         id, tenant_id, adapted_model_id, checkpoint_id, learner, payload, query, reply_to, request_id, trace,
         payload_version
-    ) SELECT task_id, tenant_id, id, checkpoint_id, learner, ($28::bytea[])[place], ($29::bytea[])[place],
+    ) SELECT task_id, tenant_id, id, checkpoint_id, learner, {support}, ($28::bytea[])[place],
         reply_to, request_id, trace, $30
     FROM given JOIN models USING (id)
 ), noted AS (
@@ -134,8 +138,9 @@ WITH given AS (
 )
 SELECT id, created_at, expires_at, metadata FROM models
 """
-"""$1, $2: the room for everyone and for one tenant. $28, $29: supports and queries, which are taken from where they
-are: copying them through every step would cost more than all the rest. $30: the version both are written in."""
+"""$1, $2: the room for everyone and for one tenant. $28, $29: queries and supports, which are taken from where they
+are: copying them through every step would cost more than all the rest. A single support is no array, which would be a
+copy more of what may be all photographs. $30: the version both are written in."""
 
 
 def _queued(model: NewAdaptedModel, row: Any) -> AdaptedModel:

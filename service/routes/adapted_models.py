@@ -10,7 +10,7 @@ from starlette.responses import Response
 from kshot.contracts import api, flywheel_bodies
 from kshot.contracts.errors import Invalid, NotFound
 from kshot.contracts.ids import is_id
-from kshot.contracts.tasks import LearnerOptions, Payload
+from kshot.contracts.tasks import LearnerOptions, Payload, SupportSet
 from kshot.storage.adapted_models import (
     AdaptedModel,
     change_adapted_model,
@@ -25,7 +25,7 @@ from kshot.storage.revisions import list_revisions
 from service import flywheel_views, views
 from service.adapting import RESPONSES, IdempotencyDep, answer_order
 from service.auditing import note
-from service.auth import CallerDep
+from service.auth import Caller, CallerDep
 from service.bodies.requests import Parsed, parse_examples, validate
 from service.bodies.stream import ANY, SMALL_BYTES, read_raw
 from service.bodies.strict_json import strict_object
@@ -118,6 +118,7 @@ async def delete_model(id: str, request: Request, state: StateDep, caller: Calle
     async with state.database.of_tenant(caller.tenant) as connection:
         attempts = await delete_adapted_model(connection, caller.tenant, id)
         await note(connection, request, caller, "adapted_model.delete", id)
+    state.parents.drop(id)
     try:
         await to_thread.run_sync(_delete_states, state.objects, attempts)
     except OSError as error:  # it is deleted all the same; the sweep of a worker removes the states later
@@ -144,25 +145,34 @@ async def add_examples(
     parent = await wait_until_done(state, call_of(request), model, preference.wait_s)
     require_ready(parent)
     checkpoint = await state.checkpoint(parent.made_with.id)
-    async with state.database.of_tenant(caller.tenant) as connection:
-        stored = await get_support(connection, caller.tenant, id)
+    before = await _examples_of(state, caller, id)
     prepared = await state.compute(
-        raw.cost + len(stored),
-        lambda: _prepare(parsed, parent, stored, checkpoint, state.settings),
+        raw.cost + before.n_bytes,
+        lambda: _prepare(parsed, parent, before, checkpoint, state.settings),
         images=checkpoint.manifest.input.modality == "image",
     )
     return await answer_order(request, state, caller, prepared, key, preference)
 
 
+async def _examples_of(state: State, caller: Caller, id: str) -> SupportSet:
+    """Of a model that was just found to be the caller's."""
+    found = state.parents.get(id)
+    if found is None:
+        async with state.database.of_tenant(caller.tenant) as connection:
+            stored = await get_support(connection, caller.tenant, id)
+        found = (await state.compute(len(stored), lambda: Payload.decode(stored))).support
+        assert found is not None
+        state.parents.keep(id, found)
+    return found
+
+
 def _prepare(
     parsed: Parsed[api.ExamplesSettings],
     parent: AdaptedModel,
-    stored: bytes,
+    before: SupportSet,
     checkpoint: StoredCheckpoint,
     limits: Settings,
 ) -> Prepared:
-    before = Payload.decode(stored).support
-    assert before is not None
     if parsed.support is None:
         raise Invalid("examples are missing", param="support")
     support = extend_support(before, parsed.support, checkpoint.manifest, limits)
