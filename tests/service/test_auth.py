@@ -209,7 +209,9 @@ async def test_what_is_remembered_of_callers_is_bounded(
         await client.get("/v1/limits", headers=key.header)
         assert (len(state.tenants), len(state.own_rates)) == (known, known)
     await quota(app, keys[2].tenant, 30)
+    state.aliases[keys[0].tenant] = "plain", "production"
     await client.get("/v1/limits", headers=keys[2].header)
+    assert state.aliases == {}
     assert list(state.tenants.values()) == list(state.own_rates) == [keys[2].tenant]
 
 
