@@ -9,6 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from types import MappingProxyType
 from typing import Any
@@ -55,9 +56,9 @@ class Support:
     n_way: int | None = None
     columns: tuple[Column, ...] = ()
 
-    @property
+    @cached_property
     def n_outputs(self) -> int:
-        """Width of the answer: ways, or regression targets."""
+        """Width of the answer: ways, or regression targets. A call asks for it several times."""
         return self.n_way if self.n_way is not None else self.targets.shape[1]
 
 

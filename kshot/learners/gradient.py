@@ -276,11 +276,13 @@ def _groups(encoder: Encoder, supports: Sequence[Support], queries: Sequence[Inp
 
 
 def _states(supports: Sequence[Support], adapted: Sequence[tuple[list[int], Stack]]) -> list[State]:
-    states: dict[int, State] = {}
-    for group, stack in adapted:
-        for i, own in zip(group, _own([supports[i].n_outputs for i in group], stack), strict=True):
-            states[i] = State(supports[i].task, supports[i].n_way, own)
-    return [states[i] for i in range(len(supports))]
+    stacks = {group[0]: stack for group, stack in adapted}
+
+    def parted(group: list[int]) -> list[State]:
+        own = _own([supports[i].n_outputs for i in group], stacks[group[0]])
+        return [State(supports[i].task, supports[i].n_way, tensors) for i, tensors in zip(group, own, strict=True)]
+
+    return in_groups([group for group, _ in adapted], parted)
 
 
 def _own(outputs: Sequence[int], stack: Stack) -> Sequence[Mapping[str, Tensor]]:

@@ -70,6 +70,8 @@ class _Layer:
 
     def passed_on(self, move: Tensor) -> Tensor:
         """The derivative in the inputs (B, N, d), of that in the outputs (B, N, H)."""
+        if move.shape[2] == 1:
+            return move * self._weight
         return torch.matmul(move, self._weight[0]) if self._shared else torch.bmm(move, self._weight)
 
     def move(self, move: Tensor, x: Tensor) -> None:
