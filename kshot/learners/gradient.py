@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from math import sqrt
+from math import ceil, sqrt
 from typing import Any
 
 import torch
@@ -118,7 +118,7 @@ class GradientLearner(Learner):
             support = pack([supports[i] for i in group], x.padded(group))
             query = pack([asked[i] for i in group], x.padded([len(supports) + i for i in group]))
             start = self._starts(encoder, head, support, embed)
-            total = total + loss(start, support, query, self._at_once(encoder, query.x[0]))
+            total = total + loss(start, support, query, self._at_once(encoder, query.x[0], query.x.shape[1]))
         return total / len(supports)
 
     @torch.no_grad()
@@ -149,8 +149,7 @@ class GradientLearner(Learner):
         x = self._read(encoder, [support.inputs for support in supports], device_of(encoder, head))
         for group in self._shares(encoder, _groups(encoder, supports), x):
             packed = pack([supports[i] for i in group], x.padded(group))
-            start = self._starts(encoder, head, packed, embed)
-            (adapted,) = paths(embed, start, packed, loop, (loop.steps - 1,))
+            (adapted,) = paths(embed, self._starts(encoder, head, packed, embed), packed, loop, (loop.steps - 1,))
             found.append((group, in_rows(adapted | support_statistics(embed, adapted, packed.x))))
         return found
 
@@ -228,22 +227,21 @@ class GradientLearner(Learner):
         On a CPU a call gains by its tasks as long as their weights and maps stay in the cache; then it loses. There
         ``queries`` do not count, which the inner loop never sees; elsewhere memory is what ends, and they fill it too.
         """
-        asked = () if x.flat.device.type == "cpu" else map(len, queries)
-        rows = [own + others for own, others in zip_longest(x.lengths, asked, fillvalue=0)]
+        others = () if x.flat.device.type == "cpu" else map(len, queries)
+        rows = [sum(own) for own in zip_longest(x.lengths, others, fillvalue=0)]
         parts: list[list[int]] = []
         for group in found:
             left = sorted(group, key=lambda i: -rows[i])
             while left:
-                calls = -(-len(left) // self._at_once(encoder, x.flat, rows[left[0]]))
-                n = -(-len(left) // calls)  # so that the last one is not left with few
+                calls = ceil(len(left) / self._at_once(encoder, x.flat, rows[left[0]]))
+                n = ceil(len(left) / calls)  # so that the last one is not left with few
                 parts.append(sorted(left[:n]))
                 left = left[n:]
         return parts
 
-    def _at_once(self, encoder: Encoder, x: Tensor, rows: int | None = None) -> int:
-        """How many tasks share a call, of as many ``rows`` such as those in ``x`` (N, ...); of all of them if None."""
-        weights = encoder.n_weights if self._moves(encoder) else 0
-        numbers = weights + (len(x) if rows is None else rows) * max(encoder.row_size, x[0].numel())
+    def _at_once(self, encoder: Encoder, x: Tensor, rows: int) -> int:
+        """How many tasks share a call, each of so many rows like those of ``x``."""
+        numbers = rows * max(encoder.row_size, x[0].numel()) + (encoder.n_weights if self._moves(encoder) else 0)
         limit = _NUMBERS_IN_CACHE if x.device.type == "cpu" else _NUMBERS_AT_ONCE
         return max(1, limit // max(1, numbers))
 
