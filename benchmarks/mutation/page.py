@@ -15,7 +15,8 @@ _INTRODUCTION = """# Mutation testing: what no test notices
 One small change at a time in the code that claims, completes, keeps leases and lets callers in: conditions, locks,
 orders and assignments of its SQL, and operators, constants and statements of its Python. Then the tests of that code
 alone run. Values of constants, lines of the log, annotations and docstrings are not changed; a change that does not
-compile is none. Where fewer were run than there are changes, nothing is known of the rest.
+compile is none. Where fewer were run than there are changes, nothing is known of the rest. What a change did is told
+of its last run; other lines of the module may have changed since.
 """
 
 
