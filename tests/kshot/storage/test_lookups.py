@@ -159,7 +159,7 @@ async def test_a_connection_that_postgres_ended_is_replaced(database: AsyncEngin
         assert (await lookups.find(Question(secret=secret))).key().id == key
         async with database.begin() as connection:
             ended = text(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {ITS_OWN}")
-            assert (await connection.execute(ended)).scalars().all() == [True]
+            assert True in (await connection.execute(ended)).scalars().all()
 
 
 async def test_it_ends_its_connection_when_it_closes(database: AsyncEngine, lookups: Lookups):
@@ -167,10 +167,12 @@ async def test_it_ends_its_connection_when_it_closes(database: AsyncEngine, look
         async with database.connect() as connection:  # within one transaction it would always be the same
             return int(await connection.scalar(text(f"SELECT count(*) FROM pg_stat_activity WHERE {ITS_OWN}")))
 
-    await lookups.find(Question(tenant=DEFAULT_TENANT))
-    assert await connected() == 1
-    await lookups.close()
     async with asyncio.timeout(120):
+        while await connected():  # of tests before
+            await asyncio.sleep(0.01)
+        await lookups.find(Question(tenant=DEFAULT_TENANT))
+        assert await connected() == 1
+        await lookups.close()
         while await connected():
             await asyncio.sleep(0.01)
 
