@@ -79,6 +79,7 @@ def test_an_interrupt_stops_the_watching_and_not_the_job(shell: Shell, environ: 
     watching = subprocess.Popen(
         [sys.executable, "-m", "kshot.cli", "train", "endless", "--steps", "1000000"],
         cwd=tmp_path, env=environ, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
     )  # fmt: skip
     assert watching.stderr is not None
     job = watching.stderr.readline().split()[1]

@@ -11,6 +11,7 @@ from sqlalchemy import Table, func, insert, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from kshot.contracts.datasets import DatasetManifest
 from kshot.contracts.ids import new_id
 from kshot.storage import access_tables, flywheel_tables, training_tables
 from kshot.storage.access import audit, generate_secret, insert_key
@@ -60,6 +61,11 @@ async def _fill(connection: AsyncConnection, tenant: str, checkpoint: str) -> No
 
 def _rows(checkpoint: str, model: str, task: str) -> list[tuple[Table, dict[str, Any]]]:
     job, dataset = new_id("job"), new_id("ds")
+    parts: dict[str, Any] = {"train": (), "valid": (), "test": ()}
+    described = DatasetManifest(
+        id=dataset, name=dataset.lower(), format="text_csv", modality="text", file="data.csv", splits=parts, sizes=parts
+    )
+    manifest = described.model_dump(mode="json")
     made = {"adapted_model_id": model, "checkpoint_id": checkpoint}
     gate = {"challenger_id": checkpoint, "incumbent_id": checkpoint, "alias": "production", "alias_version": 1}
     answers = {"n_query": 0, "predictions": [], "timings": {}}
@@ -73,7 +79,7 @@ def _rows(checkpoint: str, model: str, task: str) -> list[tuple[Table, dict[str,
             flywheel_tables.adapted_model_history,
             {"id": new_id("evt"), **made, "revision": 1, "outcome": "made", "reason": ""},
         ),
-        (training_tables.datasets, {"id": dataset, "name": dataset.lower(), "manifest": {}}),
+        (training_tables.datasets, {"id": dataset, "name": described.name, "manifest": manifest}),
         (training_tables.training_jobs, {"id": job, "name": "x", "dataset_id": dataset, "request": {}, "spec": {}}),
         (training_tables.job_events, {"job_id": job, "seq": 1, "attempt": 0, "kind": "queued", "data": {}}),
         (training_tables.promotions, {"id": new_id("pro"), "name": dataset.lower(), "dataset_id": dataset, **gate}),
