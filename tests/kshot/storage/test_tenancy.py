@@ -62,8 +62,9 @@ async def _fill(connection: AsyncConnection, tenant: str, checkpoint: str) -> No
 def _rows(checkpoint: str, model: str, task: str) -> list[tuple[Table, dict[str, Any]]]:
     job, dataset = new_id("job"), new_id("ds")
     parts: dict[str, Any] = {"train": (), "valid": (), "test": ()}
+    name = dataset.lower().replace("_", "-")
     described = DatasetManifest(
-        id=dataset, name=dataset.lower(), format="text_csv", modality="text", file="data.csv", splits=parts, sizes=parts
+        id=dataset, name=name, format="text_csv", modality="text", file="data.csv", splits=parts, sizes=parts
     )
     manifest = described.model_dump(mode="json")
     made = {"adapted_model_id": model, "checkpoint_id": checkpoint}
@@ -79,10 +80,10 @@ def _rows(checkpoint: str, model: str, task: str) -> list[tuple[Table, dict[str,
             flywheel_tables.adapted_model_history,
             {"id": new_id("evt"), **made, "revision": 1, "outcome": "made", "reason": ""},
         ),
-        (training_tables.datasets, {"id": dataset, "name": described.name, "manifest": manifest}),
+        (training_tables.datasets, {"id": dataset, "name": name, "manifest": manifest}),
         (training_tables.training_jobs, {"id": job, "name": "x", "dataset_id": dataset, "request": {}, "spec": {}}),
         (training_tables.job_events, {"job_id": job, "seq": 1, "attempt": 0, "kind": "queued", "data": {}}),
-        (training_tables.promotions, {"id": new_id("pro"), "name": dataset.lower(), "dataset_id": dataset, **gate}),
+        (training_tables.promotions, {"id": new_id("pro"), "name": name, "dataset_id": dataset, **gate}),
         (access_tables.quotas, {"adapted_models": 5}),
     ]
 
