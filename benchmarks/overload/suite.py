@@ -15,6 +15,7 @@ MODERATE = 0.5
 TENANTS = 10
 LOUD = 50
 _CALLERS = 64
+_BURST_S = 4.0
 _STARTS = 2**20
 """Requests of different stretches have numbers so far apart: none repeats another's."""
 
@@ -96,9 +97,12 @@ async def new_service(url: str, key: str, plan: Plan, first: int) -> Service:
 
 
 async def overload(service: Service) -> Overload:
-    """Capacity, a quiet stretch, the overload, and the time after it."""
+    """Capacity, a burst, a quiet stretch, the overload, and the time after it. What a process keeps of the first overload
+    of its life, such as buffers of so many connections, is there after the burst: memory that grows is something else.
+    """
     plan, url = service.plan, service.url
     capacity = await service.capacity()
+    await open_loop(url, await service.requests(service.keys), plan.factor * capacity, _BURST_S)
     quiet = await open_loop(url, await service.requests(service.keys), MODERATE * capacity, plan.quiet_s)
     print(f"quiet: {quiet.line()}", flush=True)
     before, during, told = private_mib(url), dict[str, float](), list[float]()
