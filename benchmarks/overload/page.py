@@ -23,7 +23,8 @@ against a service of `make serve`'s kind: one API process, one worker, one threa
   with 2xx, from the moment each was due.
 - Recovered: the end of the last second after it, at the quiet load again, in which a call was refused or the p95 was
   above the quiet p99.
-- Memory: what processes do not share, by role; the cache of adapted states holds 32 MiB, so that it is full before.
+- Memory: what processes do not share, by role; the cache of adapted states holds 32 MiB, and a burst comes first, so that
+  what grows once is there before.
 - Share: a tenth of the quiet load. Fairness: the p99 of nine tenants at their shares, without the tenth and while he
   asks for {LOUD} shares.
 """

@@ -97,8 +97,8 @@ async def new_service(url: str, key: str, plan: Plan, first: int) -> Service:
 
 
 async def overload(service: Service) -> Overload:
-    """Capacity, a burst, a quiet stretch, the overload, and the time after it. What a process keeps of the first overload
-    of its life, such as buffers of so many connections, is there after the burst: memory that grows is something else.
+    """Capacity, a burst, a quiet stretch, the overload, and the time after it. What a process keeps of the first
+    overload of its life, such as buffers of so many connections, is there after the burst.
     """
     plan, url = service.plan, service.url
     capacity = await service.capacity()
