@@ -22,9 +22,9 @@ against a service of `make serve`'s kind: one API process, one worker, one threa
 - Overload: an open loop of several times the capacity, from one moment to the next; latencies are of calls answered
   with 2xx, from the moment each was due.
 - Recovered: the end of the last second after it, at the quiet load again, in which a call was refused or the p95 was
-  above the quiet p99.
-- Memory: what processes do not share, by role; the cache of adapted states holds 32 MiB, and a burst comes first, so that
-  what grows once is there before.
+  above twice the quiet one.
+- Memory: what processes do not share, by role; the cache of adapted states holds 32 MiB, and a burst comes first, so
+  that what grows once is there before.
 - Share: a tenth of the quiet load. Fairness: the p99 of nine tenants at their shares, without the tenth and while he
   asks for {LOUD} shares.
 """
