@@ -77,6 +77,13 @@ class JobStack:
         async with self.database.connect() as connection:
             return await list_events(connection, id, after=0, limit=100_000)
 
+    async def until_cleared(self) -> None:
+        """Until no job's progress is kept: what ended says so before its progress goes."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while self.kept():
+            assert time.monotonic() < deadline, self.kept()
+            await asyncio.sleep(0.05)
+
     async def until(self, id: str, *statuses: str, step: int = 0, attempt: int = 0) -> StoredJob:
         """The job once it has one of these statuses, and has come so far; patient as long as something happens."""
         seen, deadline = -1, 0.0
@@ -213,6 +220,7 @@ async def run_in_peace(stack: JobStack, steps: int) -> Outcome:
     job = await stack.submit(steps)
     with stack.trainer():
         await stack.until(job, "succeeded")
+        await stack.until_cleared()
     return await _outcome(stack, job, {}, started)
 
 
@@ -235,6 +243,7 @@ async def run_with_kills(stack: JobStack, steps: int, kills: int, seed: int) -> 
                 (await trainer.child()).kill()
             done["trainer" if kill % 2 else "child"] += 1
         await stack.until(job, "succeeded")
+        await stack.until_cleared()
     finally:
         trainer.kill()
     return await _outcome(stack, job, done, started)

@@ -89,12 +89,12 @@ def _fingerprint(learner: Learner, checkpoint: Checkpoint, tasks: list[Task]) ->
 
 def check_same(one: Output, other: Output, *, shared: bool = True) -> None:
     """``shared``: also in what the logits of all classes have in common, which a softmax does not see."""
-    if one.logits is not None and other.logits is not None:
-        check_same_winner(one.logits, other.logits)
     if not shared and one.logits is not None and other.logits is not None:
         check_close(*(logits - logits.mean(1, keepdim=True) for logits in (one.logits, other.logits)))
     else:
         check_close(numbers(one), numbers(other))
+    if one.logits is not None and other.logits is not None:
+        check_same_winner(one.logits, other.logits)
     for part, other_part in zip(one.columns, other.columns, strict=True):
         check_same(part, other_part, shared=shared)
 
