@@ -70,7 +70,7 @@ async def _beside(folder: Path, servers: EmbeddedServers) -> Beside:
         with stack.trainer(**often) as first, stack.trainer(**often) as second:
             await stack.until(frozen, "running", step=1)
             holder, other = (first, second) if first.children() else (second, first)
-            shared = await stack.submit(60, workers_per_job=2)
+            shared = await stack.submit(200, workers_per_job=2)
             await stack.until(shared, "running")
             child = await holder.child()
             child.suspend()
@@ -87,7 +87,7 @@ async def _beside(folder: Path, servers: EmbeddedServers) -> Beside:
 
 async def _lose_one_of_two(stack: JobStack, trainer: TrainerProcess, job: str) -> None:
     """Kill one of the two processes that train a job, and see it to its end."""
-    await stack.until(job, "running", step=1)
+    await saved(stack, job)
     ranks = [child for child in trainer.children() if "kshot.training.ranks" not in child.cmdline()]
     assert len(ranks) == 2
     ranks[1].kill()
